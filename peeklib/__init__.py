@@ -1,0 +1,36 @@
+"""peeklib: look into a neural network by factorizing its inputs and hidden layers together."""
+
+from . import check, models, plots
+from .data import Dataset, Split, load_dataset, profile, subset
+from .explorer import Explorer, show
+from .hooks import input_blocks, record, relu_layers, to_float
+from .nmf import CoupledFactors, Sweep, coupled_nmf, rank_sweep
+from .spectra import effective_rank, spectrum
+from .training import Trained, accuracy, train
+
+__version__ = "0.1.0"
+__all__ = [
+    "CoupledFactors",
+    "Dataset",
+    "Explorer",
+    "Split",
+    "Sweep",
+    "Trained",
+    "accuracy",
+    "check",
+    "coupled_nmf",
+    "effective_rank",
+    "input_blocks",
+    "load_dataset",
+    "models",
+    "plots",
+    "profile",
+    "rank_sweep",
+    "record",
+    "relu_layers",
+    "show",
+    "spectrum",
+    "subset",
+    "to_float",
+    "train",
+]

@@ -1,0 +1,97 @@
+"""Checks for the book's exercises: silent about the answer, plain about what is wrong.
+
+Each takes the reader's answer. `None` means "not answered yet" and says so; a wrong answer raises
+AssertionError with a hint; a right one prints a line. Expected values are computed, never stored.
+"""
+
+import functools
+from collections.abc import Callable
+
+import torch
+
+from .hooks import record
+from .models import PaperCNN
+from .nmf import EPS
+
+
+def _exercise(check: Callable) -> Callable:
+    """Handle an answer that is not there yet, and say when one is right."""
+
+    @functools.wraps(check)
+    def run(answer, *args):
+        if answer is None:
+            print("○ not answered yet: put your answer in place of None and run the cell again")
+            return
+        check(answer, *args)
+        print("✓ right")
+
+    return run
+
+
+@_exercise
+def neuron_counts(answer: dict[str, int]) -> None:
+    """Chapter 1: how many neurons `relu1` and `relu2` of PaperCNN have."""
+    blocks = record(PaperCNN(), torch.zeros(1, 1, 28, 28))
+    for name, block in blocks.items():
+        assert name in answer, f"there is no entry for {name!r}"
+        assert answer[name] == len(block), (
+            f"{answer[name]} is not the number of neurons of {name}; a 5×5 convolution without padding takes 4 "
+            "off each side, a max-pool halves it, and every channel counts"
+        )
+
+
+@_exercise
+def neuron_row(answer: int) -> None:
+    """Chapter 1: the row of A₀ that belongs to channel 3, row 5, column 7 of `relu1` (all from 0)."""
+    maps = torch.zeros(10, 12, 12)
+    maps[3, 5, 7] = 1
+    assert answer == int(maps.flatten().argmax()), (
+        f"row {answer} is another neuron; count how many neurons come before: whole channels, then whole rows, then columns"
+    )
+
+
+@_exercise
+def silent_neurons(answer: int, block: torch.Tensor) -> None:
+    """Chapter 1: how many rows of `block` are zero for every image."""
+    expected = int((block.amax(dim=1) == 0).sum())
+    assert answer == expected, f"{answer} is not the number of neurons that stay at zero for every column of the block"
+
+
+@_exercise
+def factor_update(answer: Callable) -> None:
+    """Chapter 2: `answer(A, O, F)` is the multiplicative update of O."""
+    draw = torch.Generator().manual_seed(0)
+    A, O, F = (torch.rand(*shape, generator=draw) for shape in ((30, 40), (30, 4), (40, 4)))  # noqa: E741
+    new = answer(A, O.clone(), F.clone())
+    assert isinstance(new, torch.Tensor) and new.shape == O.shape, "return the new O, neurons × rank"
+    assert (new >= 0).all(), "an update that multiplies non-negative numbers cannot go below zero"
+    assert torch.allclose(new, O * (A @ F) / (O @ (F.T @ F) + EPS), rtol=1e-4), (
+        "the result differs from O ∗ (A F) / (O Fᵀ F + ε); is the numerator over the denominator, and is F transposed once?"
+    )
+
+
+@_exercise
+def stacked(answer: torch.Tensor, blocks: dict[str, torch.Tensor]) -> None:
+    """Chapter 2: the single matrix whose ordinary NMF is the coupled NMF of `blocks` with equal weights."""
+    expected = torch.cat(list(blocks.values()))
+    assert isinstance(answer, torch.Tensor), "give one tensor"
+    assert answer.shape == expected.shape, f"shape {tuple(answer.shape)}; all blocks share the images, so only rows add up"
+    assert torch.equal(answer, expected), "the rows are not the blocks' rows in network order"
+
+
+@_exercise
+def rank_to_reach(answer: int, errors: dict[int, float], target: float) -> None:
+    """Chapter 3: the smallest rank whose relative error is at most `target`; errors: rank → relative error."""
+    reached = [rank for rank, error in errors.items() if error <= target]
+    assert reached, f"no rank in {sorted(errors)} reaches {target}; choose a larger target"
+    assert answer == min(reached), f"rank {answer} is not the smallest with a relative error of at most {target}"
+
+
+@_exercise
+def compressible(answer: float, block: torch.Tensor, rank: int) -> None:
+    """Chapter 3: the relative error of the best rank-`rank` approximation of `block`, of any sign (Eckart & Young)."""
+    values = torch.linalg.svdvals(block.double())
+    expected = (values[rank:].square().sum() / values.square().sum()).sqrt().item()
+    assert abs(answer - expected) < 1e-3 * max(expected, 1e-12), (
+        f"{answer:.4f} is off; square the singular values beyond the first {rank}, add, divide by the sum of all, take the root"
+    )

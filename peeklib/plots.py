@@ -1,0 +1,160 @@
+"""Figures of the book: off-screen matplotlib figures under one theme, sized to stay legible on a phone.
+
+Every function returns a `Figure`; `pk.show(figure, alt)` puts it on the page. Colour maps are
+perceptually uniform and safe for colour-blind readers; groups differ in marker as well as in colour.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from .nmf import CoupledFactors
+
+WIDTH = 5.5  # inches; a 390 px phone then shows 11 pt text at about 10 px
+MAP = "viridis"
+
+
+@contextmanager
+def theme():
+    """The book's look, for the figures made inside; global settings are left alone."""
+    with sns.axes_style("ticks"), sns.plotting_context("notebook"), mpl.rc_context({"axes.titlesize": 12}):
+        yield
+
+
+def canvas(rows: int = 1, cols: int = 1, *, height: float = 3.6, title: str | None = None, **subplots):
+    """An empty themed figure and its axes, `height` inches high; more arguments go to `Figure.subplots`."""
+    with theme():
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.subplots(rows, cols, **subplots)
+        if title:
+            figure.suptitle(title, fontsize=12)
+    return figure, axes
+
+
+def curves(
+    table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlabel: str, ylabel: str, log: bool = False
+) -> Figure:
+    """Mean of `y` against `x` for each group, with a band from the smallest to the largest value over seeds.
+
+    table: tidy, one row per (x, group, seed). log: logarithmic y axis.
+    """
+    figure, ax = canvas()
+    groups = list(pd.unique(table[group]))
+    with theme():
+        sns.lineplot(
+            table,
+            x=x,
+            y=y,
+            hue=group,
+            style=group,
+            hue_order=groups,
+            palette=sns.color_palette("viridis", len(groups)),
+            errorbar=("pi", 100),
+            markers=table[x].nunique() < 20,
+            dashes=table[x].nunique() >= 20,
+            ax=ax,
+        )
+        ax.set(title=title, xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+        if table[x].nunique() < 20:
+            ax.set_xticks(sorted(table[x].unique()))
+        ax.legend(title=group, frameon=False, fontsize=10)
+        sns.despine(ax=ax)
+    return figure
+
+
+def image_grid(
+    images: Sequence, labels: Iterable[str] = (), *, cols: int = 5, title: str, cmap: str = "gray", shared: bool = False
+) -> Figure:
+    """A contact sheet. images: arrays, height × width or height × width × 3.
+
+    shared: one colour scale for all, from 0 to the largest value, instead of one each from 0.
+    """
+    arrays = [np.asarray(image) for image in images]
+    cols = min(cols, len(arrays))
+    rows = math.ceil(len(arrays) / cols)
+    figure, axes = canvas(
+        rows, cols, height=0.6 + rows * (WIDTH / cols + (0.18 if labels else 0)), title=title, squeeze=False
+    )
+    labels = list(labels) or [""] * len(arrays)
+    top = max(float(array.max()) for array in arrays)
+    for ax in axes.flat:
+        ax.axis("off")
+    for ax, array, label in zip(axes.flat, arrays, labels, strict=False):
+        ax.imshow(array, cmap=cmap, vmin=0, vmax=(top if shared else float(array.max())) or 1, interpolation="nearest")
+        ax.set_title(label, fontsize=10, pad=2)
+    return figure
+
+
+def latent_images(factors: CoupledFactors, shape: tuple[int, int], *, most: int = 20, title: str) -> Figure:
+    """The strongest columns of P as images, each on its own scale from 0.
+
+    shape: height, width. Three "input.…" blocks are shown as one colour image.
+    """
+    names = [name for name in factors.factors if name.split(".")[0] == "input"]
+    P = np.stack([factors.factors[name][:, :most].cpu().numpy() for name in names], axis=-1)  # pixels × rank × channels
+    images = [P[:, k].reshape(*shape, -1) / (P[:, k].max() or 1) for k in range(P.shape[1])]
+    return image_grid([image.squeeze(-1) if len(names) == 1 else image for image in images], title=title)
+
+
+def channel_maps(values, shape: tuple[int, int, int], *, title: str, shared: bool = True) -> Figure:
+    """One column of A or O laid out where its neurons sit: a small map for each channel.
+
+    values: neurons; shape: channels, height, width.
+    """
+    maps = np.asarray(values).reshape(shape)
+    return image_grid(list(maps), cols=5, title=title, cmap=MAP, shared=shared)
+
+
+def neuron_heatmap(O, *, title: str) -> Figure:  # noqa: E741
+    """Loadings of every neuron (rows) on every factor (columns). O: neurons × rank, in units of activation."""
+    O = np.asarray(O)  # noqa: E741
+    figure, ax = canvas(height=4.5)
+    with theme():
+        sns.heatmap(
+            O, cmap=MAP, vmin=0, ax=ax, cbar_kws={"label": "loading (activation)"}, rasterized=True,
+            xticklabels=max(1, O.shape[1] // 10), yticklabels=max(1, len(O) // 8),
+        )
+        ax.set(title=title, xlabel="factor, strongest first", ylabel="neuron")
+    return figure
+
+
+def overview() -> Figure:
+    """The model in one drawing: every block is a tall factor times the same image factor."""
+    figure, ax = canvas(height=4.4)
+    ax.set(xlim=(0, 11), ylim=(0.2, 8.6), aspect="equal")
+    ax.axis("off")
+    blue, orange, green = sns.color_palette("colorblind", 3)
+    rows = [(5.9, 2.2, blue, "D", "P", "pixels"), (2.9, 2.6, orange, "A_0", "O_0", "neurons"), (0.8, 1.7, orange, "A_1", "O_1", "neurons")]
+
+    def box(x, y, w, h, colour, text):
+        ax.add_patch(Rectangle((x, y), w, h, facecolor=(*colour, 0.25), edgecolor=colour, linewidth=1.5))
+        ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=12)
+
+    for y, h, colour, data, factor, side in rows:
+        box(0.9, y, 3.4, h, colour, f"${data}$")
+        ax.text(0.65, y + h / 2, side, rotation=90, ha="center", va="center", fontsize=10)
+        ax.text(4.8, y + h / 2, "≈", ha="center", va="center", fontsize=15)
+        box(5.3, y, 0.9, h, colour, f"${factor}$")
+    ax.text(2.6, 8.3, "images", ha="center", va="bottom", fontsize=10)
+    ax.text(5.75, 8.3, "rank", ha="center", va="bottom", fontsize=10)
+    box(7.2, 4.2, 3.4, 0.9, green, "$F^{\\,T}$, shared")
+    ax.text(8.9, 5.25, "images", ha="center", va="bottom", fontsize=10)
+    ax.text(10.85, 4.65, "rank", rotation=90, ha="center", va="center", fontsize=10)
+    for y, h, colour, *_ in rows:
+        ax.annotate("", (7.15, 4.65), (6.25, y + h / 2), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.5})
+    return figure
+
+
+def lines(series: Mapping[str, Sequence[float]], *, title: str, xlabel: str, ylabel: str, log: bool = False) -> Figure:
+    """One line for each named sequence, against its index."""
+    table = pd.concat(
+        [pd.DataFrame({"x": range(len(y)), "y": np.asarray(y), "": name}) for name, y in series.items()]
+    )
+    return curves(table, "x", "y", "", title=title, xlabel=xlabel, ylabel=ylabel, log=log)

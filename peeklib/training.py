@@ -1,0 +1,82 @@
+"""Training by plain SGD, and accuracy: the only two places where labels are used."""
+
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .blocks import pick_device
+from .hooks import _eval_mode, to_float
+
+
+class Trained(NamedTuple):
+    """A trained model, and its loss as a table: step, images (seen so far), loss (mean since the last row)."""
+
+    model: nn.Module
+    history: pd.DataFrame
+
+
+def train(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    seed: int,
+    epochs: int = 1,
+    shuffle: bool = True,
+    lr: float = 0.01,
+    momentum: float = 0.5,
+    batch_size: int = 64,
+    device=None,
+    progress: bool = False,
+) -> Trained:
+    """Train `model` in place by SGD on the cross-entropy; the defaults give the accuracies of Saini & Papalexakis.
+
+    images: images × channels × height × width, uint8 (scaled to [0, 1]) or float; labels: images, integers.
+    shuffle: a new order each epoch, drawn with `seed`; False keeps the order given (their Case Study III).
+    device: where to train; None takes a GPU if there is one. The model stays there.
+    Raises ValueError for no images, differing lengths, or a loss that is no longer finite.
+    """
+    if not len(images) or len(images) != len(labels):
+        raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
+    device = pick_device(device, torch.device("cpu"))
+    model.to(device).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
+    draw = torch.Generator().manual_seed(seed)
+    batches = [
+        batch
+        for _ in range(epochs)
+        for batch in (torch.randperm(len(images), generator=draw) if shuffle else torch.arange(len(images))).split(batch_size)
+    ]
+    losses = []
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # dropout, if the model has any
+        for batch in tqdm(batches, disable=not progress, desc="training", leave=False):
+            x, y = to_float(images[batch].to(device)), labels[batch].to(device)
+            loss = nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+    return Trained(model.eval(), _history(torch.stack(losses).cpu(), [len(batch) for batch in batches]))
+
+
+def _history(losses: Tensor, sizes: list[int], every: int = 50) -> pd.DataFrame:
+    if not losses.isfinite().all():
+        step = int((~losses.isfinite()).nonzero()[0])
+        raise ValueError(f"the loss is {losses[step]} at step {step}; try a smaller lr, and look for NaN in the images")
+    table = pd.DataFrame({"step": range(len(losses)), "images": pd.Series(sizes).cumsum(), "loss": losses.numpy()})
+    return table.groupby(table.step // every).agg({"step": "max", "images": "max", "loss": "mean"})
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
+    """Share of images whose largest output is at their label, 0 … 1."""
+    home = next(model.parameters()).device
+    with torch.no_grad(), _eval_mode(model):
+        hits = [
+            (model(to_float(x.to(home))).argmax(1).cpu() == y).sum()
+            for x, y in zip(images.split(batch_size), labels.cpu().split(batch_size), strict=True)
+        ]
+    return int(sum(hits)) / len(labels)
