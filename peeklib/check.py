@@ -80,6 +80,14 @@ def stacked(answer: torch.Tensor, blocks: dict[str, torch.Tensor]) -> None:
 
 
 @_exercise
+def even_weights(answer: dict[str, float], blocks: dict[str, torch.Tensor]) -> None:
+    """Chapter 2: weights under which every block has the same weighted energy."""
+    assert set(answer) == set(blocks), f"give one weight for each of {list(blocks)}"
+    say = {name: answer[name] * block.double().square().sum().item() for name, block in blocks.items()}
+    assert max(say.values()) <= 1.001 * min(say.values()), f"weight × energy differs: {say}"
+
+
+@_exercise
 def rank_to_reach(answer: int, errors: dict[int, float], target: float) -> None:
     """Chapter 3: the smallest rank whose relative error is at most `target`; errors: rank → relative error."""
     reached = [rank for rank, error in errors.items() if error <= target]

@@ -74,10 +74,17 @@ def profile() -> str:
 def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
     """A data set by name: "mnist", "digits", or any name with an image folder under PEEK_DATA.
 
-    Looked for in PEEK_DATA, in the user's cache, then (mnist) downloaded with checksums from torchvision's
-    mirrors, waiting at most 5 s for each. fallback: where all that fails, and always under the embedded
-    profile, give the embedded stand-in, which says so on the page.
-    Raises FileNotFoundError (PEEK_DATA is no folder; nothing by that name) or ConnectionError (no download).
+    Looked for in the folder PEEK_DATA, in the user's cache, then (mnist) downloaded with checksums from
+    torchvision's mirrors, waiting at most 5 s for each.
+
+    Args:
+        name: which one.
+        fallback: where all that fails, and always under the embedded profile, give the embedded stand-in,
+            which says so on the page.
+
+    Raises:
+        FileNotFoundError: if PEEK_DATA is no folder, or there is nothing by that name.
+        ConnectionError: if the download fails.
     """
     if name == "digits":
         return digits()
@@ -193,8 +200,8 @@ def _pixels(file) -> np.ndarray:
 def digits(train: int = 60_000, test: int = 5_000, seed: int = 0) -> Dataset:
     """A stand-in for MNIST that needs no network: scikit-learn's 8×8 digits as `train` and `test` 28×28 images.
 
-    The 1,797 originals (Alpaydin & Kaynak 1998) are split first, four fifths to training; then each is drawn
-    many times under random rotations (±15°), scalings, shears and shifts. Same seed, same images.
+    The 1,797 originals (Alpaydin & Kaynak 1998) are split first, four fifths to training; then they are drawn
+    at random under rotations (±15°), scalings, shears and shifts. Same seed, same images.
     """
     from sklearn.datasets import load_digits
 
@@ -234,10 +241,16 @@ def subset(
 ) -> Split:
     """A part of the training images: the training sets of the three case studies.
 
-    fraction: share of the images, drawn at random with `seed`; for one seed smaller parts lie in larger ones.
-    classes: keep only these labels. order: arrange the images class by class in this order of labels
-    (train with `shuffle=False` to keep it). All three apply in that sequence.
-    Raises ValueError for a fraction outside (0, 1], labels that do not exist, or nothing left.
+    Args:
+        dataset: where from.
+        fraction: share of the images, drawn at random; for one seed smaller parts lie in larger ones.
+        classes: then keep only these labels.
+        order: then arrange the images class by class in this order of labels, dropping other labels; train
+            with `shuffle=False` to keep it.
+        seed: of the draw.
+
+    Raises:
+        ValueError: for a fraction outside (0, 1], labels that do not exist, or nothing left.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction is {fraction}; it lies in (0, 1]")

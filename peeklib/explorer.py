@@ -78,12 +78,16 @@ def show(figure: Figure, alt: str) -> Picture:
 class Explorer:
     """Sliders over named axes, and a picture for every combination of their values.
 
-    axes: dict of name → values, in the order of `draw`'s arguments.
-    draw: called with one value for each axis, by position; returns a matplotlib Figure and its alt text.
-    prepared: dict of axis → the values that work without a kernel; axes left out are prepared whole. With a
-        kernel every value of `axes` is drawn when it is first asked for, and then kept.
-    start: dict of axis → the value shown first; by default the first one.
-    Raises ValueError for an empty axis, or for `prepared` or `start` values that are not on their axis.
+    With a kernel every value is drawn when it is first asked for, and then kept.
+
+    Args:
+        axes: dict of name → values, in the order of `draw`'s arguments.
+        draw: called with one value for each axis, by position; returns a matplotlib Figure and its alt text.
+        prepared: dict of axis → the values that work without a kernel; axes left out are prepared whole.
+        start: dict of axis → the value shown first; by default the first one.
+
+    Raises:
+        ValueError: for an empty axis, or for `prepared` or `start` values that are not on their axis.
     """
 
     def __init__(

@@ -49,17 +49,24 @@ def record(
 ) -> dict[str, Tensor]:
     """The A_j: outputs of the named modules, flattened, as a dict of neurons × images in the order they ran.
 
-    model: run in eval mode without gradients on its own device; left as it was, mode and hooks included.
-    images: images × …, uint8 (scaled to [0, 1]) or whatever the model takes.
-    layers: names from `model.named_modules()`; None takes every ReLU.
-    negative: what to do with outputs below zero, which a non-negative factorization cannot take:
-        "refuse" (an error that names the layer), "clip" (to zero), "split" (two blocks, "name+" and
-        "name-"), or "keep" (for spectra and the like).
-    device: where the result lives; None leaves it with the model.
-
     A module that runs several times in one pass gives one block per call: "relu", "relu:2", …. Outputs are
     copied at once, so an in-place module that follows does not alter them.
-    Raises ValueError for unknown layers, negative outputs, or no images; TypeError for an output that is no tensor.
+
+    Args:
+        model: run in eval mode without gradients on its own device; left as it was, mode and hooks included.
+        images: images × …, uint8 (scaled to [0, 1]) or whatever the model takes.
+        layers: names from `model.named_modules()`; None takes every ReLU.
+        negative: what to do with outputs below zero, which a non-negative factorization cannot take:
+            "refuse" (an error that names the layer), "clip" (to zero), "split" (two blocks, "name+" and
+            "name-"), or "keep" (for spectra and the like).
+        batch_size: images in one forward pass.
+        device: where the result lives; None leaves it with the model.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: for unknown layers (lists those there are), negative outputs, no images, or an output whose
+            first axis is not the images.
+        TypeError: for an output that is no tensor.
     """
     layers = _check(model, images, layers, negative)
     home = next((p.device for p in model.parameters()), images.device)

@@ -43,7 +43,11 @@ def curves(
 ) -> Figure:
     """Mean of `y` against `x` for each group, with a band from the smallest to the largest value over seeds.
 
-    table: tidy, one row per (x, group, seed). log: logarithmic y axis.
+    Args:
+        table: tidy, one row per (x, group, seed).
+        x, y, group: its columns.
+        title, xlabel, ylabel: what the figure says.
+        log: logarithmic y axis.
     """
     figure, ax = canvas()
     groups = list(pd.unique(table[group]))
@@ -55,7 +59,7 @@ def curves(
             hue=group,
             style=group,
             hue_order=groups,
-            palette=sns.color_palette("viridis", len(groups)),
+            palette=sns.color_palette(MAP, len(groups) + 1)[:-1],  # without the yellow end, too pale on white
             errorbar=("pi", 100),
             markers=table[x].nunique() < 20,
             dashes=table[x].nunique() >= 20,
@@ -70,46 +74,71 @@ def curves(
 
 
 def image_grid(
-    images: Sequence, labels: Iterable[str] = (), *, cols: int = 5, title: str, cmap: str = "gray", shared: bool = False
+    images: Sequence, labels: Sequence[str] = (), *, cols: int = 5, title: str, cmap: str = "gray", shared: bool = False
 ) -> Figure:
-    """A contact sheet. images: arrays, height × width or height × width × 3.
+    """A contact sheet of equally large images, height × width or height × width × 3.
 
-    shared: one colour scale for all, from 0 to the largest value, instead of one each from 0.
+    Zero is black (the lowest colour); images with negative values get a diverging map with zero in the middle.
+
+    Args:
+        images: what to show.
+        labels: one above each image, if any.
+        cols: images in a row.
+        title: what the figure says.
+        cmap: colour map for grey images without negative values.
+        shared: one scale for all, instead of each up to its own largest magnitude.
     """
-    arrays = [np.asarray(image) for image in images]
-    cols = min(cols, len(arrays))
-    rows = math.ceil(len(arrays) / cols)
-    figure, axes = canvas(
-        rows, cols, height=0.6 + rows * (WIDTH / cols + (0.18 if labels else 0)), title=title, squeeze=False
-    )
-    labels = list(labels) or [""] * len(arrays)
-    top = max(float(array.max()) for array in arrays)
-    for ax in axes.flat:
-        ax.axis("off")
-    for ax, array, label in zip(axes.flat, arrays, labels, strict=False):
-        ax.imshow(array, cmap=cmap, vmin=0, vmax=(top if shared else float(array.max())) or 1, interpolation="nearest")
-        ax.set_title(label, fontsize=10, pad=2)
+    stack = np.stack([np.asarray(image, dtype=float) for image in images])
+    peak = np.abs(stack).max(axis=None if shared else tuple(range(1, stack.ndim)), keepdims=True)
+    stack = stack / np.where(peak > 0, peak, 1)
+    signed = stack.min() < 0
+    sheet, corners = _tile(stack, min(cols, len(stack)), gap=1 + stack.shape[1] // 12)
+    figure, ax = canvas(height=0.5 + WIDTH * sheet.shape[0] / sheet.shape[1], title=title)
+    ax.imshow(sheet, cmap="RdBu_r" if signed else cmap, vmin=-1 if signed else 0, vmax=1, interpolation="nearest")
+    ax.axis("off")
+    for (top, left), label in zip(corners, labels, strict=False):
+        ax.text(left, top - 0.6, label, fontsize=10, ha="left", va="bottom")
     return figure
+
+
+def _tile(stack: np.ndarray, cols: int, gap: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Images (count × height × width …) side by side in rows on white; and the top left corner of each."""
+    count, height, width, *rest = stack.shape
+    rows = math.ceil(count / cols)
+    sheet = np.full((rows * (height + gap) - gap, cols * (width + gap) - gap, *rest), np.nan if not rest else 1.0)
+    corners = [(k // cols * (height + gap), k % cols * (width + gap)) for k in range(count)]
+    for image, (top, left) in zip(stack, corners, strict=True):
+        sheet[top : top + height, left : left + width] = image
+    return sheet, corners
 
 
 def latent_images(factors: CoupledFactors, shape: tuple[int, int], *, most: int = 20, title: str) -> Figure:
     """The strongest columns of P as images, each on its own scale from 0.
 
-    shape: height, width. Three "input.…" blocks are shown as one colour image.
+    Three "input.…" blocks are shown as one colour image.
+
+    Args:
+        factors: the fit.
+        shape: height, width.
+        most: show no more than these many.
+        title: what the figure says.
     """
     names = [name for name in factors.factors if name.split(".")[0] == "input"]
     P = np.stack([factors.factors[name][:, :most].cpu().numpy() for name in names], axis=-1)  # pixels × rank × channels
-    images = [P[:, k].reshape(*shape, -1) / (P[:, k].max() or 1) for k in range(P.shape[1])]
-    return image_grid([image.squeeze(-1) if len(names) == 1 else image for image in images], title=title)
+    images = P.swapaxes(0, 1).reshape(P.shape[1], *shape, len(names))
+    return image_grid(images.squeeze(-1) if len(names) == 1 else images, title=title)
 
 
 def channel_maps(values, shape: tuple[int, int, int], *, title: str, shared: bool = True) -> Figure:
     """One column of A or O laid out where its neurons sit: a small map for each channel.
 
-    values: neurons; shape: channels, height, width.
+    Args:
+        values: one for each neuron.
+        shape: channels, height, width.
+        title: what the figure says.
+        shared: one colour scale for all maps.
     """
-    maps = np.asarray(values).reshape(shape)
-    return image_grid(list(maps), cols=5, title=title, cmap=MAP, shared=shared)
+    return image_grid(np.asarray(values).reshape(shape), title=title, cmap=MAP, shared=shared)
 
 
 def neuron_heatmap(O, *, title: str) -> Figure:  # noqa: E741

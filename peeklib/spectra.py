@@ -9,8 +9,11 @@ from .blocks import as_matrix
 def spectrum(block: Tensor) -> Tensor:
     """Singular values of a block, largest first, min(features, images) of them, in float64 on its device.
 
-    block: features × images, of any sign. From the triangular factor of a QR decomposition of the longer side
-    (Chan 1982), which keeps the accuracy that squaring the matrix would lose.
+    They come from the triangular factor of a QR decomposition (Chan 1982), which keeps the accuracy that
+    squaring the matrix would lose.
+
+    Args:
+        block: features × images, of any sign.
     """
     X = as_matrix(block).double()
     tall = X if len(X) >= X.shape[1] else X.T
@@ -20,9 +23,13 @@ def spectrum(block: Tensor) -> Tensor:
 def effective_rank(block: Tensor) -> float:
     """Entropy rank exp(−Σ p log p) with p = σ / Σσ, between 1 and the rank (Roy & Vetterli 2007).
 
-    block: features × images. Raises ValueError for a block of zeros, which has no rank to speak of.
+    Args:
+        block: features × images, or its singular values if you have them.
+
+    Raises:
+        ValueError: for a block of zeros.
     """
-    values = spectrum(block)
+    values = block.double() if block.ndim == 1 else spectrum(block)
     if not values.sum():
         raise ValueError("every entry of the block is zero; its entropy rank is not defined")
     p = values / values.sum()

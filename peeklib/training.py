@@ -34,13 +34,24 @@ def train(
 ) -> Trained:
     """Train `model` in place by SGD on the cross-entropy; the defaults give the accuracies of Saini & Papalexakis.
 
-    images: images × channels × height × width, uint8 (scaled to [0, 1]) or float; labels: images, integers.
-    shuffle: a new order each epoch, drawn with `seed`; False keeps the order given (their Case Study III).
-    device: where to train; None takes a GPU if there is one. The model stays there.
-    Raises ValueError for no images, differing lengths, or a loss that is no longer finite.
+    Args:
+        model: moved to `device`, trained there, and left in eval mode.
+        images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
+        labels: one integer for each image.
+        seed: of the order of the images, and of dropout.
+        epochs: passes over the images.
+        shuffle: a new order each epoch; False keeps the order given (their Case Study III).
+        lr, momentum, batch_size: of stochastic gradient descent.
+        device: where to train; None takes a GPU if there is one.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: for no images, differing lengths, no epochs, or a loss that is no longer finite.
     """
     if not len(images) or len(images) != len(labels):
         raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
+    if epochs < 1:
+        raise ValueError(f"epochs is {epochs}; it is at least 1")
     device = pick_device(device, torch.device("cpu"))
     model.to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)

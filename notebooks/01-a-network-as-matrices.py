@@ -1,0 +1,222 @@
+# %% [markdown]
+# # A network as matrices
+#
+# [![Open in Colab](../book/_static/colab.svg)](https://colab.research.google.com/github/OWNER/peek/blob/main/notebooks/01-a-network-as-matrices.ipynb)
+#
+# *Everything a convolutional network does to ten thousand images fits into three matrices with one column per image.*
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:  # Colab keeps its own torch and numpy; this adds peeklib alone
+    get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
+
+# %% [markdown]
+# The next two cells load handwritten digits and train a small network on them. The sections below take them apart.
+
+# %%
+import peeklib as pk
+
+full = pk.profile() == "full"
+data = pk.load_dataset("mnist", fallback=True)
+data
+
+# %%
+model = pk.models.PaperCNN(seed=0)
+pk.train(model, *pk.subset(data, fraction=1.0 if full else 0.25), seed=0, progress=True)
+print(f"{pk.accuracy(model, *data.test):.1%} of the test images are classified correctly")
+
+# %% [markdown]
+# Move the sliders. *At which layer can you no longer tell which digit went in?*
+
+# %%
+stages = {"input": (1, 28, 28), "conv1": (10, 24, 24), "pool1": (10, 12, 12), "relu1": (10, 12, 12),
+          "conv2": (20, 8, 8), "pool2": (20, 4, 4), "relu2": (20, 4, 4)}  # channels, height, width
+some = data.test.images[:6]
+seen = pk.input_blocks(some) | pk.record(model, some, list(stages)[1:], negative="keep")
+
+
+def draw(layer, image):
+    column, shape = seen[layer][:, image], stages[layer]
+    text = f"{layer}: {shape[0]} maps of {shape[1]}×{shape[2]}, values {column.min():.1f} to {column.max():.1f}"
+    return pk.plots.channel_maps(column, shape, title=text), f"Image {image} at {text}."
+
+
+pk.Explorer({"layer": list(stages), "image": range(len(some))}, draw)
+
+# %% [markdown]
+# Each small map is one channel. Red is positive, blue is negative, white is zero in the signed layers
+# (`conv`, `pool`); in the others zero is dark.
+#
+# **You will be able to**
+#
+# - read any layer of a network as a matrix, neurons × images, and find a neuron's row;
+# - write a forward hook by hand, and say what `pk.record` adds to it;
+# - tell from the matrix which neurons never fire and how sparse a layer is;
+# - say why a factorization that allows no negative numbers starts *after* the ReLU.
+#
+# **Before you start.** You have met convolutions and matrices. 30 minutes; runs on a laptop CPU in under a minute.
+# The symbols are collected in {doc}`../book/notation`.
+
+# %% [markdown]
+# ## What does one layer give? (5 minutes)
+#
+# PyTorch calls a function of yours whenever a module has run, if you register it as a *forward hook*. Here is
+# one by hand on `relu1`, the first ReLU.
+
+# %%
+caught = {}
+
+
+def hook(module, inputs, output):
+    caught["relu1"] = output.detach().clone()
+
+
+handle = model.relu1.register_forward_hook(hook)
+model(pk.to_float(data.test.images[:5]).to(next(model.parameters()).device))
+handle.remove()
+caught["relu1"].shape
+
+# %% [markdown]
+# Five images, ten channels, twelve rows, twelve columns. Two lines of that cell are easy to forget: `clone`,
+# because a later in-place operation may overwrite the output, and `remove`, because a hook left behind keeps
+# running, and keeps its memory, for as long as the model lives. `pk.record` does both whatever happens, puts the
+# model into evaluation mode while it runs, and works in batches.
+
+# %% [markdown]
+# ## From images to a matrix D (5 minutes)
+#
+# Saini and Papalexakis {cite}`saini2018peek` write the images as a matrix $D$, pixels × images: image $k$,
+# flattened, is column $k$. A colour image would give one matrix for each channel.
+
+# %%
+images = data.test.images[: 10_000 if full else 1_000]
+blocks = pk.input_blocks(images)
+D = blocks["input"]
+assert (D[:, 3].reshape(28, 28) == pk.to_float(images[3, 0])).all()
+f"D: {D.shape[0]} pixels × {D.shape[1]:,} images, values {D.min():.0f} to {D.max():.0f}"
+
+# %% [markdown]
+# ## From activations to matrices A (5 minutes)
+#
+# A layer's output is flattened the same way. The paper calls the output of each ReLU the activations of its
+# layer, so its network has two: $A_0$ after the first convolution and $A_1$ after the second.
+
+# %%
+blocks |= pk.record(model, images)
+for name, block in blocks.items():
+    print(f"{name:6}  {block.shape[0]:5,} rows × {block.shape[1]:,} images")
+
+# %% [markdown]
+# All three matrices have the same columns, in the same order: the same images. That is the whole reason why they
+# can be factorized together in the next chapter.
+#
+# ### Exercise 1 ●○○ (5 minutes)
+#
+# Without running the network: how many neurons do `relu1` and `relu2` have? `PaperCNN` is a 5×5 convolution to 10
+# channels, a 2×2 max-pool, a ReLU, a 5×5 convolution to 20 channels, a 2×2 max-pool, a ReLU; no padding.
+#
+# <details><summary>Hint</summary>A 5×5 window fits into 28 pixels at 24 places.</details>
+
+# %%
+my_counts = None  # {"relu1": …, "relu2": …}
+pk.check.neuron_counts(my_counts)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true}
+# @title Solution
+pk.check.neuron_counts({"relu1": 10 * 12 * 12, "relu2": 20 * 4 * 4})  # 28→24→12 and 12→8→4
+
+# %% [markdown]
+# ### Exercise 2 ●●○ (5 minutes)
+#
+# Which row of $A_0$ holds the neuron in channel 3, row 5, column 7 of `relu1`? All counts start at zero.
+#
+# <details><summary>Hint</summary>Flattening lets the last index run fastest.</details>
+
+# %%
+my_row = None
+pk.check.neuron_row(my_row)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true}
+# @title Solution
+pk.check.neuron_row(3 * 12 * 12 + 5 * 12 + 7)
+
+# %% [markdown]
+# ## What is in these matrices? (5 minutes)
+#
+# Before any factorization, some plain facts. *Sparsity* is the share of entries that are exactly zero. *Entropy
+# rank* {cite}`roy2007effective` turns the singular values into one number: $n$ equal ones give $n$, a single one
+# gives 1.
+
+# %%
+import pandas as pd
+
+pd.DataFrame({
+    name: {"rows": len(block), "sparsity": (block == 0).double().mean().item(), "mean": block.mean().item(),
+           "largest": block.max().item(), "entropy rank": pk.effective_rank(block)}
+    for name, block in blocks.items()
+}).T.style.format({"rows": "{:,.0f}", "sparsity": "{:.0%}", "mean": "{:.2f}", "largest": "{:.1f}", "entropy rank": "{:.0f}"})
+
+# %% [markdown]
+# The singular values of a layer say how many directions it uses. A steep curve means that few directions carry
+# most of it. Note how the layers differ in the *size* of their values: a larger layer value counts for more in any
+# error that adds squares. Chapter 3 comes back to this.
+
+# %%
+spectra = {name: pk.spectrum(block)[:300].cpu() for name, block in blocks.items()}
+assert all(values.diff().max() <= 0 for values in spectra.values())
+figure = pk.plots.lines({name: values[values > 0] for name, values in spectra.items()}, log=True,
+    title="Every block's spectrum falls steeply", xlabel="index", ylabel="singular value")
+pk.show(figure, "Singular values of the input and of both layers on a logarithmic axis; all three curves fall steeply "
+    "over the first tens of indices, then slowly.")
+
+# %% [markdown]
+# ### Exercise 3 ●●○ (5 minutes)
+#
+# A neuron that gives zero for every image is *silent*: no factorization can say anything about it. How many
+# silent neurons does `relu1` have on these images?
+#
+# <details><summary>Hint</summary>The largest entry of its row is zero: <code>block.amax(dim=1)</code>.</details>
+
+# %%
+my_silent = None
+pk.check.silent_neurons(my_silent, blocks["relu1"])
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true}
+# @title Solution
+silent = int((blocks["relu1"].amax(dim=1) == 0).sum())
+pk.check.silent_neurons(silent, blocks["relu1"])
+print(f"{silent} of {len(blocks['relu1'])} neurons of relu1 are silent")
+
+# %% [markdown]
+# ## Why after the ReLU? (3 minutes)
+#
+# Non-negative factorization builds every column as a *sum* of parts, with nothing subtracted. A convolution's raw
+# output has negative values, and `pk.record` refuses to pass them on quietly.
+
+# %%
+try:
+    pk.record(model, images[:100], ["conv1"])
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# Clipping is what the ReLU would do. Splitting keeps everything, at the price of two blocks for one layer.
+
+# %%
+signed = pk.record(model, images[:100], ["conv1"], negative="keep")["conv1"]
+parts = pk.record(model, images[:100], ["conv1"], negative="split")
+assert (parts["conv1+"] - parts["conv1-"] == signed).all()
+list(parts)
+
+# %% [markdown]
+# ## We saw
+#
+# - A layer is a matrix: one row for each neuron, one column for each image. Flattening loses no number, only the
+#   reminder of where a neuron sat.
+# - The input and both layers share their columns.
+# - After the ReLU all entries are non-negative, and many are exactly zero.
+#
+# **Next:** {doc}`02-coupled-nmf` writes all three matrices as products with one shared factor.
+#
+# References are in the {doc}`../book/bibliography`.

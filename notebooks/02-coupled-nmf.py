@@ -1,0 +1,303 @@
+# %% [markdown]
+# # Coupled NMF
+#
+# [![Open in Colab](../book/_static/colab.svg)](https://colab.research.google.com/github/OWNER/peek/blob/main/notebooks/02-coupled-nmf.ipynb)
+#
+# *One small matrix describes every image; pixels and neurons of all layers are read off against it.*
+
+# %% tags=["remove-cell"]
+import sys
+
+if "google.colab" in sys.modules:  # Colab keeps its own torch and numpy; this adds peeklib alone
+    get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
+
+# %%
+import torch
+
+import peeklib as pk
+
+full = pk.profile() == "full"
+data = pk.load_dataset("mnist", fallback=True)
+data
+
+# %%
+model = pk.models.PaperCNN(seed=0)
+pk.train(model, *pk.subset(data, fraction=1.0 if full else 0.25), seed=0, progress=True)
+images = data.test.images[: 10_000 if full else 1_000]
+blocks = pk.input_blocks(images) | pk.record(model, images)
+{name: tuple(block.shape) for name, block in blocks.items()}
+
+# %% [markdown]
+# Move the rank. *How many components does it take before single strokes appear instead of whole digits?* Then
+# change the layer: the same components, seen by its neurons. With a kernel every rank from 1 to 60 is fitted
+# on the spot; this page carries five of them.
+
+# %%
+from functools import cache
+
+
+@cache
+def fit(rank):
+    return pk.coupled_nmf(blocks, rank, max_iter=60, tol=1e-3)
+
+
+def draw(rank, layer):
+    error = fit(rank).block_errors[layer]
+    text = f"rank {rank}, {layer}: relative error {error:.2f}"
+    if layer == "input":
+        return pk.plots.latent_images(fit(rank), (28, 28), title=text), f"Columns of P as images; {text}."
+    return pk.plots.neuron_heatmap(fit(rank).factors[layer].cpu(), title=text), f"Loadings of every neuron; {text}."
+
+
+pk.Explorer({"rank": range(1, 61), "layer": list(blocks)}, draw, prepared={"rank": [2, 5, 10, 20, 40]}, start={"rank": 10})
+
+# %% [markdown]
+# For `input` each small image is one column of $P$ (the 20 strongest are shown). For a layer, each row of the heatmap
+# is a neuron, each column a component.
+#
+# **You will be able to**
+#
+# - write down the model and say what each factor means;
+# - derive the multiplicative update and code it in five lines;
+# - say why it never makes the loss rise, and why that does not make it good;
+# - fit any number of layers with `pk.coupled_nmf`, and place new images in a fitted model.
+#
+# **Before you start.** {doc}`01-a-network-as-matrices`. 45 minutes; about two minutes of computing on a laptop
+# CPU. Symbols: {doc}`../book/notation`.
+
+# %% [markdown]
+# ## What is the model? (5 minutes)
+#
+# Each block is approximated by a tall factor times one and the same wide factor:
+#
+# $$D_c \approx P_c F^T \qquad\text{and}\qquad A_j \approx O_j F^T, \qquad P_c, O_j, F \ge 0 .$$
+
+# %%
+pk.show(pk.plots.overview(), "The input D and the layers A0 and A1, stacked, each about equal to its own narrow factor "
+    "P, O0 and O1 times one wide factor F transposed that all three share.")
+
+# %% [markdown]
+# Row $k$ of $F$ (images × rank) says how much of each component image $k$ contains. Column $r$ of $P$ shows what
+# component $r$ looks like in pixels; column $r$ of $O_j$ says which neurons of layer $j$ light up with it. The factors
+# are found by minimising {cite}`saini2018peek`
+#
+# $$J(P, F, O) = \sum_c \lVert D_c - P_c F^T\rVert_F^2 + \sum_j \lVert A_j - O_j F^T\rVert_F^2 .$$
+#
+# The paper goes no further than this: nothing pushes components to be sparse, or to match classes. No label occurs.
+
+# %% [markdown]
+# ## Is that a new kind of factorization? (5 minutes)
+#
+# Stack the blocks on top of each other, and the factors too:
+#
+# $$X = \begin{bmatrix} D \\ A_0 \\ A_1 \end{bmatrix}, \quad W = \begin{bmatrix} P \\ O_0 \\ O_1 \end{bmatrix}
+# \quad\Longrightarrow\quad J = \lVert X - W F^T \rVert_F^2 .$$
+#
+# So it is ordinary non-negative matrix factorization of the stack. This is good news: everything known about
+# NMF holds, and any NMF program can check ours.
+#
+# ### Exercise 1 ●○○ (3 minutes)
+#
+# Build the stacked matrix from `blocks`.
+#
+# <details><summary>Hint</summary><code>torch.cat</code>; which axis do the blocks share?</details>
+
+# %%
+my_stack = None
+pk.check.stacked(my_stack, blocks)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true}
+# @title Solution
+stacked = torch.cat(list(blocks.values()))
+pk.check.stacked(stacked, blocks)
+print(tuple(stacked.shape), "features × images")
+
+# %% [markdown]
+# ## Where does the update come from? (10 minutes)
+#
+# Look at one factor, $O$, and hold $F$ still. The gradient of $\lVert A - O F^T\rVert^2$ is
+# $2\,(O F^T F - A F)$: a positive part minus a positive part. Gradient descent with a *different step for every entry*,
+#
+# $$O \leftarrow O - \eta * (O F^T F - A F), \qquad \eta = \frac{O}{O F^T F},$$
+#
+# cancels the subtraction:
+#
+# $$O \leftarrow O * \frac{A F}{O F^T F + \varepsilon} .$$
+#
+# Products and quotients of non-negative numbers stay non-negative, so the constraint takes care of itself. Lee
+# and Seung {cite}`lee2001algorithms` proved that this step never raises the loss. $P$ follows the same rule; $F$, which
+# all blocks share, adds up their numerators and their denominators. The small $\varepsilon$ avoids $0/0$.
+#
+# Here is the whole method.
+
+# %%
+EPS = 1e-9
+
+
+def update(blocks, factors, F):
+    """One round of the paper's updates: F first, then every P and O."""
+    top = sum(blocks[b].T @ factors[b] for b in blocks)                   # images × rank
+    bottom = sum(F @ (factors[b].T @ factors[b]) for b in blocks)         # images × rank
+    F = F * top / (bottom + EPS)
+    factors = {b: factors[b] * (blocks[b] @ F) / (factors[b] @ (F.T @ F) + EPS) for b in blocks}
+    return factors, F
+
+
+def loss(blocks, factors, F):
+    return sum(float((blocks[b] - factors[b] @ F.T).square().sum()) for b in blocks)
+
+
+# %% [markdown]
+# Run it on the first 500 images from uniform random factors.
+
+# %%
+few = {name: block[:, :500].cpu() for name, block in blocks.items()}
+draw_from = torch.Generator().manual_seed(0)
+F = torch.rand(500, 10, generator=draw_from)
+factors = {b: torch.rand(len(few[b]), 10, generator=draw_from) for b in few}
+losses = [loss(few, factors, F)]
+for _ in range(100):
+    factors, F = update(few, factors, F)
+    losses.append(loss(few, factors, F))
+
+assert all(after <= before * (1 + 1e-6) for before, after in zip(losses, losses[1:]))
+pk.show(pk.plots.lines({"J": losses}, log=True, title="The loss never rises", xlabel="round of updates", ylabel="loss J"),
+    "The loss J over 100 rounds of updates on a logarithmic axis: a steep fall in the first rounds, then a slow one.")
+
+# %% [markdown]
+# `pk.coupled_nmf(..., solver="mu")` is the same rule. Both reach about the same loss from different random starts;
+# from one start they agree to rounding, which the package's tests check against scikit-learn too.
+
+# %%
+theirs = pk.coupled_nmf(few, 10, solver="mu", max_iter=100, tol=0, device="cpu")
+total = sum(float(block.square().sum()) for block in few.values())
+ours = (losses[-1] / total) ** 0.5
+assert abs(ours - theirs.relative_error) < 0.1 * ours
+print(f"relative error after 100 rounds: {ours:.3f} by hand, {theirs.relative_error:.3f} with peeklib")
+
+# %% [markdown]
+# ### Exercise 2 ●●○ (10 minutes)
+#
+# Write the update of one factor $O$ for a given $F$, without looking at the cell above.
+#
+# <details><summary>Hint</summary>Numerator <code>A @ F</code>. In the denominator multiply <code>F.T @ F</code>
+# first: it is rank × rank, so nothing large is ever formed.</details>
+
+# %%
+my_update = None  # a function of A (neurons × images), O (neurons × rank), F (images × rank)
+pk.check.factor_update(my_update)
+
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true}
+# @title Solution
+def solution(A, O, F):  # noqa: E741
+    return O * (A @ F) / (O @ (F.T @ F) + EPS)
+
+
+pk.check.factor_update(solution)
+
+# %% [markdown]
+# ## Is never rising good enough? (10 minutes)
+#
+# A loss that never rises may still crawl. The paper's updates share one step rule for all entries, and the closer an
+# entry is to zero the shorter its step. *Hierarchical alternating least squares* {cite}`cichocki2009fast` takes
+# one component at a time and asks for its best value outright, the others held still:
+#
+# $$O_{:r} \leftarrow \max\Big(0,\; O_{:r} + \frac{(A F)_{:r} - O\,(F^T F)_{:r}}{(F^T F)_{rr}}\Big).$$
+#
+# It needs the same two products, $A F$ and $F^T F$. They cost far more than the step itself, so we take the step
+# twice for each product {cite}`gillis2012accelerated`. Both methods now get 200 rounds.
+
+# %%
+ranks = (10, 30, 50)
+runs = {(solver, rank): pk.coupled_nmf(blocks, rank, solver=solver, max_iter=200, tol=0, progress=True)
+        for solver in ("mu", "hals") for rank in ranks}
+figure = pk.plots.lines({f"{solver}, rank {rank}": run.history for (solver, rank), run in runs.items() if rank != 30},
+    log=True, title="After 200 rounds μ-updates still lag behind", xlabel="round", ylabel="relative error")
+for rank in ranks:
+    assert runs["hals", rank].relative_error < runs["mu", rank].relative_error
+pk.show(figure, "Relative error against rounds for both solvers at ranks 10 and 50 on a logarithmic axis: HALS falls within a few "
+    "rounds and flattens; the multiplicative updates fall slowly and end above it.")
+
+# %%
+import pandas as pd
+
+pd.DataFrame({
+    f"rank {rank}": {
+        "MU, 200 rounds": runs["mu", rank].relative_error,
+        "HALS, 200 rounds": runs["hals", rank].relative_error,
+        "MU above HALS": f"{runs['mu', rank].relative_error / runs['hals', rank].relative_error - 1:.1%}",
+        "MU rounds that HALS needs": int((runs["hals", rank].history > runs["mu", rank].relative_error).sum()),
+    } for rank in ranks
+}).map(lambda value: f"{value:.4f}" if isinstance(value, float) else value)
+
+# %% [markdown]
+# The last row counts the rounds after which HALS has already reached what MU ends with. The gap widens with the
+# rank: more components compete for the same pixels, and small entries that ought to grow or vanish move in tiny
+# steps. The consequence for everything that follows: **an error at a fixed number of
+# μ-updates mixes two things, how well rank $r$ can explain the data and how far the updates got.** From here on we use
+# HALS, and we look at `converged`.
+
+# %% [markdown]
+# ## How good is it on one image? (5 minutes)
+#
+# The upper row shows test images, the lower row what ten components make of them.
+
+# %%
+ten = runs["hals", 10]
+rebuilt = ten.reconstruct("input", slice(0, 5)).T.reshape(-1, 28, 28).cpu()
+pairs = torch.cat([pk.to_float(images[:5, 0]), rebuilt])
+pk.show(pk.plots.image_grid(pairs, title="Above: the image. Below: ten components", shared=True),
+    "Five handwritten digits above their rank-ten reconstructions, which are blurred versions of the same digits.")
+
+# %% [markdown]
+# ## Can the model take new images? (5 minutes)
+#
+# Yes: hold $P$ and $O$ still and solve for the new rows of $F$ alone, a convex problem. Any of the blocks will do.
+# Below, $F$ is found from the *pixels alone*, and the model then predicts the activations of a layer that
+# it never got to see.
+
+# %%
+half = images.shape[0] // 2
+learned = pk.coupled_nmf({name: block[:, :half] for name, block in blocks.items()}, 30, max_iter=60)
+new = {name: block[:, half:] for name, block in blocks.items()}
+
+
+def layer_error(F):
+    A = new["relu1"].to(F.device)
+    return float((A - learned.factors["relu1"] @ F.T).norm() / A.norm())
+
+
+everything, pixels = layer_error(learned.transform(new)), layer_error(learned.transform({"input": new["input"]}))
+print(f"relu1 of new images: relative error {everything:.2f} from all blocks, {pixels:.2f} from pixels alone")
+
+# %% [markdown]
+# ### Exercise 3 ●●● (10 minutes)
+#
+# `weights={"input": 10.0, "relu1": 1.0, "relu2": 1.0}` makes the pixels count ten times. Find weights under which
+# every block has the same say. Then fit rank 10 with all three choices and compare `block_errors`: who pays?
+#
+# <details><summary>Hint</summary>A block's say is its weight times its energy, the sum of its squares.</details>
+
+# %%
+my_weights = None
+pk.check.even_weights(my_weights, blocks)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true}
+# @title Solution
+even = {name: 1 / float(block.square().sum()) for name, block in blocks.items()}
+pk.check.even_weights(even, blocks)
+choices = {"all 1": None, "input × 10": {"input": 10.0, "relu1": 1.0, "relu2": 1.0}, "same say": even}
+pd.DataFrame({name: pk.coupled_nmf(blocks, 10, weights=weights).block_errors for name, weights in choices.items()}).round(3)
+
+# %% [markdown]
+# ## We saw
+#
+# - Coupled NMF with equal weights is NMF of the stacked matrix: one image factor for pixels and neurons alike.
+# - The paper's update is gradient descent with a step for each entry; its loss never rises.
+# - At the same number of rounds it ends above HALS, the more so the higher the rank.
+# - A fitted model places new images, from all blocks or from some.
+#
+# **Next:** {doc}`03-how-much-training` asks the paper's question: does a poorly trained network need a lower rank?
+#
+# References are in the {doc}`../book/bibliography`.

@@ -1,0 +1,140 @@
+"""Blocks: what passes the checks, and that stacking keeps rows, weights and precision."""
+
+import numpy as np
+import pytest
+import torch
+
+from peeklib.blocks import as_matrix, check_blocks, check_weights, energy_of, pick_device, stack
+
+CPU = torch.device("cpu")
+
+
+def count_up(rows, images, **options):
+    return torch.arange(rows * images, **options).reshape(rows, images)
+
+
+def stack_up(blocks, weights=None):
+    return stack(check_blocks(blocks), weights, CPU)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, torch.bool])
+def test_integers_become_float32(kind):
+    block = count_up(2, 3).to(kind)
+    matrix = as_matrix(block)
+    assert matrix.dtype == torch.float32
+    assert torch.equal(matrix, block.float())
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_arrays_keep_their_precision(kind):
+    array = np.arange(6, dtype=kind).reshape(2, 3)
+    matrix = as_matrix(array)
+    assert matrix.numpy().dtype == kind
+    assert np.array_equal(matrix.numpy(), array)
+
+
+@pytest.mark.parametrize("turn", [np.flipud, np.fliplr, np.transpose], ids=lambda f: f.__name__)
+def test_array_views_are_read_as_they_look(turn):
+    array = turn(np.arange(6.0).reshape(2, 3))
+    assert np.array_equal(as_matrix(array).numpy(), array)
+
+
+def test_a_block_that_wants_gradients_gives_them_up():
+    assert not as_matrix(torch.ones(2, 3, requires_grad=True)).requires_grad
+
+
+def test_the_default_name_is_not_needed_to_find_the_place():
+    with pytest.raises(ValueError, match="row 1, image 2"):
+        as_matrix(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, torch.nan]]))
+
+
+def test_checked_blocks_keep_names_order_and_values():
+    blocks = {"relu2": count_up(2, 3).float(), "input": count_up(4, 3).double()}
+    checked = check_blocks(blocks)
+    assert list(checked) == ["relu2", "input"]
+    assert all(torch.equal(checked[name], block) for name, block in blocks.items())
+
+
+def test_zero_is_not_negative():
+    zero = torch.tensor([[0.0, -0.0]])
+    assert torch.equal(check_blocks({"input": zero})["input"], zero)
+
+
+def test_how_many_entries_are_bad_is_counted():
+    block = torch.tensor([[1.0, -1.0], [-2.0, -3.0]])
+    with pytest.raises(ValueError, match="3 of them, first at row 0, image 1"):
+        check_blocks({"relu": block})
+
+
+def test_no_weights_means_one_each():
+    assert check_weights({"a": 0, "b": 0}, None) == {"a": 1.0, "b": 1.0}
+
+
+def test_weights_come_in_the_order_of_the_blocks():
+    assert list(check_weights({"a": 0, "b": 0}, {"b": 2, "a": 3}).items()) == [("a", 3.0), ("b", 2.0)]
+
+
+@pytest.mark.parametrize("weight", ["2", None, [1.0]])
+def test_a_weight_that_is_no_number_is_named(weight):
+    with pytest.raises((TypeError, ValueError), match="'relu'"):
+        check_weights({"relu": 0}, {"relu": weight})
+
+
+def test_stacking_puts_every_block_in_its_rows():
+    blocks = {"input": count_up(2, 3).float(), "relu": 10 * count_up(4, 3).float()}
+    data = stack_up(blocks)
+    assert data.X.shape == (6, 3)
+    assert all(torch.equal(data.X[data.rows[name]], block) for name, block in blocks.items())
+
+
+def test_weights_enter_as_square_roots_and_leave_again():
+    blocks = {"input": count_up(2, 3).double(), "relu": count_up(4, 3).double()}
+    data = stack_up(blocks, {"input": 9, "relu": 0.25})
+    torch.testing.assert_close(data.X, torch.cat([3 * blocks["input"], 0.5 * blocks["relu"]]))
+    for name, block in data.split(data.X).items():
+        torch.testing.assert_close(block, blocks[name])
+
+
+def test_energy_is_that_of_the_weighted_rows():
+    blocks = {"input": count_up(2, 3).double(), "relu": count_up(4, 3).double()}
+    energy = stack_up(blocks, {"input": 9, "relu": 0.25}).energy
+    assert energy["input"] == pytest.approx(9 * blocks["input"].square().sum().item())
+    assert energy["relu"] == pytest.approx(0.25 * blocks["relu"].square().sum().item())
+
+
+def test_energy_is_summed_in_float64():
+    big = torch.tensor([[1e4] + [1.0] * 3000])  # in float32 1e8 + 1 is 1e8
+    assert energy_of(big) == 1e8 + 3000
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ((torch.float64, torch.float64), torch.float64),
+        ((torch.float64, torch.float32), torch.float32),
+        ((torch.float16, torch.float16), torch.float32),
+    ],
+)
+def test_float64_only_if_all_are(kinds, expected):
+    data = stack_up({str(k): torch.ones(2, 3, dtype=kind) for k, kind in enumerate(kinds)})
+    assert data.X.dtype == expected
+
+
+def test_stacking_copies():
+    block = torch.ones(2, 3)
+    stack_up({"input": block}).X.zero_()
+    assert torch.equal(block, torch.ones(2, 3))
+
+
+def test_a_device_that_was_asked_for_is_taken():
+    assert pick_device("cpu", torch.device("meta")) == CPU
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_fallback_is_taken():
+    assert pick_device(None, torch.device("meta")) == torch.device("meta")
+
+
+def test_a_gpu_is_taken_unasked(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device(None, CPU) == torch.device("cuda")

@@ -1,0 +1,99 @@
+"""Exercise checks: a right answer passes, a wrong one fails with a hint, and no answer is neither."""
+
+import pytest
+import torch
+
+from peeklib import check
+from peeklib.nmf import EPS
+
+BLOCK = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+BLOCKS = {"input": torch.tensor([[1.0, 2.0]]), "relu": BLOCK}
+ERRORS = {5: 0.5, 10: 0.3, 20: 0.2}
+SINGULAR = torch.diag(torch.tensor([4.0, 3.0, 0.0]))
+
+
+def right_update(A, O, F):  # noqa: E741
+    return O * (A @ F) / (O @ (F.T @ F) + EPS)
+
+
+def in_place_update(A, O, F):  # noqa: E741
+    O *= (A @ F) / (O @ F.T @ F + 1e-9)  # noqa: E741
+    return O
+
+
+RIGHT = [
+    ("neuron_counts", {"relu1": 1440, "relu2": 320}, ()),
+    ("neuron_row", 3 * 144 + 5 * 12 + 7, ()),
+    ("neuron_row", torch.tensor(499), ()),
+    ("silent_neurons", 2, (BLOCK,)),
+    ("factor_update", right_update, ()),
+    ("factor_update", in_place_update, ()),
+    ("stacked", torch.cat([BLOCKS["input"], BLOCK]), (BLOCKS,)),
+    ("even_weights", {"input": 1, "relu": 5}, (BLOCKS,)),
+    ("rank_to_reach", 10, (ERRORS, 0.3)),
+    ("compressible", 0.6, (SINGULAR, 1)),
+    ("compressible", 0.0, (SINGULAR, 2)),
+]
+WRONG = [
+    ("neuron_counts", {"relu1": 1440, "relu2": 400}, (), "not the number of neurons of relu2"),
+    ("neuron_counts", {"relu1": 10, "relu2": 320}, (), "relu1"),
+    ("neuron_counts", {"relu1": 1440}, (), "'relu2'"),
+    ("neuron_counts", 1440, (), "dict"),
+    ("neuron_row", 500, (), "row 500"),
+    ("neuron_row", 7 * 120 + 5 * 10 + 3, (), "channels"),
+    ("silent_neurons", 1, (BLOCK,), "1 is not"),
+    ("factor_update", lambda a, o, f: None, (), "return the new O"),
+    ("factor_update", lambda a, o, f: right_update(a, o, f).T, (), "neurons × rank"),
+    ("factor_update", lambda a, o, f: o, (), "differs"),
+    ("factor_update", lambda a, o, f: o * (a @ f) / (o.sum() * (f.T @ f).sum() + EPS), (), "differs"),
+    ("factor_update", lambda a, o, f: o - (o @ f.T - a) @ f, (), "below zero"),
+    ("factor_update", lambda a, o, f: o * torch.nan, (), "below zero"),
+    ("factor_update", lambda a, o, f: a.zero_() @ f, (), "differs"),
+    ("stacked", BLOCK, (BLOCKS,), "only rows add up"),
+    ("stacked", torch.cat([BLOCK, BLOCKS["input"]]), (BLOCKS,), "network order"),
+    ("stacked", [BLOCKS["input"], BLOCK], (BLOCKS,), "one tensor"),
+    ("even_weights", {"input": 1, "relu": 1}, (BLOCKS,), "differs"),
+    ("even_weights", {"input": 1}, (BLOCKS,), "one weight for each"),
+    ("even_weights", {"input": 0, "relu": 0}, (BLOCKS,), "positive"),
+    ("rank_to_reach", 20, (ERRORS, 0.3), "rank 20 is not the smallest"),
+    ("rank_to_reach", 5, (ERRORS, 0.3), "rank 5"),
+    ("rank_to_reach", 20, (ERRORS, 0.1), "no rank"),
+    ("compressible", 0.36, (SINGULAR, 1), "root"),
+    ("compressible", 1e-3, (SINGULAR, 2), "is off"),
+    ("compressible", float("nan"), (SINGULAR, 1), "is off"),
+]
+
+
+def named(cases):
+    return pytest.mark.parametrize(
+        ("name", *("answer", "given", "hint")[: len(cases[0]) - 1]), cases, ids=lambda x: str(x)[:20]
+    )
+
+
+@named(RIGHT)
+def test_a_right_answer_passes_and_is_told_so(capsys, name, answer, given):
+    getattr(check, name)(answer, *given)
+    assert capsys.readouterr().out == "✓ right\n"
+
+
+@named(WRONG)
+def test_a_wrong_answer_fails_with_a_hint(capsys, name, answer, given, hint):
+    with pytest.raises(AssertionError, match=hint):
+        getattr(check, name)(answer, *given)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "given"), {name: given for name, _, given in RIGHT}.items())
+def test_no_answer_yet_is_neither_right_nor_wrong(capsys, name, given):
+    getattr(check, name)(None, *given)
+    assert "not answered yet" in capsys.readouterr().out
+
+
+def test_arguments_can_be_named(capsys):
+    check.silent_neurons(2, block=BLOCK)
+    assert "right" in capsys.readouterr().out
+
+
+def test_every_check_is_tested():
+    checks = {name for name, value in vars(check).items() if hasattr(value, "__wrapped__")}
+    assert checks == {name for name, *_ in RIGHT} == {name for name, *_ in WRONG}

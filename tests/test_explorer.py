@@ -1,0 +1,396 @@
+"""Pictures and sliders: what a page without a kernel gets, what the widget does, and what the plots draw."""
+
+import html
+import json
+import re
+from html.parser import HTMLParser
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from peeklib import Explorer, coupled_nmf, plots, show
+
+NASTY = """</script><script>alert("x")</script> & 'q' <b>"""
+
+
+def draw_nothing(*values):
+    """The smallest figure there is, with the values in its alt text."""
+    return Figure(figsize=(0.2, 0.2)), f"alt of {values}"
+
+
+class Counted:
+    """A draw function that remembers what it was asked for."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, *values):
+        self.calls.append(values)
+        return draw_nothing(*values)
+
+
+class Page(HTMLParser):
+    """The elements of a page: (tag, attributes), and the text inside them."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def frames_of(page):
+    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', page, re.S)[1])
+
+
+# Pictures
+
+
+def test_a_picture_is_a_webp_inside_the_page():
+    [image] = Page(show(*draw_nothing(1))._repr_html_()).all("img")
+    assert image["src"].startswith("data:image/webp;base64,UklGR")  # RIFF
+    assert image["alt"] == "alt of (1,)"
+
+
+@pytest.mark.parametrize("alt", ["", "  \n"])
+def test_a_picture_needs_alt_text(alt):
+    with pytest.raises(ValueError, match="alt text"):
+        show(Figure(), alt)
+
+
+def test_alt_text_is_escaped():
+    page = Page(show(Figure(figsize=(0.2, 0.2)), NASTY)._repr_html_())
+    assert [tag for tag, _ in page.elements] == ["figure", "img"]
+    assert page.all("img")[0]["alt"] == NASTY
+
+
+# Without a kernel
+
+
+def test_the_bundle_has_a_face_for_everybody():
+    explorer = Explorer({"rank": [2, 5]}, draw_nothing)
+    bundle = explorer._repr_mimebundle_(include=None, exclude=None)
+    assert set(bundle) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.widget.model_id
+    assert bundle["text/html"] == explorer.to_html()
+    assert "rank (2 values)" in bundle["text/plain"]
+
+
+def test_ranges_and_frames_match_what_is_prepared():
+    axes = {"rank": [2, 5, 9], "layer": ["a", "b"], "seed": range(4)}
+    page = Explorer(
+        axes, draw_nothing, prepared={"rank": [5, 9], "seed": [3, 1]}, start={"seed": 1}
+    ).to_html()
+    ranges, frames = Page(page).all("input"), frames_of(page)
+    assert [(r["type"], r["min"], r["max"], r["value"]) for r in ranges] == [
+        ("range", "0", "1", "0"),
+        ("range", "0", "1", "0"),
+        ("range", "0", "1", "1"),
+    ]
+    assert frames["labels"] == [["5", "9"], ["a", "b"], ["3", "1"]]
+    alts = [f"alt of {(rank, layer, seed)}" for rank in (5, 9) for layer in "ab" for seed in (3, 1)]
+    assert [alt for _, alt in frames["frames"]] == alts
+
+
+def test_the_page_starts_where_it_is_told():
+    page = Page(Explorer({"rank": [2, 5]}, draw_nothing, start={"rank": 5}).to_html())
+    assert page.all("img")[0]["alt"] == "alt of (5,)" and "alt of (5,)" in page.texts
+    assert page.all("input")[0]["aria-valuetext"] == "5"
+
+
+def test_only_prepared_values_are_drawn_and_each_once():
+    draw = Counted()
+    explorer = Explorer({"rank": [1, 2, 3, 4]}, draw, prepared={"rank": [2, 3]})
+    assert explorer.to_html() == explorer.to_html()
+    assert draw.calls == [(2,), (3,)]
+
+
+def test_values_reach_draw_as_they_are():
+    draw = Counted()
+    Explorer({"layer": [None, "relu"], "size": np.array([0.5])}, draw).to_html()
+    assert draw.calls == [(None, 0.5), ("relu", 0.5)]
+
+
+def test_a_page_refers_to_nothing_outside_itself():
+    explorer = Explorer({"rank": [1, 2]}, draw_nothing)
+    page = re.sub(r"data:image/webp;base64,[\w+/=]+", "", explorer.to_html())
+    assert "http" not in page and "//" not in page
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in Page(page).elements}
+    assert not [attrs for attrs in Page(page).all("script") if "src" in attrs]
+
+
+def test_names_values_and_alt_text_are_escaped_on_the_page():
+    page = Explorer({NASTY: [NASTY, 2]}, lambda value: (Figure(figsize=(0.2, 0.2)), NASTY)).to_html()
+    parsed = Page(page)
+    assert not parsed.all("b") and len(parsed.all("script")) == 2
+    assert parsed.all("img")[0]["alt"] == NASTY and parsed.all("input")[0]["aria-valuetext"] == NASTY
+    assert frames_of(page)["labels"] == [[NASTY, "2"]] and frames_of(page)["frames"][0][1] == NASTY
+    assert "alert(" not in "".join(parsed.texts).replace(NASTY, "").replace(
+        json.dumps(NASTY).replace("<", "\\u003c"), ""
+    )
+
+
+# With a kernel
+
+
+def parts(explorer):
+    *sliders, view = explorer.widget.children
+    return sliders, view
+
+
+def test_moving_a_slider_changes_the_picture():
+    (rank, layer), view = parts(Explorer({"rank": [2, 5], "layer": "ab"}, draw_nothing, start={"layer": "b"}))
+    assert html.escape("alt of (2, 'b')") in view.value
+    rank.value = 5
+    assert html.escape("alt of (5, 'b')") in view.value and html.escape("alt of (2, 'b')") not in view.value
+    layer.value = "a"
+    assert html.escape("alt of (5, 'a')") in view.value and "data:image/webp" in view.value
+
+
+def test_a_value_that_was_not_prepared_is_drawn_when_asked_for_and_kept():
+    draw = Counted()
+    explorer = Explorer({"rank": [1, 2, 3]}, draw, prepared={"rank": [2]})
+    [slider], view = parts(explorer)
+    explorer.to_html()
+    assert draw.calls == [(2,)] and [value for _, value in slider.options] == [1, 2, 3]
+    for value in (3, 2, 3, 2):
+        slider.value = value
+    assert draw.calls == [(2,), (3,)] and "alt of (2,)" in view.value
+
+
+def test_the_widget_says_what_it_is_computing():
+    seen = []
+    explorer = Explorer(
+        {NASTY: [1, 2]}, lambda value: (seen.append(explorer._widget and view.value), draw_nothing(value))[1]
+    )
+    [slider], view = parts(explorer)
+    slider.value = 2
+    assert seen[-1] == f"<p>computing {html.escape(NASTY)} 2 …</p>"
+
+
+def fragile(value):
+    if value == 2:
+        raise ZeroDivisionError(NASTY)
+    return draw_nothing(value)
+
+
+def test_an_error_while_drawing_shows_where_the_picture_would_be():
+    [slider], view = parts(Explorer({"rank": [1, 2, 3]}, fragile))
+    slider.value = 2
+    assert view.value == f"<pre>{html.escape(f'ZeroDivisionError: {NASTY}')}</pre>"
+    slider.value = 3
+    assert "alt of (3,)" in view.value and "ZeroDivision" not in view.value
+
+
+def test_missing_alt_text_shows_as_an_error_too():
+    _, view = parts(Explorer({"rank": [1]}, lambda value: (Figure(), "")))
+    assert "ValueError: a picture needs alt text" in view.value
+
+
+def test_alt_text_is_escaped_in_the_widget():
+    _, view = parts(Explorer({"rank": [1]}, lambda value: (Figure(figsize=(0.2, 0.2)), NASTY)))
+    page = Page(view.value)
+    assert [tag for tag, _ in page.elements] == ["img", "p"]
+    assert page.all("img")[0]["alt"] == NASTY == "".join(page.texts)
+
+
+def test_the_widget_is_made_once():
+    explorer = Explorer({"rank": [1]}, draw_nothing)
+    assert explorer.widget is explorer.widget
+
+
+@pytest.mark.parametrize("start", [None, 0])
+def test_any_value_can_come_first(start):
+    [slider], view = parts(Explorer({"layer": [start, "relu"]}, draw_nothing))
+    assert slider.value is start and html.escape(f"alt of ({start},)") in view.value
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("axes", "options", "words"),
+    [
+        ({}, {}, "every axis needs a value"),
+        ({"rank": []}, {}, "every axis needs a value.*rank"),
+        ({"rank": [1]}, {"prepared": {"seed": [1]}}, "prepared names an axis 'seed'.*rank"),
+        ({"rank": [1]}, {"prepared": {"rank": [1, 7]}}, r"prepared has \[7\] on axis 'rank'.*\[1\]"),
+        ({"rank": [1]}, {"prepared": {"rank": []}}, "prepared has no values on axis 'rank'"),
+        ({"rank": [1]}, {"start": {"seed": 1}}, "start names an axis 'seed'"),
+        ({"rank": [1]}, {"start": {"rank": 7}}, r"start has \[7\] on axis 'rank'"),
+        (
+            {"rank": [1, 2]},
+            {"start": {"rank": 2}, "prepared": {"rank": [1]}},
+            r"start has \[2\] on axis 'rank'.*\[1\]",
+        ),
+    ],
+)
+def test_wrong_axes_are_named(axes, options, words):
+    with pytest.raises(ValueError, match=words):
+        Explorer(axes, draw_nothing, **options)
+
+
+# Plots
+
+FIT = coupled_nmf({"input": torch.rand(6, 8, generator=torch.Generator().manual_seed(0))}, 3, max_iter=3)
+TABLE = pd.DataFrame({"rank": [1, 2] * 4, "error": [4.0, 3, 6, 5, 2, 1, 2, 1], "data": list("aaaabbbb")})
+LABELS = {"title": "A finding", "xlabel": "rank", "ylabel": "error (%)"}
+IMAGES = np.arange(12.0).reshape(3, 2, 2)
+PLOTS = {
+    "curves": lambda: plots.curves(TABLE, "rank", "error", "data", **LABELS),
+    "image_grid": lambda: plots.image_grid(IMAGES, ["a", "b", "c"], title="A finding"),
+    "latent_images": lambda: plots.latent_images(FIT, (2, 3), title="A finding"),
+    "channel_maps": lambda: plots.channel_maps(torch.arange(12), (3, 2, 2), title="A finding"),
+    "neuron_heatmap": lambda: plots.neuron_heatmap(FIT.factors["input"], title="A finding"),
+    "lines": lambda: plots.lines({"mu": [3, 2, 1], "hals": [2, 1]}, **LABELS, log=True),
+    "overview": plots.overview,
+}
+every_plot = pytest.mark.parametrize("name", PLOTS)
+
+
+def texts(figure):
+    return {text.get_text() for text in figure.findobj(Text)}
+
+
+@every_plot
+def test_a_plot_says_what_it_shows(name):
+    figure = PLOTS[name]()
+    assert ({"images", "rank", "pixels", "neurons"} if name == "overview" else {"A finding"}) <= texts(figure)
+    if name in ("curves", "lines"):
+        assert set(LABELS.values()) <= texts(figure)
+
+
+@every_plot
+def test_a_plot_leaves_pyplot_and_global_settings_alone(name):
+    figures, settings = plt.get_fignums(), dict(mpl.rcParams)
+    show(PLOTS[name](), "a plot")
+    assert plt.get_fignums() == figures
+    assert dict(mpl.rcParams) == settings
+
+
+@every_plot
+def test_a_plot_looks_the_same_whatever_the_reader_has_set(name):
+    uri = show(PLOTS[name](), "a plot").uri
+    with plt.style.context("dark_background"), mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
+        assert show(PLOTS[name](), "a plot").uri == uri
+
+
+@every_plot
+@pytest.mark.filterwarnings("error")
+def test_a_plot_raises_no_warnings(name):
+    assert show(PLOTS[name](), "a plot").alt == "a plot"
+
+
+def sheet(figure):
+    return figure.axes[0].images[0]
+
+
+def test_curves_are_means_with_a_band_from_smallest_to_largest():
+    [axes] = PLOTS["curves"]().axes
+    means = [line.get_ydata().tolist() for line in axes.lines if len(line.get_ydata())]
+    assert means == [[5, 4], [2, 1]]
+    band = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == (3, 6)
+
+
+def test_groups_differ_in_marker_and_colour():
+    [axes] = PLOTS["curves"]().axes
+    drawn = [line for line in axes.lines if len(line.get_ydata())]
+    assert len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 2
+
+
+@pytest.mark.parametrize(("log", "scale"), [(True, "log"), (False, "linear")])
+def test_lines_are_drawn_against_their_index(log, scale):
+    [axes] = plots.lines({"mu": [3, 2, 1], "hals": [2, 1]}, **LABELS, log=log).axes
+    drawn = [
+        (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines if len(line.get_ydata())
+    ]
+    assert drawn == [([0, 1, 2], [3, 2, 1]), ([0, 1], [2, 1])]
+    assert axes.get_yscale() == scale
+
+
+def tiles(figure, count, height, width, cols=5):
+    """The images on a contact sheet, found by where they must lie."""
+    data = np.ma.filled(sheet(figure).get_array(), np.nan)
+    gap = (data.shape[1] - cols * width) // max(cols - 1, 1)
+    corners = [(k // cols * (height + gap), k % cols * (width + gap)) for k in range(count)]
+    return np.stack([data[top : top + height, left : left + width] for top, left in corners])
+
+
+@pytest.mark.parametrize("cols", [2, 3])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_contact_sheet_shows_every_image_up_to_its_peak(cols, shared):
+    figure = plots.image_grid(IMAGES, cols=cols, shared=shared, title="t")
+    peak = IMAGES.max() if shared else IMAGES.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(tiles(figure, 3, 2, 2, cols), IMAGES / peak)
+    assert sheet(figure).get_clim() == (0, 1)
+
+
+def test_images_with_negative_values_have_zero_in_the_middle():
+    figure = plots.image_grid(IMAGES - 6, cols=3, title="t")
+    assert sheet(figure).get_clim() == (-1, 1)
+    assert np.sign(tiles(figure, 3, 2, 2, 3)).tolist() == np.sign(IMAGES - 6).tolist()
+
+
+def test_black_images_stay_black():
+    assert not tiles(plots.image_grid(np.zeros((2, 2, 2)), cols=2, title="t"), 2, 2, 2, 2).any()
+
+
+def test_labels_stand_on_the_sheet_in_order():
+    figure = plots.image_grid(IMAGES, ["a", "b", "c"], cols=3, title="t")
+    placed = sorted((text.get_position()[0], text.get_text()) for text in figure.axes[0].texts)
+    assert [label for _, label in placed] == ["a", "b", "c"]
+
+
+def test_latent_images_are_the_strongest_columns_of_the_pixel_factor():
+    figure = plots.latent_images(FIT, (2, 3), most=2, title="t")
+    P = FIT.factors["input"][:, :2].T.reshape(2, 2, 3).numpy()
+    np.testing.assert_allclose(tiles(figure, 2, 2, 3, 2), P / P.max(axis=(1, 2), keepdims=True), rtol=1e-6)
+
+
+def test_three_input_blocks_make_colour_images():
+    names = ("input.red", "input.green", "input.blue")
+    fit = coupled_nmf({name: torch.rand(6, 8) for name in names}, 2, max_iter=2)
+    P = np.stack([fit.factors[name].T.reshape(2, 2, 3).numpy() for name in names], axis=-1)
+    shown = tiles(plots.latent_images(fit, (2, 3), title="t"), 2, 2, 3, 2)
+    np.testing.assert_allclose(shown, P / P.max(axis=(1, 2, 3), keepdims=True), rtol=1e-6)
+
+
+def test_latent_images_need_an_input_block():
+    fit = coupled_nmf({"relu": torch.ones(4, 5)}, 1, max_iter=1)
+    with pytest.raises(ValueError, match="input.*relu"):
+        plots.latent_images(fit, (2, 2), title="t")
+
+
+def test_channel_maps_lay_neurons_out_as_the_layer_does():
+    shown = tiles(PLOTS["channel_maps"](), 3, 2, 2, 3)
+    np.testing.assert_allclose(shown, np.arange(12).reshape(3, 2, 2) / 11)
+
+
+def test_the_heatmap_has_a_row_for_each_neuron():
+    O = FIT.factors["input"]  # noqa: E741
+    mesh = plots.neuron_heatmap(O, title="t").axes[0].collections[0]
+    np.testing.assert_allclose(np.asarray(mesh.get_array()).reshape(O.shape), O)
+    assert mesh.get_clim()[0] == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
+def test_factors_on_a_gpu_can_be_drawn():
+    O = torch.rand(4, 3, device="cuda")  # noqa: E741
+    assert "t" in texts(plots.neuron_heatmap(O, title="t"))
+    assert "t" in texts(plots.channel_maps(O[:, 0], (1, 2, 2), title="t"))
+    assert "t" in texts(plots.image_grid([O], title="t"))

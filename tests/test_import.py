@@ -1,0 +1,40 @@
+"""Importing peeklib changes nothing for whoever imports it."""
+
+import json
+import os
+import subprocess
+import sys
+
+SCRIPT = """
+import json, socket, warnings
+import matplotlib, numpy, PIL.Image, platformdirs, seaborn, torch, tqdm.auto
+
+def state():
+    return {
+        "matplotlib settings": repr(sorted(dict.items(matplotlib.rcParams))),
+        "the backend": matplotlib.get_backend(),
+        "torch's random state": torch.get_rng_state().tolist(),
+        "torch's settings": [torch.get_num_threads(), torch.is_grad_enabled(), repr(torch.tensor(0.5))],
+        "numpy's random state": numpy.random.get_state()[1].tolist(),
+        "warning filters": repr(warnings.filters),
+        "the time-out": socket.getdefaulttimeout(),
+    }
+
+before = state()
+import peeklib
+after = state()
+print(json.dumps([name for name in before if after[name] != before[name]]))
+"""
+
+
+def test_importing_leaves_global_state_alone():
+    environment = {
+        **os.environ,
+        "MPLBACKEND": "svg",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []

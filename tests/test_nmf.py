@@ -1,0 +1,621 @@
+"""Coupled NMF against scikit-learn, SciPy, planted factors and the naive formulas.
+
+X is features × images, F images × rank, W features × rank, as in `peeklib.nmf`.
+"""
+
+import contextlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment, nnls
+from sklearn.decomposition import NMF
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from peeklib import CoupledFactors, coupled_nmf, nmf, rank_sweep
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
+WEIGHTS = {"input": 0.3, "relu": 7.0}
+both_solvers = pytest.mark.parametrize("solver", ["hals", "mu"])
+with_and_without_weights = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["plain", "weighted"])
+
+
+def rand(*shape, seed=0, dtype=torch.float64):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.fixture
+def blocks():
+    """Two blocks of 40 images, far from low rank."""
+    return {"input": rand(15, 40, seed=1), "relu": 3 * rand(10, 40, seed=2)}
+
+
+@pytest.fixture
+def holey():
+    """Blocks with exact zeros, a zero row, a zero column (the same image everywhere) and a zero block."""
+    A, D = (torch.relu(rand(n, 20, seed=n, dtype=torch.float32) - 0.5) for n in (12, 9))
+    D[4], A[0] = 0, 0
+    D[:, 7], A[:, 7] = 0, 0
+    return {"input": D, "dead": torch.zeros(5, 20), "relu": A}
+
+
+def start_for(blocks, rank, seed=3):
+    """A random start that both libraries can be given."""
+    images = next(iter(blocks.values())).shape[1]
+    factors = {name: rand(len(block), rank, seed=seed + k) for k, (name, block) in enumerate(blocks.items())}
+    unknown = {"rmse": 0.0, "relative_error": 0.0, "block_errors": {}, "history": np.zeros(1)}
+    return CoupledFactors(
+        rand(images, rank, seed=seed + 99), factors, **unknown, converged=False, seconds=0.0
+    )
+
+
+def stacked(factors):
+    return torch.cat(list(factors.values()))
+
+
+def product(fit):
+    """W Fᵀ, which knows nothing of the scale and order of components."""
+    return stacked(fit.factors).double() @ fit.image_factor.double().T
+
+
+def sklearn_product(X, start, solver, iterations):
+    """scikit-learn on Xᵀ, so that its W is our F and is updated first."""
+    model = NMF(start.rank, solver=solver, init="custom", max_iter=iterations, tol=0)
+    F = model.fit_transform(
+        X.T.numpy(), W=start.image_factor.numpy().copy(), H=stacked(start.factors).T.numpy().copy()
+    )
+    return torch.from_numpy(F @ model.components_).T
+
+
+def naive_rmse(blocks, fit):
+    return (stacked(blocks).double() - product(fit).cpu()).square().mean().sqrt().item()
+
+
+# Against other people's code
+
+
+def test_mu_follows_sklearn_from_the_same_start(blocks):
+    X, start = stacked(blocks), start_for(blocks, 4)
+    ours = product(coupled_nmf(blocks, 4, solver="mu", init=start, max_iter=100, tol=0))
+    theirs = sklearn_product(X, start, "mu", 100)
+    assert (ours - theirs).norm() < 1e-4 * theirs.norm()
+    assert (X - ours).norm().item() == pytest.approx((X - theirs).norm().item(), rel=1e-4)
+
+
+def test_hals_reaches_the_loss_of_sklearn_cd(blocks):
+    X, start = stacked(blocks), start_for(blocks, 4)
+    ours = product(coupled_nmf(blocks, 4, init=start, max_iter=100, tol=0))
+    theirs = sklearn_product(X, start, "cd", 100)
+    assert (X - ours).square().sum() <= 1.01 * (X - theirs).square().sum()
+
+
+def matched_cosines(found, planted):
+    """Cosine of every planted column with the found column that stands for it."""
+    found, planted = (M / M.norm(dim=0) for M in (found.double(), planted))
+    cosine = (found.T @ planted).numpy()
+    return cosine[linear_sum_assignment(cosine, maximize=True)]
+
+
+@both_solvers
+def test_planted_sparse_factors_come_back(solver):
+    F = torch.relu(rand(80, 3, seed=1) - 0.5)
+    W = torch.relu(rand(50, 3, seed=2) - 0.5)
+    X = W @ F.T
+    fit = coupled_nmf({"a": X[:30], "b": X[30:]}, 3, solver=solver, max_iter=2000, tol=0)
+    assert matched_cosines(fit.image_factor, F).min() > 0.95
+    assert matched_cosines(fit.factors["a"], W[:30]).min() > 0.95
+    assert matched_cosines(fit.factors["b"], W[30:]).min() > 0.95
+
+
+# What every fit promises
+
+
+@both_solvers
+@pytest.mark.parametrize("iterations", [1, 60])
+def test_factors_are_never_negative_whatever_is_zero(holey, solver, iterations):
+    fit = coupled_nmf(holey, 5, solver=solver, max_iter=iterations, tol=0)
+    for factor in (fit.image_factor, *fit.factors.values()):
+        assert factor.isfinite().all() and (factor >= 0).all()
+
+
+@both_solvers
+@pytest.mark.parametrize("everywhere", [False, True], ids=["half dead", "dead"])
+def test_a_component_that_starts_at_zero_does_no_harm(blocks, solver, everywhere):
+    start = start_for(blocks, 4)
+    start.image_factor[:, 0] = 0
+    for factor in start.factors.values() if everywhere else []:
+        factor[:, 0] = 0
+    fit = coupled_nmf(blocks, 4, solver=solver, init=start, max_iter=20)
+    assert product(fit).isfinite().all() and fit.history[-1] < fit.history[0]
+    if everywhere:
+        assert not fit.image_factor[:, 3].any()  # the weakest comes last
+
+
+@both_solvers
+def test_what_is_zero_in_the_data_is_zero_in_the_model(holey, solver):
+    fit = coupled_nmf(holey, 5, solver=solver, max_iter=60, tol=0)
+    assert not fit.factors["dead"].any() and fit.block_errors["dead"] == 0
+    assert not fit.factors["input"][4].any()
+    assert not fit.image_factor[7].any()
+
+
+@both_solvers
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+@with_and_without_weights
+def test_the_loss_never_rises(blocks, solver, dtype, rounding, weights):
+    blocks = {name: block.to(dtype) for name, block in blocks.items()}
+    fit = coupled_nmf(blocks, 4, solver=solver, weights=weights, max_iter=150, tol=0)
+    assert len(fit.history) == 151
+    assert np.diff(fit.history).max() <= rounding
+    assert fit.history[-1] < fit.history[0]
+
+
+@both_solvers
+@with_and_without_weights
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_errors_equal_the_naive_ones(blocks, solver, weights, dtype):
+    blocks = {name: block.to(dtype) for name, block in blocks.items()}
+    fit = coupled_nmf(blocks, 4, solver=solver, weights=weights, max_iter=20)
+    X = stacked(blocks).double()
+    residual = X - product(fit)
+    assert fit.rmse == pytest.approx(residual.square().mean().sqrt().item(), rel=1e-6)
+    assert fit.relative_error == pytest.approx((residual.norm() / X.norm()).item(), rel=1e-6)
+    for name, block in blocks.items():
+        lost = block.double() - fit.factors[name].double() @ fit.image_factor.double().T
+        assert fit.block_errors[name] == pytest.approx((lost.norm() / block.double().norm()).item(), rel=1e-6)
+
+
+def test_errors_do_not_depend_on_the_chunks_they_are_summed_in(blocks, monkeypatch):
+    whole = coupled_nmf(blocks, 4, max_iter=5)
+    monkeypatch.setattr("peeklib.nmf.CHUNK", 7)
+    monkeypatch.setattr("peeklib.blocks.CHUNK", 7)
+    chunked = coupled_nmf(blocks, 4, max_iter=5)
+    assert chunked.rmse == pytest.approx(whole.rmse, rel=1e-12)
+    assert chunked.block_errors == pytest.approx(whole.block_errors, rel=1e-12)
+
+
+@both_solvers
+def test_history_ends_at_the_weighted_error(blocks, solver):
+    fit = coupled_nmf(blocks, 4, solver=solver, weights=WEIGHTS, max_iter=10, tol=0)
+    scale = torch.cat([torch.full((len(block), 1), WEIGHTS[name] ** 0.5) for name, block in blocks.items()])
+    X = stacked(blocks)
+    expected = (scale * (X - product(fit))).norm() / (scale * X).norm()
+    assert fit.history[-1] == pytest.approx(expected.item(), rel=1e-9)
+
+
+@both_solvers
+def test_weights_scale_the_rows_of_plain_nmf(blocks, solver):
+    weighted = coupled_nmf(blocks, 4, solver=solver, weights=WEIGHTS, max_iter=30)
+    rows = torch.cat([block * WEIGHTS[name] ** 0.5 for name, block in blocks.items()])
+    plain = coupled_nmf({"all": rows}, 4, solver=solver, max_iter=30)
+    unscaled = torch.cat([weighted.factors[name] * WEIGHTS[name] ** 0.5 for name in blocks])
+    torch.testing.assert_close(weighted.image_factor, plain.image_factor)
+    torch.testing.assert_close(unscaled, plain.factors["all"])
+
+
+@both_solvers
+def test_cutting_a_block_in_two_changes_nothing(blocks, solver):
+    whole = coupled_nmf(blocks, 4, solver=solver, max_iter=30)
+    cut = {"top": blocks["input"][:6], "bottom": blocks["input"][6:], "relu": blocks["relu"]}
+    torch.testing.assert_close(
+        coupled_nmf(cut, 4, solver=solver, max_iter=30).image_factor, whole.image_factor
+    )
+
+
+def test_mu_starts_from_uniform_factors_and_hals_scales_them_once(blocks):
+    faint = {name: block / 1000 for name, block in blocks.items()}
+    start = {solver: coupled_nmf(faint, 4, solver=solver, max_iter=0) for solver in ("mu", "hals")}
+    assert product(start["mu"]).mean() == pytest.approx(4 * 0.5 * 0.5, rel=0.1)
+    M, X = product(start["hals"]), stacked(faint)
+    assert ((X - M) * M).sum().item() == pytest.approx(
+        0, abs=1e-9 * (M * M).sum().item()
+    )  # no other scale is better
+    torch.testing.assert_close(M / M.norm(), product(start["mu"]) / product(start["mu"]).norm())
+
+
+def test_components_have_unit_image_loadings_and_fall_in_strength(blocks):
+    fit = coupled_nmf(blocks, 4, weights=WEIGHTS)
+    torch.testing.assert_close(fit.image_factor.square().mean(dim=0), torch.ones(4, dtype=torch.float64))
+    strength = sum(WEIGHTS[name] * factor.square().sum(dim=0) for name, factor in fit.factors.items())
+    assert (strength.diff() <= 0).all()
+
+
+@both_solvers
+def test_same_seed_same_bits(blocks, solver):
+    first, again, other = (
+        coupled_nmf(blocks, 4, solver=solver, seed=seed, max_iter=20) for seed in (5, 5, 6)
+    )
+    assert torch.equal(first.image_factor, again.image_factor)
+    assert all(torch.equal(first.factors[name], again.factors[name]) for name in blocks)
+    assert np.array_equal(first.history, again.history)
+    assert not torch.equal(first.image_factor, other.image_factor)
+
+
+def test_the_global_random_state_is_left_alone(blocks):
+    before = torch.get_rng_state()
+    coupled_nmf(blocks, 4, max_iter=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@both_solvers
+def test_what_the_caller_gave_is_not_modified(blocks, solver):
+    start = start_for(blocks, 4)
+    given = {**blocks, "F": start.image_factor, **{f"W {name}": W for name, W in start.factors.items()}}
+    copies = {name: tensor.clone() for name, tensor in given.items()}
+    coupled_nmf(blocks, 4, solver=solver, init=start, weights=WEIGHTS, max_iter=3)
+    coupled_nmf({"input": blocks["input"]}, 4, solver=solver, max_iter=3)  # one block, nothing to stack
+    assert all(torch.equal(given[name], copy) for name, copy in copies.items())
+
+
+def test_a_fit_can_go_on_where_another_stopped(blocks):
+    options = {"solver": "mu", "weights": WEIGHTS, "tol": 0}  # mu does not mind the order of components
+    half = coupled_nmf(blocks, 4, max_iter=10, **options)
+    rest = coupled_nmf(blocks, 4, max_iter=10, init=half, **options)
+    whole = coupled_nmf(blocks, 4, max_iter=20, **options)
+    torch.testing.assert_close(product(rest), product(whole))
+    assert rest.history == pytest.approx(whole.history[10:])
+
+
+def test_float64_blocks_compute_in_float64_and_mixed_ones_in_float32(blocks):
+    assert coupled_nmf(blocks, 2, max_iter=2).image_factor.dtype == torch.float64
+    mixed = coupled_nmf({**blocks, "relu": blocks["relu"].float()}, 2, max_iter=2)
+    assert {mixed.image_factor.dtype, mixed.factors["input"].dtype, mixed.factors["relu"].dtype} == {
+        torch.float32
+    }
+
+
+def test_arrays_and_integers_are_blocks_too(blocks):
+    counts = (blocks["input"] * 9).round().to(torch.uint8)
+    from_array = coupled_nmf({"input": counts.numpy()}, 3, max_iter=5)
+    from_floats = coupled_nmf({"input": counts.float()}, 3, max_iter=5)
+    assert torch.equal(from_array.image_factor, from_floats.image_factor)
+
+
+def test_reconstruct_is_the_model_of_the_asked_images(blocks):
+    fit = coupled_nmf(blocks, 4, max_iter=5)
+    whole = fit.factors["relu"] @ fit.image_factor.T
+    torch.testing.assert_close(fit.reconstruct("relu"), whole)
+    torch.testing.assert_close(fit.reconstruct("relu", slice(3, 6)), whole[:, 3:6])
+    torch.testing.assert_close(fit.reconstruct("relu", [8, 2]), whole[:, [8, 2]])
+
+
+@pytest.mark.filterwarnings("error")
+def test_reconstruct_one_image(blocks):
+    fit = coupled_nmf(blocks, 4, max_iter=5)
+    torch.testing.assert_close(fit.reconstruct("relu", 3).flatten(), fit.reconstruct("relu")[:, 3])
+
+
+# Stopping
+
+
+def test_converged_means_stopped_by_tol(blocks):
+    stopped = coupled_nmf(blocks, 4, max_iter=500, tol=1e-3)
+    steps = -np.diff(stopped.history) / stopped.history[:-1]
+    assert stopped.converged and stopped.iterations < 500
+    assert steps[-1] < 1e-3 and (steps[:-1] >= 1e-3).all()
+    assert not coupled_nmf(blocks, 4, max_iter=3, tol=1e-9).converged
+    assert not coupled_nmf(blocks, 4, max_iter=3, tol=0).converged
+
+
+@pytest.mark.parametrize("iterations", [0, 3])
+def test_an_interrupt_returns_the_factors_so_far(blocks, monkeypatch, iterations):
+    monkeypatch.setitem(nmf.SOLVERS, "stops", interrupted_after(iterations))
+    fit = coupled_nmf(blocks, 4, solver="stops", tol=0)
+    assert fit.iterations == iterations and not fit.converged
+    assert product(fit).isfinite().all() and (fit.image_factor >= 0).all()
+    assert fit.rmse == pytest.approx(naive_rmse(blocks, fit))
+
+
+def interrupted_after(count, calls=None):
+    """HALS, but the reader presses stop in the middle of step count + 1."""
+    calls = [] if calls is None else calls
+
+    def step(X, Wt, Ft):
+        calls.append(len(calls))
+        if len(calls) == count + 1:
+            nmf._sweep(Ft, Wt @ X, Wt @ Wt.T, 1)
+            raise KeyboardInterrupt
+        return nmf.hals_step(X, Wt, Ft)
+
+    return step
+
+
+# New images
+
+
+@with_and_without_weights
+@pytest.mark.parametrize("names", [["input", "relu"], ["relu", "input"], ["input"], ["relu"]], ids="+".join)
+def test_transform_is_the_non_negative_least_squares_solution(blocks, weights, names):
+    fit = coupled_nmf(blocks, 4, weights=weights, max_iter=50)
+    found = fit.transform({name: blocks[name] for name in names}, max_iter=20_000, tol=1e-12)
+    scale = dict.fromkeys(names, 1.0) if weights is None else weights
+    W, X = (
+        torch.cat([part[name] * scale[name] ** 0.5 for name in names]).numpy()
+        for part in (fit.factors, blocks)
+    )
+    expected = np.stack([nnls(W, image)[0] for image in X.T])
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6 * expected.max())
+
+
+def test_transform_fits_the_training_images_no_worse_than_the_fit(blocks):
+    fit = coupled_nmf(blocks, 4)
+    X, W = stacked(blocks), stacked(fit.factors)
+    assert (X - W @ fit.transform(blocks).T).norm() <= (X - product(fit)).norm() * (1 + 1e-9)
+
+
+def test_transform_works_image_by_image(blocks):
+    fit = coupled_nmf(blocks, 4)
+    one = fit.transform({name: block[:, 5:6] for name, block in blocks.items()}, tol=1e-12, max_iter=20_000)
+    torch.testing.assert_close(one, fit.transform(blocks, tol=1e-12, max_iter=20_000)[5:6])
+
+
+def test_transform_of_a_black_image_is_zero(blocks):
+    fit = coupled_nmf(blocks, 4, max_iter=5)
+    assert torch.equal(
+        fit.transform({"input": torch.zeros(15, 2)}).double(), torch.zeros(2, 4, dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        ({"conv": torch.ones(3, 2)}, "'conv'.*'input'.*'relu'"),
+        ({"relu": torch.ones(3, 2)}, "'relu' has 3 rows.*10"),
+    ],
+)
+def test_transform_refuses_other_blocks(blocks, new, words):
+    with pytest.raises(ValueError, match=words):
+        coupled_nmf(blocks, 2, max_iter=2).transform(new)
+
+
+# Memory
+
+
+class Largest(TorchDispatchMode):
+    """Watches for the largest tensor that is made while it is on; views make nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in given:
+                self.entries = max(self.entries, tensor.numel())
+        return out
+
+
+@both_solvers
+def test_an_iteration_makes_nothing_as_large_as_the_data(solver):
+    features, images, rank = 60, 50, 3
+    X, Wt, Ft = rand(features, images), rand(rank, features), rand(rank, images)
+    energy = X.square().sum().item()
+    with Largest() as largest:
+        B, G = nmf.SOLVERS[solver](X, Wt, Ft)
+        nmf._relative(energy, B, G, Wt)
+    assert rank * rank <= largest.entries <= rank * max(features, images)
+
+
+def test_the_watcher_sees_a_large_temporary():
+    with Largest() as largest:
+        _ = (rand(6, 3) @ rand(3, 5)).T - 1
+    assert largest.entries == 30
+
+
+# The compressed stack
+
+
+@pytest.fixture
+def large():
+    """A stack that is worth compressing at rank 3: sparse planted factors of rank 6, and noise."""
+    F, W = (torch.relu(rand(n, 6, seed=n) - 0.5) for n in (120, 110))
+    X = W @ F.T + 0.02 * rand(110, 120)
+    return {"input": X[:50], "relu": X[50:]}
+
+
+def test_a_compressed_matrix_multiplies_as_the_dense_one(large):
+    X = stacked(large)
+    small = nmf.compress(X, 20)
+    dense = small.Q @ small.B
+    torch.testing.assert_close(rand(3, 110) @ small, rand(3, 110) @ dense)
+    torch.testing.assert_close(rand(3, 120) @ small.T, rand(3, 120) @ dense.T)
+    lost = torch.linalg.svdvals(X)[20:].norm()
+    assert lost <= (X - dense).norm() <= 1.1 * lost
+
+
+def test_auto_is_hals_where_there_is_nothing_to_gain(blocks):
+    assert nmf._compressed(nmf.stack(blocks, None, torch.device("cpu")), 4) is None
+    fits = [coupled_nmf(blocks, 4, solver=solver, max_iter=10) for solver in ("auto", "hals")]
+    assert torch.equal(fits[0].image_factor, fits[1].image_factor)
+
+
+def test_auto_uses_the_compressed_stack_and_ends_on_the_stack_itself(large, monkeypatch):
+    used = []
+    monkeypatch.setitem(nmf.SOLVERS, "auto", lambda X, *VW: (used.append(type(X)), nmf.hals_step(X, *VW))[1])
+    assert coupled_nmf(large, 3, solver="auto").converged
+    assert used[0] is nmf.LowRank and used[-1] is torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"tol": 0, "max_iter": 60}, {"weights": WEIGHTS}], ids=["tol", "tol 0", "weights"]
+)
+def test_auto_keeps_the_promises_of_hals(large, options):
+    auto, hals = (coupled_nmf(large, 3, solver=solver, **options) for solver in ("auto", "hals"))
+    assert auto.history[-1] <= 1.01 * hals.history[-1]
+    assert auto.rmse == pytest.approx(naive_rmse(large, auto), rel=1e-6)
+    assert all((factor >= 0).all() for factor in (auto.image_factor, *auto.factors.values()))
+    goes_on = coupled_nmf(large, 3, init=auto, max_iter=0, weights=options.get("weights"))
+    assert auto.history[-1] == pytest.approx(goes_on.history[-1], rel=1e-9)
+
+
+def test_a_sweep_with_auto_fits_as_well_as_one_by_one(large):
+    sweep = rank_sweep(large, [2, 4], solver="auto")
+    for (rank, seed), fit in sweep.fits.items():
+        assert fit.rmse == pytest.approx(coupled_nmf(large, rank, seed=seed, solver="auto").rmse, rel=0.01)
+
+
+# Devices
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@both_solvers
+def test_computes_where_it_is_told(blocks, device, solver):
+    fit = coupled_nmf(blocks, 4, solver=solver, device=device, max_iter=20)
+    assert {factor.device.type for factor in (fit.image_factor, *fit.factors.values())} == {device}
+    assert fit.transform({"input": blocks["input"]}).device.type == device
+    assert fit.rmse == pytest.approx(naive_rmse(blocks, fit), rel=1e-6)
+
+
+@needs_gpu
+@both_solvers
+def test_cpu_equals_gpu(blocks, solver):
+    here, there = (
+        coupled_nmf(blocks, 4, solver=solver, device=d, max_iter=50, tol=0) for d in ("cpu", "cuda")
+    )
+    torch.testing.assert_close(there.image_factor.cpu(), here.image_factor, rtol=1e-6, atol=1e-8)
+    assert there.rmse == pytest.approx(here.rmse, rel=1e-8)
+
+
+# Sweeps
+
+
+def test_a_sweep_is_one_fit_for_every_rank_and_seed(blocks):
+    options = {"solver": "mu", "weights": WEIGHTS, "max_iter": 8, "tol": 1e-6}
+    sweep = rank_sweep(blocks, [2, 5], seeds=[0, 3], **options)
+    assert list(sweep.fits) == [(2, 0), (2, 3), (5, 0), (5, 3)]
+    for (rank, seed), fit in sweep.fits.items():
+        alone = coupled_nmf(blocks, rank, seed=seed, **options)
+        assert torch.equal(sweep[rank, seed].image_factor, alone.image_factor)
+        assert fit.rmse == alone.rmse and fit.block_errors == alone.block_errors
+
+
+def test_the_table_is_tidy(blocks):
+    sweep = rank_sweep(blocks, [2, 5], seeds=[0, 3], max_iter=8)
+    table = sweep.table()
+    assert list(zip(table["rank"], table["seed"], strict=True)) == list(sweep.fits)
+    assert table["error of relu"].tolist() == [fit.block_errors["relu"] for fit in sweep.fits.values()]
+    columns = {
+        "rank",
+        "seed",
+        "rmse",
+        "relative_error",
+        "error of input",
+        "error of relu",
+        "iterations",
+        "converged",
+    }
+    assert columns | {"seconds"} == set(table.columns)
+    assert all(pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes)
+
+
+def test_a_missing_fit_names_those_there_are(blocks):
+    with pytest.raises(KeyError, match=r"\(9, 0\).*\(2, 0\)"):
+        rank_sweep(blocks, [2], max_iter=1)[9, 0]
+
+
+@pytest.mark.parametrize(("ranks", "seeds"), [([], [0]), ([2], [])])
+def test_a_sweep_over_nothing_is_an_error(blocks, ranks, seeds):
+    with pytest.raises(ValueError, match="at least one rank and one seed"):
+        rank_sweep(blocks, ranks, seeds)
+
+
+def test_a_sweep_checks_every_rank_before_any_work(blocks, monkeypatch):
+    monkeypatch.setattr(nmf, "_fit", lambda *_: pytest.fail("work began"))
+    with pytest.raises(ValueError, match="rank 99"):
+        rank_sweep(blocks, [2, 99])
+
+
+def test_one_interrupt_ends_the_whole_sweep(blocks, monkeypatch):
+    calls = []
+    monkeypatch.setitem(nmf.SOLVERS, "stops", interrupted_after(2, calls))
+    with contextlib.suppress(KeyboardInterrupt):
+        rank_sweep(blocks, [1, 2, 3], solver="stops", max_iter=4, tol=0)
+    assert len(calls) == 3
+
+
+# Bad input
+
+
+def spoilt(value, at=(2, 1)):
+    block = torch.ones(4, 6)
+    block[at] = value
+    return {"input": torch.ones(3, 6), "relu": block}
+
+
+GOOD = {"input": torch.ones(3, 6), "relu": torch.ones(4, 6)}
+BAD_BLOCKS = {
+    "NaN": (spoilt(torch.nan), ValueError, ["'relu'", "NaN", "row 2", "image 1", "drop"]),
+    "inf": (spoilt(torch.inf), ValueError, ["'relu'", "infinite", "row 2", "image 1", "drop"]),
+    "negative": (spoilt(-1e-3), ValueError, ["'relu'", "negative", "row 2", "image 1", '"clip"', '"split"']),
+    "image counts": (
+        {"input": torch.ones(3, 6), "relu": torch.ones(4, 5)},
+        ValueError,
+        ["'input': 6", "'relu': 5"],
+    ),
+    "empty block": ({**GOOD, "relu": torch.ones(0, 6)}, ValueError, ["'relu'", "empty", "(0, 6)", "drop"]),
+    "no images": ({"relu": torch.ones(4, 0)}, ValueError, ["'relu'", "empty", "(4, 0)", "record"]),
+    "no blocks": ({}, ValueError, ["no blocks", "record"]),
+    "a list": ([torch.ones(3, 6)], TypeError, ["list", "dict"]),
+    "a bare tensor": (torch.ones(3, 6), TypeError, ["Tensor", "dict"]),
+    "a nested list": ({**GOOD, "relu": [[1.0, 2.0]]}, TypeError, ["'relu'", "list", "tensor"]),
+    "one axis": ({**GOOD, "relu": torch.ones(6)}, ValueError, ["'relu'", "(6,)", "two axes", "flatten"]),
+    "four axes": (
+        {**GOOD, "relu": torch.ones(6, 1, 2, 2)},
+        ValueError,
+        ["'relu'", "(6, 1, 2, 2)", "flatten"],
+    ),
+    "complex": ({**GOOD, "relu": torch.ones(4, 6) * 1j}, TypeError, ["'relu'", "complex"]),
+    "all zero": ({"relu": torch.zeros(4, 6)}, ValueError, ["'relu'", "zero"]),
+}
+BAD_OPTIONS = {
+    "rank 0": ({"rank": 0}, ValueError, ["rank 0", "7 features", "6 images", "between 1 and 6"]),
+    "rank too large": ({"rank": 7}, ValueError, ["rank 7", "7 features", "6 images", "between 1 and 6"]),
+    "rank 2.5": ({"rank": 2.5}, TypeError, ["2.5", "whole number"]),
+    "rank True": ({"rank": True}, TypeError, ["True", "whole number"]),
+    "solver": ({"solver": "adam"}, ValueError, ["'adam'", "'hals'", "'mu'"]),
+    "weight missing": ({"weights": {"relu": 1}}, ValueError, ["relu", "input", "one weight for each"]),
+    "weight extra": ({"weights": {**WEIGHTS, "fc": 1}}, ValueError, ["'fc'", "one weight for each"]),
+    "weight 0": ({"weights": {**WEIGHTS, "relu": 0}}, ValueError, ["'relu'", "is 0", "positive"]),
+    "weight negative": ({"weights": {**WEIGHTS, "relu": -2}}, ValueError, ["'relu'", "-2", "positive"]),
+    "weight NaN": ({"weights": {**WEIGHTS, "relu": float("nan")}}, ValueError, ["'relu'", "nan", "finite"]),
+    "weights a list": ({"weights": [1, 2]}, TypeError, ["list", "dict"]),
+    "init of another rank": ({"init": start_for(GOOD, 3)}, ValueError, ["init", "(4, 3)", "(4, 2)"]),
+    "init of other images": (
+        {"init": start_for({k: b[:, :5] for k, b in GOOD.items()}, 2)},
+        ValueError,
+        ["init", "5 images"],
+    ),
+}
+
+
+def assert_refused(kind, words, blocks, rank=2, **options):
+    with pytest.raises(kind) as caught:
+        coupled_nmf(blocks, rank, **options)
+    assert not [word for word in words if word not in str(caught.value)], str(caught.value)
+
+
+@pytest.mark.parametrize(("blocks", "kind", "words"), BAD_BLOCKS.values(), ids=BAD_BLOCKS.keys())
+def test_bad_blocks_are_named_and_placed(blocks, kind, words):
+    assert_refused(kind, words, blocks)
+
+
+@pytest.mark.parametrize(("options", "kind", "words"), BAD_OPTIONS.values(), ids=BAD_OPTIONS.keys())
+def test_bad_options_are_named(options, kind, words):
+    assert_refused(kind, words, GOOD, **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_an_error():
+    assert_refused(RuntimeError, ["'cuda'", "no GPU", 'device="cpu"'], GOOD, device="cuda")
+
+
+@pytest.mark.parametrize("value", [torch.nan, -1.0])
+def test_a_start_that_no_fit_could_have_given_is_refused(blocks, value):
+    start = start_for(blocks, 4)
+    start.image_factor[3, 2] = value
+    with pytest.raises(ValueError, match="init"):
+        coupled_nmf(blocks, 4, init=start, max_iter=2)

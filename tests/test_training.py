@@ -1,0 +1,217 @@
+"""Training repeats exactly, keeps out of the way, and learns; accuracy counts; the models are the papers'."""
+
+import pytest
+import torch
+from torch import nn
+
+from peeklib import accuracy, models, train
+from peeklib.data import digits
+
+
+def toy(count=10, seed=0):
+    """Images of 2 × 2 random pixels in three classes."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 1, 2, 2, generator=draw), torch.randint(3, (count,), generator=draw)
+
+
+def linear(seed=0):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, bias=False))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(seed))
+    return model
+
+
+class Recorder(nn.Module):
+    """A linear model that writes down what it is shown; image k is filled with k."""
+
+    def __init__(self):
+        super().__init__()
+        self.model, self.shown = linear(), []
+
+    def forward(self, x):
+        self.shown.append(x[:, 0, 0, 0].tolist())
+        return self.model(x / 100)
+
+
+def shown_batches(count=10, **options):
+    recorder = Recorder()
+    images = torch.arange(count).float().view(count, 1, 1, 1).expand(count, 1, 2, 2)
+    train(recorder, images, torch.zeros(count, dtype=torch.int64), device="cpu", **options)
+    return recorder.shown
+
+
+# Training
+
+
+def test_steps_are_sgd_with_momentum_on_the_cross_entropy():
+    (images, labels), model, by_hand = toy(), linear(), linear()
+    train(model, images, labels, seed=0, lr=0.1, momentum=0.5, epochs=3, batch_size=10, device="cpu")
+    weight, velocity = by_hand[1].weight, 0
+    for _ in range(3):
+        loss = nn.functional.cross_entropy(images.flatten(1) @ weight.T, labels)
+        velocity = 0.5 * velocity + torch.autograd.grad(loss, weight)[0]
+        weight = (weight - 0.1 * velocity).detach().requires_grad_()
+    torch.testing.assert_close(model[1].weight, weight)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_same_seed_same_bits(shuffle):
+    weights = []
+    for seed in (3, 3, 4):
+        model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), linear()[1])
+        train(model, *toy(40), seed=seed, epochs=2, shuffle=shuffle, batch_size=8, device="cpu")
+        weights.append(model[2].weight.detach())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_global_random_state_is_left_alone():
+    model = nn.Sequential(nn.Dropout(0.5), linear())
+    before = torch.get_rng_state()
+    train(model, *toy(), seed=1, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_shuffling_the_given_order_is_kept():
+    assert shown_batches(seed=0, shuffle=False, batch_size=4, epochs=2) == 2 * [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9],
+    ]
+
+
+def test_shuffling_shows_every_image_once_an_epoch_in_a_new_order():
+    batches = shown_batches(30, seed=0, batch_size=15, epochs=2)
+    first, second = sum(batches[:2], []), sum(batches[2:], [])
+    assert sorted(first) == sorted(second) == list(range(30))
+    assert first != second and first != sorted(first)
+
+
+def test_uint8_images_are_scaled_to_one():
+    images, labels = toy()
+    pixels = (images * 255).to(torch.uint8)
+    from_bytes, from_floats = linear(), linear()
+    train(from_bytes, pixels, labels, seed=0, device="cpu")
+    train(from_floats, pixels.float() / 255, labels, seed=0, device="cpu")
+    assert torch.equal(from_bytes[1].weight, from_floats[1].weight)
+
+
+def test_the_model_is_trained_in_place_and_comes_back_in_eval_mode():
+    model, before = linear(), linear()
+    trained = train(model, *toy(), seed=0, device="cpu")
+    assert trained.model is model and not model.training
+    assert not torch.equal(model[1].weight, before[1].weight)
+
+
+def test_the_history_is_the_mean_loss_of_every_fifty_steps():
+    model, (images, labels) = linear(), toy(60)
+    with torch.no_grad():
+        losses = nn.functional.cross_entropy(model(images), labels, reduction="none")
+    history = train(model, images, labels, seed=0, lr=0, shuffle=False, batch_size=1, device="cpu").history
+    assert history["step"].tolist() == [49, 59] and history["images"].tolist() == [50, 60]
+    assert history["loss"].tolist() == pytest.approx(
+        [losses[:50].mean().item(), losses[50:].mean().item()], rel=1e-5
+    )
+
+
+def test_the_history_is_an_ordinary_table():
+    history = train(linear(), *toy(60), seed=0, batch_size=1, device="cpu").history
+    assert history.sort_values("step").reset_index()["step"].tolist() == [49, 59]
+
+
+def test_a_small_network_learns_the_digits():
+    data, options = digits(1000, 300), {"lr": 0.02, "momentum": 0.9, "batch_size": 16}
+    model, history = train(models.PaperCNN(), *data.train, seed=0, epochs=2, device="cpu", **options)
+    assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
+    assert accuracy(model, *data.test) > 0.6
+
+
+NAN = torch.full((10, 1, 2, 2), torch.nan)
+ERRORS = {
+    "no images": (torch.zeros(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64), {}, "0 images and 0 labels"),
+    "fewer labels": (toy()[0], toy()[1][:9], {}, "10 images and 9 labels"),
+    "NaN in the images": (NAN, toy()[1], {}, "loss is nan at step 0.*smaller lr"),
+    "diverged": (
+        1e30 * toy()[0],
+        toy()[1],
+        {"lr": 1e30, "epochs": 9},
+        "loss is (nan|inf) at step [1-9].*smaller lr",
+    ),
+    "no epochs": (*toy(), {"epochs": 0}, "epochs"),
+}
+
+
+@pytest.mark.parametrize(("images", "labels", "options", "words"), ERRORS.values(), ids=ERRORS.keys())
+def test_errors_say_what_is_wrong(images, labels, options, words):
+    with pytest.raises(ValueError, match=words):
+        train(linear(), images, labels, seed=0, device="cpu", **options)
+
+
+# Accuracy
+
+
+@pytest.mark.parametrize("size", [1, 4, 10, 99])
+def test_accuracy_is_the_share_of_hits(size):
+    model, (images, labels) = linear(), toy(10)
+    hits = [
+        int(model(image[None]).argmax()) == label
+        for image, label in zip(images, labels.tolist(), strict=True)
+    ]
+    assert 0 < sum(hits) < 10
+    assert accuracy(model, images, labels, batch_size=size) == sum(hits) / 10
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_accuracy_leaves_modes_and_random_state_alone(training):
+    model = nn.Sequential(nn.Dropout(0.9), linear()).train(training)
+    model[0].train()
+    modes, random = [module.training for module in model.modules()], torch.get_rng_state()
+    assert accuracy(model, *toy()) == accuracy(model[1], *toy())
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_accuracy_leaves_the_images_alone():
+    images, labels = toy()
+    before = images.sub_(0.5).clone()
+    accuracy(nn.Sequential(nn.ReLU(inplace=True), linear()), images, labels)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("count", [1, 4, 0])
+def test_accuracy_needs_one_label_for_each_image(count):
+    images, labels = toy()
+    with pytest.raises(ValueError, match=f"10 images and {count} labels"):
+        accuracy(linear(), images, labels[:count])
+
+
+# Models
+
+
+def test_the_paper_s_network_has_the_paper_s_shapes():
+    model, x, shapes = models.PaperCNN(), torch.zeros(2, 1, 28, 28), {}
+    for name, layer in model.named_children():
+        x = layer(x)
+        shapes[name] = tuple(x.shape[1:])
+    assert shapes["relu1"] == (10, 12, 12) and shapes["relu2"] == (20, 4, 4) and shapes["fc"] == (10,)
+    assert list(shapes) == ["conv1", "pool1", "relu1", "conv2", "pool2", "relu2", "flatten", "fc"]
+
+
+def test_the_number_of_classes_can_be_chosen():
+    assert models.PaperCNN(3)(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
+
+
+def test_a_new_network_repeats_by_its_seed():
+    first, again, other = (models.PaperCNN(seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
+
+
+def test_a_new_network_leaves_random_state_alone_on_every_device(monkeypatch):
+    monkeypatch.setattr(
+        torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's random state was set")
+    )
+    before = torch.get_rng_state()
+    models.PaperCNN(seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
