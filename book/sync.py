@@ -24,7 +24,9 @@ METADATA = {
 def addressed(text: str, url: str, branch: str) -> str:
     """`text` with every Colab link and every pip install pointing at the repository."""
     slug = url.removeprefix("https://github.com/")
-    text = re.sub(r"(colab\.research\.google\.com/github)/[\w.-]+/[\w.-]+/blob/[\w.-]+/", rf"\1/{slug}/blob/{branch}/", text)
+    text = re.sub(
+        r"(colab\.research\.google\.com/github)/[\w.-]+/[\w.-]+/blob/[\w.-]+/", rf"\1/{slug}/blob/{branch}/", text
+    )
     return re.sub(r"git\+https://github\.com/[\w.-]+/[\w.-]+", f"git+{url}", text)
 
 

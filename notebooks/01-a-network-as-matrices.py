@@ -8,7 +8,9 @@
 # %% tags=["remove-cell"]
 import sys
 
-if "google.colab" in sys.modules:  # Colab keeps its own torch and numpy; this adds peeklib alone
+if (
+    "google.colab" in sys.modules
+):  # Colab keeps its own torch and numpy; this adds peeklib alone
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
 
 # %% [markdown]
@@ -24,14 +26,23 @@ data
 # %%
 model = pk.models.PaperCNN(seed=0)
 pk.train(model, *pk.subset(data, fraction=1.0 if full else 0.25), seed=0, progress=True)
-print(f"{pk.accuracy(model, *data.test):.1%} of the test images are classified correctly")
+print(
+    f"{pk.accuracy(model, *data.test):.1%} of the test images are classified correctly"
+)
 
 # %% [markdown]
 # Move the sliders. *At which layer can you no longer tell which digit went in?*
 
 # %%
-stages = {"input": (1, 28, 28), "conv1": (10, 24, 24), "pool1": (10, 12, 12), "relu1": (10, 12, 12),
-          "conv2": (20, 8, 8), "pool2": (20, 4, 4), "relu2": (20, 4, 4)}  # channels, height, width
+stages = {
+    "input": (1, 28, 28),
+    "conv1": (10, 24, 24),
+    "pool1": (10, 12, 12),
+    "relu1": (10, 12, 12),
+    "conv2": (20, 8, 8),
+    "pool2": (20, 4, 4),
+    "relu2": (20, 4, 4),
+}  # channels, height, width
 some = data.test.images[:6]
 seen = pk.input_blocks(some) | pk.record(model, some, list(stages)[1:], negative="keep")
 
@@ -124,7 +135,9 @@ pk.check.neuron_counts(my_counts)
 
 # %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true}
 # @title Solution
-pk.check.neuron_counts({"relu1": 10 * 12 * 12, "relu2": 20 * 4 * 4})  # 28→24→12 and 12→8→4
+pk.check.neuron_counts(
+    {"relu1": 10 * 12 * 12, "relu2": 20 * 4 * 4}
+)  # 28→24→12 and 12→8→4
 
 # %% [markdown]
 # ### Exercise 2 ●●○ (5 minutes)
@@ -151,11 +164,26 @@ pk.check.neuron_row(3 * 12 * 12 + 5 * 12 + 7)
 # %%
 import pandas as pd
 
-pd.DataFrame({
-    name: {"rows": len(block), "sparsity": (block == 0).double().mean().item(), "mean": block.mean().item(),
-           "largest": block.max().item(), "entropy rank": pk.effective_rank(block)}
-    for name, block in blocks.items()
-}).T.style.format({"rows": "{:,.0f}", "sparsity": "{:.0%}", "mean": "{:.2f}", "largest": "{:.1f}", "entropy rank": "{:.0f}"})
+pd.DataFrame(
+    {
+        name: {
+            "rows": len(block),
+            "sparsity": (block == 0).double().mean().item(),
+            "mean": block.mean().item(),
+            "largest": block.max().item(),
+            "entropy rank": pk.effective_rank(block),
+        }
+        for name, block in blocks.items()
+    }
+).T.style.format(
+    {
+        "rows": "{:,.0f}",
+        "sparsity": "{:.0%}",
+        "mean": "{:.2f}",
+        "largest": "{:.1f}",
+        "entropy rank": "{:.0f}",
+    }
+)
 
 # %% [markdown]
 # The singular values of a layer say how many directions it uses. A steep curve means that few directions carry
@@ -165,10 +193,18 @@ pd.DataFrame({
 # %%
 spectra = {name: pk.spectrum(block)[:300].cpu() for name, block in blocks.items()}
 assert all(values.diff().max() <= 0 for values in spectra.values())
-figure = pk.plots.lines({name: values[values > 0] for name, values in spectra.items()}, log=True,
-    title="Every block's spectrum falls steeply", xlabel="index", ylabel="singular value")
-pk.show(figure, "Singular values of the input and of both layers on a logarithmic axis; all three curves fall steeply "
-    "over the first tens of indices, then slowly.")
+figure = pk.plots.lines(
+    {name: values[values > 0] for name, values in spectra.items()},
+    log=True,
+    title="Every block's spectrum falls steeply",
+    xlabel="index",
+    ylabel="singular value",
+)
+pk.show(
+    figure,
+    "Singular values of the input and of both layers on a logarithmic axis; all three curves fall steeply "
+    "over the first tens of indices, then slowly.",
+)
 
 # %% [markdown]
 # ### Exercise 3 ●●○ (5 minutes)

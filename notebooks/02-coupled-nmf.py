@@ -8,7 +8,9 @@
 # %% tags=["remove-cell"]
 import sys
 
-if "google.colab" in sys.modules:  # Colab keeps its own torch and numpy; this adds peeklib alone
+if (
+    "google.colab" in sys.modules
+):  # Colab keeps its own torch and numpy; this adds peeklib alone
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
 
 # %%
@@ -38,18 +40,25 @@ from functools import cache
 
 @cache
 def fit(rank):
-    return pk.coupled_nmf(blocks, rank, max_iter=60, tol=1e-3)
+    return pk.coupled_nmf(blocks, rank, solver="auto", max_iter=60, tol=1e-3)
 
 
 def draw(rank, layer):
-    error = fit(rank).block_errors[layer]
-    text = f"rank {rank}, {layer}: relative error {error:.2f}"
+    found = fit(rank)
+    text = f"rank {rank}, {layer}: relative error {found.block_errors[layer]:.2f}"
     if layer == "input":
-        return pk.plots.latent_images(fit(rank), (28, 28), title=text), f"Columns of P as images; {text}."
-    return pk.plots.neuron_heatmap(fit(rank).factors[layer].cpu(), title=text), f"Loadings of every neuron; {text}."
+        figure = pk.plots.latent_images(found, (28, 28), title=text)
+        return figure, f"Columns of P as images; {text}."
+    figure = pk.plots.neuron_heatmap(found.factors[layer].cpu(), title=text)
+    return figure, f"Loadings of every neuron; {text}."
 
 
-pk.Explorer({"rank": range(1, 61), "layer": list(blocks)}, draw, prepared={"rank": [2, 5, 10, 20, 40]}, start={"rank": 10})
+pk.Explorer(
+    {"rank": range(1, 61), "layer": list(blocks)},
+    draw,
+    prepared={"rank": [2, 5, 10, 20, 40]},
+    start={"rank": 10},
+)
 
 # %% [markdown]
 # For `input` each small image is one column of $P$ (the 20 strongest are shown). For a layer, each row of the heatmap
@@ -73,8 +82,11 @@ pk.Explorer({"rank": range(1, 61), "layer": list(blocks)}, draw, prepared={"rank
 # $$D_c \approx P_c F^T \qquad\text{and}\qquad A_j \approx O_j F^T, \qquad P_c, O_j, F \ge 0 .$$
 
 # %%
-pk.show(pk.plots.overview(), "The input D and the layers A0 and A1, stacked, each about equal to its own narrow factor "
-    "P, O0 and O1 times one wide factor F transposed that all three share.")
+pk.show(
+    pk.plots.overview(),
+    "The input D and the layers A0 and A1, stacked, each about equal to its own narrow factor "
+    "P, O0 and O1 times one wide factor F transposed that all three share.",
+)
 
 # %% [markdown]
 # Row $k$ of $F$ (images × rank) says how much of each component image $k$ contains. Column $r$ of $P$ shows what
@@ -136,10 +148,12 @@ EPS = 1e-9
 
 def update(blocks, factors, F):
     """One round of the paper's updates: F first, then every P and O."""
-    top = sum(blocks[b].T @ factors[b] for b in blocks)                   # images × rank
-    bottom = sum(F @ (factors[b].T @ factors[b]) for b in blocks)         # images × rank
+    top = sum(blocks[b].T @ factors[b] for b in blocks)  # images × rank
+    bottom = sum(F @ (factors[b].T @ factors[b]) for b in blocks)  # images × rank
     F = F * top / (bottom + EPS)
-    factors = {b: factors[b] * (blocks[b] @ F) / (factors[b] @ (F.T @ F) + EPS) for b in blocks}
+    factors = {
+        b: factors[b] * (blocks[b] @ F) / (factors[b] @ (F.T @ F) + EPS) for b in blocks
+    }
     return factors, F
 
 
@@ -161,8 +175,16 @@ for _ in range(100):
     losses.append(loss(few, factors, F))
 
 assert all(after <= before * (1 + 1e-6) for before, after in zip(losses, losses[1:]))
-pk.show(pk.plots.lines({"J": losses}, log=True, title="The loss never rises", xlabel="round of updates", ylabel="loss J"),
-    "The loss J over 100 rounds of updates on a logarithmic axis: a steep fall in the first rounds, then a slow one.")
+pk.show(
+    pk.plots.lines(
+        {"J": losses},
+        log=True,
+        title="The loss never rises",
+        xlabel="round of updates",
+        ylabel="loss J",
+    ),
+    "The loss J over 100 rounds of updates on a logarithmic axis: a steep fall in the first rounds, then a slow one.",
+)
 
 # %% [markdown]
 # `pk.coupled_nmf(..., solver="mu")` is the same rule. Both reach about the same loss from different random starts;
@@ -173,7 +195,9 @@ theirs = pk.coupled_nmf(few, 10, solver="mu", max_iter=100, tol=0, device="cpu")
 total = sum(float(block.square().sum()) for block in few.values())
 ours = (losses[-1] / total) ** 0.5
 assert abs(ours - theirs.relative_error) < 0.1 * ours
-print(f"relative error after 100 rounds: {ours:.3f} by hand, {theirs.relative_error:.3f} with peeklib")
+print(
+    f"relative error after 100 rounds: {ours:.3f} by hand, {theirs.relative_error:.3f} with peeklib"
+)
 
 # %% [markdown]
 # ### Exercise 2 ●●○ (10 minutes)
@@ -184,7 +208,9 @@ print(f"relative error after 100 rounds: {ours:.3f} by hand, {theirs.relative_er
 # first: it is rank × rank, so nothing large is ever formed.</details>
 
 # %%
-my_update = None  # a function of A (neurons × images), O (neurons × rank), F (images × rank)
+my_update = (
+    None  # a function of A (neurons × images), O (neurons × rank), F (images × rank)
+)
 pk.check.factor_update(my_update)
 
 
@@ -210,26 +236,48 @@ pk.check.factor_update(solution)
 
 # %%
 ranks = (10, 30, 50)
-runs = {(solver, rank): pk.coupled_nmf(blocks, rank, solver=solver, max_iter=200, tol=0, progress=True)
-        for solver in ("mu", "hals") for rank in ranks}
-figure = pk.plots.lines({f"{solver}, rank {rank}": run.history for (solver, rank), run in runs.items() if rank != 30},
-    log=True, title="After 200 rounds μ-updates still lag behind", xlabel="round", ylabel="relative error")
+runs = {
+    (solver, rank): pk.coupled_nmf(
+        blocks, rank, solver=solver, max_iter=200, tol=0, progress=True
+    )
+    for solver in ("mu", "hals")
+    for rank in ranks
+}
+figure = pk.plots.lines(
+    {
+        f"{solver}, rank {rank}": run.history
+        for (solver, rank), run in runs.items()
+        if rank != 30
+    },
+    log=True,
+    title="After 200 rounds μ-updates still lag behind",
+    xlabel="round",
+    ylabel="relative error",
+)
 for rank in ranks:
     assert runs["hals", rank].relative_error < runs["mu", rank].relative_error
-pk.show(figure, "Relative error against rounds for both solvers at ranks 10 and 50 on a logarithmic axis: HALS falls within a few "
-    "rounds and flattens; the multiplicative updates fall slowly and end above it.")
+pk.show(
+    figure,
+    "Relative error against rounds for both solvers at ranks 10 and 50 on a logarithmic axis: HALS falls within a few "
+    "rounds and flattens; the multiplicative updates fall slowly and end above it.",
+)
 
 # %%
 import pandas as pd
 
-pd.DataFrame({
-    f"rank {rank}": {
-        "MU, 200 rounds": runs["mu", rank].relative_error,
-        "HALS, 200 rounds": runs["hals", rank].relative_error,
-        "MU above HALS": f"{runs['mu', rank].relative_error / runs['hals', rank].relative_error - 1:.1%}",
-        "MU rounds that HALS needs": int((runs["hals", rank].history > runs["mu", rank].relative_error).sum()),
-    } for rank in ranks
-}).map(lambda value: f"{value:.4f}" if isinstance(value, float) else value)
+pd.DataFrame(
+    {
+        f"rank {rank}": {
+            "MU, 200 rounds": runs["mu", rank].relative_error,
+            "HALS, 200 rounds": runs["hals", rank].relative_error,
+            "MU above HALS": f"{runs['mu', rank].relative_error / runs['hals', rank].relative_error - 1:.1%}",
+            "MU rounds that HALS needs": int(
+                (runs["hals", rank].history > runs["mu", rank].relative_error).sum()
+            ),
+        }
+        for rank in ranks
+    }
+).map(lambda value: f"{value:.4f}" if isinstance(value, float) else value)
 
 # %% [markdown]
 # The last row counts the rounds after which HALS has already reached what MU ends with. The gap widens with the
@@ -247,8 +295,12 @@ pd.DataFrame({
 ten = runs["hals", 10]
 rebuilt = ten.reconstruct("input", slice(0, 5)).T.reshape(-1, 28, 28).cpu()
 pairs = torch.cat([pk.to_float(images[:5, 0]), rebuilt])
-pk.show(pk.plots.image_grid(pairs, title="Above: the image. Below: ten components", shared=True),
-    "Five handwritten digits above their rank-ten reconstructions, which are blurred versions of the same digits.")
+pk.show(
+    pk.plots.image_grid(
+        pairs, title="Above: the image. Below: ten components", shared=True
+    ),
+    "Five handwritten digits above their rank-ten reconstructions, which are blurred versions of the same digits.",
+)
 
 # %% [markdown]
 # ## Can the model take new images? (5 minutes)
@@ -259,7 +311,9 @@ pk.show(pk.plots.image_grid(pairs, title="Above: the image. Below: ten component
 
 # %%
 half = images.shape[0] // 2
-learned = pk.coupled_nmf({name: block[:, :half] for name, block in blocks.items()}, 30, max_iter=60)
+learned = pk.coupled_nmf(
+    {name: block[:, :half] for name, block in blocks.items()}, 30, max_iter=60
+)
 new = {name: block[:, half:] for name, block in blocks.items()}
 
 
@@ -268,8 +322,13 @@ def layer_error(F):
     return float((A - learned.factors["relu1"] @ F.T).norm() / A.norm())
 
 
-everything, pixels = layer_error(learned.transform(new)), layer_error(learned.transform({"input": new["input"]}))
-print(f"relu1 of new images: relative error {everything:.2f} from all blocks, {pixels:.2f} from pixels alone")
+everything, pixels = (
+    layer_error(learned.transform(new)),
+    layer_error(learned.transform({"input": new["input"]})),
+)
+print(
+    f"relu1 of new images: relative error {everything:.2f} from all blocks, {pixels:.2f} from pixels alone"
+)
 
 # %% [markdown]
 # ### Exercise 3 ●●● (10 minutes)
@@ -287,8 +346,17 @@ pk.check.even_weights(my_weights, blocks)
 # @title Solution
 even = {name: 1 / float(block.square().sum()) for name, block in blocks.items()}
 pk.check.even_weights(even, blocks)
-choices = {"all 1": None, "input × 10": {"input": 10.0, "relu1": 1.0, "relu2": 1.0}, "same say": even}
-pd.DataFrame({name: pk.coupled_nmf(blocks, 10, weights=weights).block_errors for name, weights in choices.items()}).round(3)
+choices = {
+    "all 1": None,
+    "input × 10": {"input": 10.0, "relu1": 1.0, "relu2": 1.0},
+    "same say": even,
+}
+pd.DataFrame(
+    {
+        name: pk.coupled_nmf(blocks, 10, weights=weights).block_errors
+        for name, weights in choices.items()
+    }
+).round(3)
 
 # %% [markdown]
 # ## We saw

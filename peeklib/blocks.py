@@ -8,6 +8,7 @@ network order. Stacked on top of each other they are `X`, features × images; ev
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ def as_matrix(block, name: str = "block") -> Tensor:
     Raises TypeError for anything but a tensor or array, ValueError for a wrong shape, NaN or infinity.
     """
     if isinstance(block, np.ndarray):
-        block = torch.as_tensor(block)
+        block = torch.as_tensor(np.ascontiguousarray(block))  # torch takes no negative strides
     if not isinstance(block, Tensor):
         raise TypeError(f"block {name!r} is a {type(block).__name__}; give a tensor or array, features × images")
     if block.ndim != 2:
@@ -32,6 +33,8 @@ def as_matrix(block, name: str = "block") -> Tensor:
         )
     if block.numel() == 0:
         raise ValueError(f"block {name!r} is empty: shape {tuple(block.shape)}; drop it or record some images")
+    if block.is_complex():
+        raise TypeError(f"block {name!r} is complex; take its magnitude, or real and imaginary parts as two blocks")
     block = block.detach()
     if not block.is_floating_point():
         block = block.float()
@@ -79,8 +82,8 @@ def check_weights(blocks: Mapping[str, Tensor], weights: Mapping | None) -> dict
     if set(weights) != set(blocks):
         raise ValueError(f"weights name {sorted(weights)}, blocks are {sorted(blocks)}; give one weight for each block")
     for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight > 0):
-            raise ValueError(f"weight of block {name!r} is {weight}; weights are positive and finite")
+        if not (isinstance(weight, Real) and math.isfinite(weight) and weight > 0):
+            raise ValueError(f"weight of block {name!r} is {weight!r}; weights are positive, finite numbers")
     return {name: float(weights[name]) for name in blocks}
 
 
@@ -113,8 +116,6 @@ def stack(blocks: Mapping[str, Tensor], weights: Mapping | None, device: torch.d
         if weights[name] != 1:
             X[rows[name]] *= weights[name] ** 0.5
     energy = {name: energy_of(X[rows[name]]) for name in rows}
-    if not sum(energy.values()):
-        raise ValueError(f"every entry of {list(blocks)} is zero; there is nothing to factorize")
     return Stack(X, rows, energy, weights)
 
 

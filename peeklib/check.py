@@ -18,11 +18,11 @@ def _exercise(check: Callable) -> Callable:
     """Handle an answer that is not there yet, and say when one is right."""
 
     @functools.wraps(check)
-    def run(answer, *args):
+    def run(answer, *args, **named):
         if answer is None:
             print("○ not answered yet: put your answer in place of None and run the cell again")
             return
-        check(answer, *args)
+        check(answer, *args, **named)
         print("✓ right")
 
     return run
@@ -31,6 +31,7 @@ def _exercise(check: Callable) -> Callable:
 @_exercise
 def neuron_counts(answer: dict[str, int]) -> None:
     """Chapter 1: how many neurons `relu1` and `relu2` of PaperCNN have."""
+    assert isinstance(answer, dict), 'give a dict: {"relu1": …, "relu2": …}'
     blocks = record(PaperCNN(), torch.zeros(1, 1, 28, 28))
     for name, block in blocks.items():
         assert name in answer, f"there is no entry for {name!r}"
@@ -62,7 +63,7 @@ def factor_update(answer: Callable) -> None:
     """Chapter 2: `answer(A, O, F)` is the multiplicative update of O."""
     draw = torch.Generator().manual_seed(0)
     A, O, F = (torch.rand(*shape, generator=draw) for shape in ((30, 40), (30, 4), (40, 4)))  # noqa: E741
-    new = answer(A, O.clone(), F.clone())
+    new = answer(A.clone(), O.clone(), F.clone())
     assert isinstance(new, torch.Tensor) and new.shape == O.shape, "return the new O, neurons × rank"
     assert (new >= 0).all(), "an update that multiplies non-negative numbers cannot go below zero"
     assert torch.allclose(new, O * (A @ F) / (O @ (F.T @ F) + EPS), rtol=1e-4), (
@@ -75,7 +76,9 @@ def stacked(answer: torch.Tensor, blocks: dict[str, torch.Tensor]) -> None:
     """Chapter 2: the single matrix whose ordinary NMF is the coupled NMF of `blocks` with equal weights."""
     expected = torch.cat(list(blocks.values()))
     assert isinstance(answer, torch.Tensor), "give one tensor"
-    assert answer.shape == expected.shape, f"shape {tuple(answer.shape)}; all blocks share the images, so only rows add up"
+    assert answer.shape == expected.shape, (
+        f"shape {tuple(answer.shape)}; all blocks share the images, so only rows add up"
+    )
     assert torch.equal(answer, expected), "the rows are not the blocks' rows in network order"
 
 
@@ -83,6 +86,7 @@ def stacked(answer: torch.Tensor, blocks: dict[str, torch.Tensor]) -> None:
 def even_weights(answer: dict[str, float], blocks: dict[str, torch.Tensor]) -> None:
     """Chapter 2: weights under which every block has the same weighted energy."""
     assert set(answer) == set(blocks), f"give one weight for each of {list(blocks)}"
+    assert all(weight > 0 for weight in answer.values()), "weights are positive"
     say = {name: answer[name] * block.double().square().sum().item() for name, block in blocks.items()}
     assert max(say.values()) <= 1.001 * min(say.values()), f"weight × energy differs: {say}"
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 STAND_INS = {"mnist": "digits"}
 TIMEOUT = 5  # seconds to wait for a server
+MNIST_FILES = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
@@ -64,7 +65,7 @@ class Dataset:
 
 
 def profile() -> str:
-    """"full" or "embedded", from PEEK_PROFILE; "full" if it is not set."""
+    """ "full" or "embedded", from PEEK_PROFILE; "full" if it is not set."""
     name = os.environ.get("PEEK_PROFILE", "full")
     if name not in ("full", "embedded"):
         raise ValueError(f'PEEK_PROFILE is {name!r}; it is "full" or "embedded"')
@@ -127,7 +128,7 @@ def _find(name: str) -> Dataset:
 
 def _read(root: Path, name: str, place: str) -> Dataset | None:
     """The data set if `root` has it in any of the known forms."""
-    if name == "mnist" and (root / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
+    if name == "mnist" and all((root / "MNIST" / "raw" / file).exists() for file in MNIST_FILES):
         return _mnist(root, place)
     if (root / name / "train").is_dir():
         return _image_folder(root / name, name, place)
@@ -145,7 +146,7 @@ def _mnist(root: Path, place: str, download: bool = False) -> Dataset:
         with _timeout(TIMEOUT):
             train, test = (MNIST(root, train=train, download=download) for train in (True, False))
     except (OSError, RuntimeError) as why:  # torchvision: RuntimeError when no mirror answers
-        raise ConnectionError(f"MNIST could not be had: {str(why).splitlines()[0]}") from why
+        raise ConnectionError(f"MNIST could not be had: {' '.join(str(why).split()) or type(why).__name__}") from why
     splits = (Split(d.data.unsqueeze(1), d.targets) for d in (train, test))
     return Dataset("mnist", *splits, tuple("0123456789"), f"the original IDX files, from {place}")
 
@@ -164,9 +165,14 @@ def _image_folder(root, name: str, place: str) -> Dataset:
     """Read `<root>/{train,test}/<class>/*`; root is a Path or a zipfile.Path. Classes sort alphabetically."""
     classes = tuple(sorted(folder.name for folder in (root / "train").iterdir() if folder.is_dir()))
     suffixes: set[str] = set()
-    splits = [_read_split(root / split, classes, suffixes) for split in ("train", "test")]
+    train, test = (_read_split(root / split, classes, suffixes) for split in ("train", "test"))
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError(
+            f"{root / 'test'}, classes {list(classes)}: channels, height and width are {tuple(test.images.shape[1:])}, "
+            f"those of the training images {tuple(train.images.shape[1:])}; make them equal"
+        )
     kinds = " and ".join(sorted({"PNG" if s == ".png" else "JPEG" for s in suffixes}))
-    return Dataset(name, *splits, classes, f"{kinds} files, from {place}")
+    return Dataset(name, train, test, classes, f"{kinds} files, from {place}")
 
 
 def _read_split(folder, classes: tuple[str, ...], suffixes: set[str]) -> Split:
@@ -181,7 +187,9 @@ def _read_split(folder, classes: tuple[str, ...], suffixes: set[str]) -> Split:
             suffixes.add(suffix)
             image = _pixels(file)
             if images and image.shape != images[0].shape:
-                raise ValueError(f"{file} has shape {image.shape}, the images before it {images[0].shape}; make them equal")
+                raise ValueError(
+                    f"{file} has shape {image.shape}, the images before it {images[0].shape}; make them equal"
+                )
             images.append(image)
             labels.append(label)
     if not images:
@@ -193,7 +201,9 @@ def _read_split(folder, classes: tuple[str, ...], suffixes: set[str]) -> Split:
 def _pixels(file) -> np.ndarray:
     """Height × width × channels, one channel for grey files, else three."""
     with Image.open(io.BytesIO(file.read_bytes())) as image:
-        grey = image.mode in ("1", "L", "I", "I;16", "LA")
+        if image.mode.startswith("I"):  # 16 bits
+            return np.atleast_3d((np.asarray(image) >> 8).astype(np.uint8))
+        grey = image.mode in ("1", "L", "LA")
         return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
 
 
@@ -227,7 +237,7 @@ def _warp(images: Tensor, draw: torch.Generator, size: int = 28) -> Tensor:
     cos, sin = torch.cos(angle.deg2rad()), torch.sin(angle.deg2rad())
     theta = torch.stack([zoom * cos, zoom * (shear - sin), dx, zoom * sin, zoom * cos, dy], 1).view(-1, 2, 3)
     grid = torch.nn.functional.affine_grid(theta, [len(images), 1, size, size], align_corners=False)
-    warped = torch.nn.functional.grid_sample(images, grid, mode="bicubic", align_corners=False)
+    warped = torch.nn.functional.grid_sample(images, grid, mode="bilinear", align_corners=False)
     return (warped.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
@@ -263,7 +273,7 @@ def subset(
         kept = kept[torch.isin(labels[kept], _known(dataset, classes))]
     if order is not None:
         order = _known(dataset, order)
-        kept = torch.cat([kept[labels[kept] == label] for label in order])
+        kept = torch.cat([kept[:0], *(kept[labels[kept] == label] for label in order)])
     if not len(kept):
         raise ValueError(f"no training images are left with fraction={fraction}, classes={classes}, order={order}")
     return Split(images[kept], labels[kept])

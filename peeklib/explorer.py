@@ -159,7 +159,7 @@ class Explorer:
         sliders = [
             SelectionSlider(
                 options=[(str(value), value) for value in values],
-                value=self.start[name],
+                index=values.index(self.start[name]),
                 description=name,
                 continuous_update=False,
                 layout=Layout(width="95%", max_width="40rem"),

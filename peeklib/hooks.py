@@ -69,17 +69,22 @@ def record(
         TypeError: for an output that is no tensor.
     """
     layers = _check(model, images, layers, negative)
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it is at least 1")
     home = next((p.device for p in model.parameters()), images.device)
     out: dict[str, Tensor] = {}
     starts = range(0, len(images), batch_size)
     with torch.no_grad(), _eval_mode(model):
         for start in tqdm(starts, disable=not progress, desc=f"recording {len(layers)} layers", leave=False):
-            batch = to_float(images[start : start + batch_size].to(home))
-            for name, activation in _outputs(model, batch, layers).items():
+            batch = to_float(
+                images[start : start + batch_size].to(home, copy=True)
+            )  # an in-place first layer writes to it
+            outputs = _outputs(model, batch, layers)
+            if start and (unsteady := sorted(outputs.keys() ^ out.keys())):
+                raise ValueError(f"layers {unsteady} run on some batches and not on others; leave them out")
+            for name, activation in outputs.items():
                 _refuse_shape(name, activation, len(batch))
-                if name not in out:
-                    if start:
-                        raise ValueError(f"layer {name!r} did not run on the first batch but does on a later one")
+                if not start:
                     neurons = activation[0].numel()
                     out[name] = activation.new_empty(neurons, len(images), device=device or home)
                 out[name][:, start : start + len(batch)] = activation.flatten(1).T
@@ -96,7 +101,7 @@ def _check(model, images, layers, negative) -> list[str]:
     known = [name for name, _ in model.named_modules() if name]
     if isinstance(layers, str):
         layers = [layers]
-    layers = relu_layers(model) if layers is None else list(layers)
+    layers = relu_layers(model) if layers is None else list(dict.fromkeys(layers))
     if unknown := [name for name in layers if name not in known]:
         raise ValueError(f"unknown layers {unknown}; this model has {known}")
     if not layers:
@@ -124,7 +129,9 @@ def _outputs(model: nn.Module, batch: Tensor, layers: list[str]) -> dict[str, Te
     def keep(name):
         def hook(module, inputs, output):
             if not isinstance(output, Tensor):
-                raise TypeError(f"layer {name!r} returns a {type(output).__name__}, not a tensor; record a module inside it")
+                raise TypeError(
+                    f"layer {name!r} returns a {type(output).__name__}, not a tensor; record a module inside it"
+                )
             calls[name] += 1
             found[name if calls[name] == 1 else f"{name}:{calls[name]}"] = output.detach().clone()
 

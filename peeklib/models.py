@@ -16,7 +16,7 @@ class PaperCNN(nn.Sequential):
 
     def __init__(self, classes: int = 10, *, seed: int = 0):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             layers = OrderedDict(
                 conv1=nn.Conv2d(1, 10, 5),
                 pool1=nn.MaxPool2d(2),

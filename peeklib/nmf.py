@@ -120,7 +120,8 @@ class CoupledFactors:
     #: with solver="auto" that of the compressed stack until the iterations move to the stack itself
     converged: bool  #: True if it stopped by `tol`; False if it ran out of iterations or was interrupted
     seconds: float  #: wall time of the iterations
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)  #: of each block in the objective
+    interrupted: bool = False  #: True if an interrupt ended it
 
     @property
     def rank(self) -> int:
@@ -141,7 +142,7 @@ class CoupledFactors:
 
     def reconstruct(self, name: str, images=slice(None)) -> Tensor:
         """The model's version of block `name`, features × images, for some images (an index or slice)."""
-        return self.factors[name] @ self.image_factor[images].T
+        return self.factors[name] @ torch.atleast_2d(self.image_factor[images]).T
 
     def transform(self, blocks: Mapping[str, Tensor], *, max_iter: int = 500, tol: float = 1e-6) -> Tensor:
         """Image factor, images × rank, of new images under the factors found here.
@@ -230,7 +231,10 @@ def _prepare(blocks, ranks, solver, weights, device) -> Stack:
                 f"rank {rank} is out of range: the stacked matrix is {features} features × {images} images, "
                 f"so a rank lies between 1 and {min(features, images)}"
             )
-    return stack(blocks, weights, pick_device(device, first.device))
+    data = stack(blocks, weights, pick_device(device, first.device))
+    if not sum(data.energy.values()):
+        raise ValueError(f"every entry of {list(blocks)} is zero; there is nothing to factorize")
+    return data
 
 
 def _compressed(data: Stack, rank: int) -> LowRank | None:
@@ -246,20 +250,22 @@ def _fit(data: Stack, rank, solver, seed, init, max_iter, tol, progress=False, s
     Wt, Ft = _start(data, rank, seed) if init is None else _warm_start(data, rank, init)
     if solver != "mu" and init is None:
         Ft *= _best_scale(X, Wt, Ft)
-    history, converged, started = [_relative(energy, Ft @ X.T, Ft @ Ft.T, Wt)], False, time.perf_counter()
-    stages = [X] if small is None else [small, X]
+    history, converged, interrupted = [_relative(energy, Ft @ X.T, Ft @ Ft.T, Wt)], False, False
+    stages, started = [X] if small is None else [small, X], time.perf_counter()
     try:
-        for _ in tqdm(range(max_iter), disable=not progress, desc=f"{solver}, rank {rank}", leave=False):
+        for done in tqdm(range(max_iter), disable=not progress, desc=f"{solver}, rank {rank}", leave=False):
             B, G = SOLVERS[solver](stages[0], Wt, Ft)
             history.append(_relative(energy, B, G, Wt))
-            if tol and history[-2] - history[-1] < tol * history[-2]:
-                if len(stages) == 1:
-                    converged = True
-                    break
+            settled = tol and history[-2] - history[-1] < tol * history[-2]
+            if len(stages) == 2 and (settled or done >= 0.75 * max_iter - 1):  # the last quarter is for X itself
                 stages.pop(0)
+            elif settled:
+                converged = True
+                break
     except KeyboardInterrupt:
-        pass  # the factors are valid after every row of every sweep; `converged` says that they are not final
-    return _result(data, Wt, Ft, np.array(history), converged, time.perf_counter() - started)
+        interrupted = True  # the factors are valid after every row of every sweep
+    seconds = time.perf_counter() - started
+    return _result(data, Wt, Ft, np.array(history), converged=converged, interrupted=interrupted, seconds=seconds)
 
 
 def _start(data: Stack, rank: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -275,6 +281,8 @@ def _warm_start(data: Stack, rank: int, init: CoupledFactors) -> tuple[Tensor, T
     found = {name: tuple(W.shape) for name, W in init.factors.items()}
     if found != shapes or tuple(init.image_factor.shape) != (data.X.shape[1], rank):
         raise ValueError(f"init has factors {found} for {len(init.image_factor)} images; these blocks need {shapes}")
+    if not all(((W >= 0) & W.isfinite()).all() for W in (init.image_factor, *init.factors.values())):
+        raise ValueError("init has negative, NaN or infinite entries; start from non-negative factors")
     W = torch.cat([init.factors[name] * data.weights[name] ** 0.5 for name in data.rows])
     return W.T.to(data.X).contiguous().clone(), init.image_factor.T.to(data.X).contiguous().clone()
 
@@ -294,7 +302,7 @@ def _relative(energy: float, B: Tensor, G: Tensor, Wt: Tensor) -> float:
     return (loss.clamp(min=0) / energy).sqrt().item()
 
 
-def _result(data: Stack, Wt, Ft, history, converged, seconds) -> CoupledFactors:
+def _result(data: Stack, Wt, Ft, history, **how) -> CoupledFactors:
     scale = Ft.square().mean(dim=1).sqrt()  # rank
     scale = torch.where(scale > 0, scale, 1.0)
     Wt, Ft = Wt * scale[:, None], Ft / scale[:, None]
@@ -307,11 +315,12 @@ def _result(data: Stack, Wt, Ft, history, converged, seconds) -> CoupledFactors:
         factors=data.split(Wt.T),
         rmse=(sum(lost.values()) / data.X.numel()) ** 0.5,
         relative_error=(sum(lost.values()) / sum(energy.values())) ** 0.5,
-        block_errors={name: (lost[name] / energy[name]) ** 0.5 if energy[name] else float(lost[name] > 0) for name in lost},
+        block_errors={
+            name: (lost[name] / energy[name]) ** 0.5 if energy[name] else float(lost[name] > 0) for name in lost
+        },
         history=history,
-        converged=converged,
-        seconds=seconds,
         weights=data.weights,
+        **how,
     )
 
 
@@ -371,7 +380,9 @@ def rank_sweep(
     tol: float = 1e-4,
     progress: bool = False,
 ) -> Sweep:
-    """`coupled_nmf` for every rank and seed; the blocks are checked, stacked and measured once.
+    """`coupled_nmf` for every rank and seed; the blocks are checked, stacked and compressed once.
+
+    An interrupt returns the fits so far.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.
@@ -385,6 +396,9 @@ def rank_sweep(
     data = _prepare(blocks, [rank for rank, _ in pairs], solver, weights, device)
     small = _compressed(data, max(rank for rank, _ in pairs)) if solver == "auto" else None
     bar = tqdm(pairs, disable=not progress, desc="rank sweep", leave=False)
-    return Sweep(
-        {(rank, seed): _fit(data, rank, solver, seed, None, max_iter, tol, small=small) for rank, seed in bar}
-    )
+    fits = {}
+    for rank, seed in bar:
+        fits[rank, seed] = fit = _fit(data, rank, solver, seed, None, max_iter, tol, small=small)
+        if fit.interrupted:
+            break
+    return Sweep(fits)

@@ -5,7 +5,7 @@ perceptually uniform and safe for colour-blind readers; groups differ in marker 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 
 import matplotlib as mpl
@@ -23,21 +23,24 @@ MAP = "viridis"
 
 @contextmanager
 def theme():
-    """The book's look, for the figures made inside; global settings are left alone."""
-    with sns.axes_style("ticks"), sns.plotting_context("notebook"), mpl.rc_context({"axes.titlesize": 12}):
+    """The book's look, for the figures made inside, whatever the reader has set; global settings are left alone."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({**sns.axes_style("ticks"), **sns.plotting_context("notebook"), "axes.titlesize": 12})
         yield
 
 
+@theme()
 def canvas(rows: int = 1, cols: int = 1, *, height: float = 3.6, title: str | None = None, **subplots):
     """An empty themed figure and its axes, `height` inches high; more arguments go to `Figure.subplots`."""
-    with theme():
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        axes = figure.subplots(rows, cols, **subplots)
-        if title:
-            figure.suptitle(title, fontsize=12)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(rows, cols, **subplots)
+    if title:
+        figure.suptitle(title, fontsize=12)
     return figure, axes
 
 
+@theme()
 def curves(
     table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlabel: str, ylabel: str, log: bool = False
 ) -> Figure:
@@ -51,28 +54,28 @@ def curves(
     """
     figure, ax = canvas()
     groups = list(pd.unique(table[group]))
-    with theme():
-        sns.lineplot(
-            table,
-            x=x,
-            y=y,
-            hue=group,
-            style=group,
-            hue_order=groups,
-            palette=sns.color_palette(MAP, len(groups) + 1)[:-1],  # without the yellow end, too pale on white
-            errorbar=("pi", 100),
-            markers=table[x].nunique() < 20,
-            dashes=table[x].nunique() >= 20,
-            ax=ax,
-        )
-        ax.set(title=title, xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
-        if table[x].nunique() < 20:
-            ax.set_xticks(sorted(table[x].unique()))
-        ax.legend(title=group, frameon=False, fontsize=10)
-        sns.despine(ax=ax)
+    sns.lineplot(
+        table,
+        x=x,
+        y=y,
+        hue=group,
+        style=group,
+        hue_order=groups,
+        palette=sns.color_palette(MAP, len(groups) + 1)[:-1],  # without the yellow end, too pale on white
+        errorbar=("pi", 100),
+        markers=table[x].nunique() < 20,
+        dashes=table[x].nunique() >= 20,
+        ax=ax,
+    )
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    if table[x].nunique() < 20:
+        ax.set_xticks(sorted(table[x].unique()))
+    ax.legend(title=group, frameon=False, fontsize=10)
+    sns.despine(ax=ax)
     return figure
 
 
+@theme()
 def image_grid(
     images: Sequence, labels: Sequence[str] = (), *, cols: int = 5, title: str, cmap: str = "gray", shared: bool = False
 ) -> Figure:
@@ -112,6 +115,7 @@ def _tile(stack: np.ndarray, cols: int, gap: int) -> tuple[np.ndarray, list[tupl
     return sheet, corners
 
 
+@theme()
 def latent_images(factors: CoupledFactors, shape: tuple[int, int], *, most: int = 20, title: str) -> Figure:
     """The strongest columns of P as images, each on its own scale from 0.
 
@@ -124,11 +128,16 @@ def latent_images(factors: CoupledFactors, shape: tuple[int, int], *, most: int 
         title: what the figure says.
     """
     names = [name for name in factors.factors if name.split(".")[0] == "input"]
+    if not names:
+        raise ValueError(
+            f"latent images need an input block, made by `input_blocks`; there are {list(factors.factors)}"
+        )
     P = np.stack([factors.factors[name][:, :most].cpu().numpy() for name in names], axis=-1)  # pixels × rank × channels
     images = P.swapaxes(0, 1).reshape(P.shape[1], *shape, len(names))
     return image_grid(images.squeeze(-1) if len(names) == 1 else images, title=title)
 
 
+@theme()
 def channel_maps(values, shape: tuple[int, int, int], *, title: str, shared: bool = True) -> Figure:
     """One column of A or O laid out where its neurons sit: a small map for each channel.
 
@@ -141,26 +150,37 @@ def channel_maps(values, shape: tuple[int, int, int], *, title: str, shared: boo
     return image_grid(np.asarray(values).reshape(shape), title=title, cmap=MAP, shared=shared)
 
 
+@theme()
 def neuron_heatmap(O, *, title: str) -> Figure:  # noqa: E741
     """Loadings of every neuron (rows) on every factor (columns). O: neurons × rank, in units of activation."""
     O = np.asarray(O)  # noqa: E741
     figure, ax = canvas(height=4.5)
-    with theme():
-        sns.heatmap(
-            O, cmap=MAP, vmin=0, ax=ax, cbar_kws={"label": "loading (activation)"}, rasterized=True,
-            xticklabels=max(1, O.shape[1] // 10), yticklabels=max(1, len(O) // 8),
-        )
-        ax.set(title=title, xlabel="factor, strongest first", ylabel="neuron")
+    sns.heatmap(
+        O,
+        cmap=MAP,
+        vmin=0,
+        ax=ax,
+        cbar_kws={"label": "loading (activation)"},
+        rasterized=True,
+        xticklabels=max(1, O.shape[1] // 10),
+        yticklabels=max(1, len(O) // 8),
+    )
+    ax.set(title=title, xlabel="factor, strongest first", ylabel="neuron")
     return figure
 
 
+@theme()
 def overview() -> Figure:
     """The model in one drawing: every block is a tall factor times the same image factor."""
     figure, ax = canvas(height=4.4)
     ax.set(xlim=(0, 11), ylim=(0.2, 8.6), aspect="equal")
     ax.axis("off")
     blue, orange, green = sns.color_palette("colorblind", 3)
-    rows = [(5.9, 2.2, blue, "D", "P", "pixels"), (2.9, 2.6, orange, "A_0", "O_0", "neurons"), (0.8, 1.7, orange, "A_1", "O_1", "neurons")]
+    rows = [
+        (5.9, 2.2, blue, "D", "P", "pixels"),
+        (2.9, 2.6, orange, "A_0", "O_0", "neurons"),
+        (0.8, 1.7, orange, "A_1", "O_1", "neurons"),
+    ]
 
     def box(x, y, w, h, colour, text):
         ax.add_patch(Rectangle((x, y), w, h, facecolor=(*colour, 0.25), edgecolor=colour, linewidth=1.5))
@@ -177,13 +197,14 @@ def overview() -> Figure:
     ax.text(8.9, 5.25, "images", ha="center", va="bottom", fontsize=10)
     ax.text(10.85, 4.65, "rank", rotation=90, ha="center", va="center", fontsize=10)
     for y, h, colour, *_ in rows:
-        ax.annotate("", (7.15, 4.65), (6.25, y + h / 2), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.5})
+        ax.annotate(
+            "", (7.15, 4.65), (6.25, y + h / 2), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.5}
+        )
     return figure
 
 
+@theme()
 def lines(series: Mapping[str, Sequence[float]], *, title: str, xlabel: str, ylabel: str, log: bool = False) -> Figure:
     """One line for each named sequence, against its index."""
-    table = pd.concat(
-        [pd.DataFrame({"x": range(len(y)), "y": np.asarray(y), "": name}) for name, y in series.items()]
-    )
+    table = pd.concat([pd.DataFrame({"x": range(len(y)), "y": np.asarray(y), "": name}) for name, y in series.items()])
     return curves(table, "x", "y", "", title=title, xlabel=xlabel, ylabel=ylabel, log=log)

@@ -30,6 +30,8 @@ def effective_rank(block: Tensor) -> float:
         ValueError: for a block of zeros.
     """
     values = block.double() if block.ndim == 1 else spectrum(block)
+    if not (values >= 0).all():
+        raise ValueError("singular values are never negative or NaN; these are")
     if not values.sum():
         raise ValueError("every entry of the block is zero; its entropy rank is not defined")
     p = values / values.sum()

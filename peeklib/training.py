@@ -59,7 +59,9 @@ def train(
     batches = [
         batch
         for _ in range(epochs)
-        for batch in (torch.randperm(len(images), generator=draw) if shuffle else torch.arange(len(images))).split(batch_size)
+        for batch in (torch.randperm(len(images), generator=draw) if shuffle else torch.arange(len(images))).split(
+            batch_size
+        )
     ]
     losses = []
     with torch.random.fork_rng():
@@ -79,15 +81,19 @@ def _history(losses: Tensor, sizes: list[int], every: int = 50) -> pd.DataFrame:
         step = int((~losses.isfinite()).nonzero()[0])
         raise ValueError(f"the loss is {losses[step]} at step {step}; try a smaller lr, and look for NaN in the images")
     table = pd.DataFrame({"step": range(len(losses)), "images": pd.Series(sizes).cumsum(), "loss": losses.numpy()})
-    return table.groupby(table.step // every).agg({"step": "max", "images": "max", "loss": "mean"})
+    return (
+        table.groupby(table.step // every).agg({"step": "max", "images": "max", "loss": "mean"}).reset_index(drop=True)
+    )
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
     """Share of images whose largest output is at their label, 0 … 1."""
+    if len(images) != len(labels):
+        raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
     home = next(model.parameters()).device
     with torch.no_grad(), _eval_mode(model):
         hits = [
-            (model(to_float(x.to(home))).argmax(1).cpu() == y).sum()
+            (model(to_float(x.to(home, copy=True))).argmax(1).cpu() == y).sum()
             for x, y in zip(images.split(batch_size), labels.cpu().split(batch_size), strict=True)
         ]
     return int(sum(hits)) / len(labels)

@@ -63,9 +63,7 @@ def test_digits_are_the_same_for_the_same_seed_and_leave_random_state_alone():
     before = torch.get_rng_state()
     first, again, other = (digits(30, 12, seed=seed) for seed in (4, 4, 5))
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(first.train.images, again.train.images) and torch.equal(
-        first.test.images, again.test.images
-    )
+    assert torch.equal(first.train.images, again.train.images) and torch.equal(first.test.images, again.test.images)
     assert torch.equal(first.train.labels, again.train.labels)
     assert not torch.equal(first.train.images, other.train.images)
 
@@ -90,10 +88,7 @@ def test_labels_belong_to_their_images(monkeypatch):
 
     monkeypatch.setattr(data, "_warp", lambda images, draw: images)
     originals, truth = load_digits().images, load_digits().target
-    label_of = {
-        (image / 16).astype(np.float32).tobytes(): label
-        for image, label in zip(originals, truth, strict=True)
-    }
+    label_of = {(image / 16).astype(np.float32).tobytes(): label for image, label in zip(originals, truth, strict=True)}
     images, labels = digits(300, 5).train
     assert [label_of[image[0].numpy().tobytes()] for image in images] == labels.tolist()
 
@@ -201,9 +196,7 @@ def write_mnist(root, count=3):
     pixels = np.repeat(np.arange(count, dtype=np.uint8), 28 * 28).tobytes()
     for split in ("train", "t10k"):
         (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 28, 28) + pixels)
-        (raw / f"{split}-labels-idx1-ubyte").write_bytes(
-            struct.pack(">II", 0x801, count) + bytes(range(count))
-        )
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + bytes(range(count)))
 
 
 @pytest.mark.parametrize("place", ["data", "cache"])
@@ -212,9 +205,7 @@ def test_mnist_is_read_from_the_folder_or_the_cache(folder, tmp_path, place):
     mnist = load_dataset("mnist")
     for split in (mnist.train, mnist.test):
         assert split.images.dtype == torch.uint8 and split.labels.tolist() == [0, 1, 2]
-        assert torch.equal(
-            split.images, torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 28, 28)
-        )
+        assert torch.equal(split.images, torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 28, 28))
     assert mnist.stand_in_for is None and ("PEEK_DATA" if place == "data" else "cache") in mnist.source
     assert not waits
 
@@ -279,9 +270,7 @@ def test_images_are_read_from_folders_and_zips(folder, zipped, suffix, slack, mo
     assert pets.classes == ("cat", "dog")
     assert pets.train.labels.tolist() == [0, 1, 1] and pets.test.labels.tolist() == [1]
     assert pets.train.images.shape == (3, channels, 3, 4) and pets.train.images.dtype == torch.uint8
-    expected = torch.tensor([90, 10, 200]).view(3, 1, 1, 1) * torch.tensor([1, 0, 1][:channels]).view(
-        1, -1, 1, 1
-    )
+    expected = torch.tensor([90, 10, 200]).view(3, 1, 1, 1) * torch.tensor([1, 0, 1][:channels]).view(1, -1, 1, 1)
     assert (pets.train.images.int() - expected).abs().max() <= slack
     assert ("PNG" if slack == 0 else "JPEG") in pets.source and (".zip" in pets.source) == zipped
 
@@ -340,9 +329,7 @@ def test_an_image_data_set_in_the_cache_is_found(tmp_path):
 def test_the_page_escapes_every_name():
     nasty = """<b onclick="x">&'"""
     images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
-    dataset = Dataset(
-        nasty, Split(images, labels), Split(images, labels), (nasty,), nasty, stand_in_for=nasty
-    )
+    dataset = Dataset(nasty, Split(images, labels), Split(images, labels), (nasty,), nasty, stand_in_for=nasty)
     page = dataset._repr_html_()
     assert set(re.findall(r"</?(\w+)", page)) == {"p", "strong"}
     assert page.count(html.escape(nasty)) >= 3 and f'data-source="{html.escape(nasty)}"' in page
@@ -383,9 +370,7 @@ def test_smaller_parts_lie_in_larger_ones(toy, seed):
 
 
 def test_parts_depend_on_the_seed_alone(toy):
-    assert (
-        kept(toy, fraction=0.5, seed=1) == kept(toy, fraction=0.5, seed=1) != kept(toy, fraction=0.5, seed=2)
-    )
+    assert kept(toy, fraction=0.5, seed=1) == kept(toy, fraction=0.5, seed=1) != kept(toy, fraction=0.5, seed=2)
 
 
 def test_only_some_classes(toy):

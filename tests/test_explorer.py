@@ -92,9 +92,7 @@ def test_the_bundle_has_a_face_for_everybody():
 
 def test_ranges_and_frames_match_what_is_prepared():
     axes = {"rank": [2, 5, 9], "layer": ["a", "b"], "seed": range(4)}
-    page = Explorer(
-        axes, draw_nothing, prepared={"rank": [5, 9], "seed": [3, 1]}, start={"seed": 1}
-    ).to_html()
+    page = Explorer(axes, draw_nothing, prepared={"rank": [5, 9], "seed": [3, 1]}, start={"seed": 1}).to_html()
     ranges, frames = Page(page).all("input"), frames_of(page)
     assert [(r["type"], r["min"], r["max"], r["value"]) for r in ranges] == [
         ("range", "0", "1", "0"),
@@ -316,9 +314,7 @@ def test_groups_differ_in_marker_and_colour():
 @pytest.mark.parametrize(("log", "scale"), [(True, "log"), (False, "linear")])
 def test_lines_are_drawn_against_their_index(log, scale):
     [axes] = plots.lines({"mu": [3, 2, 1], "hals": [2, 1]}, **LABELS, log=log).axes
-    drawn = [
-        (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines if len(line.get_ydata())
-    ]
+    drawn = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines if len(line.get_ydata())]
     assert drawn == [([0, 1, 2], [3, 2, 1]), ([0, 1], [2, 1])]
     assert axes.get_yscale() == scale
 

@@ -145,9 +145,7 @@ def test_split_parts_are_non_negative_and_their_difference_is_what_was_recorded(
 @pytest.mark.parametrize("negative", ["refuse", "clip"])
 def test_outputs_that_are_not_negative_pass_unchanged(model, images, negative):
     kept = record(model, images, negative="keep")
-    assert all(
-        torch.equal(block, kept[name]) for name, block in record(model, images, negative=negative).items()
-    )
+    assert all(torch.equal(block, kept[name]) for name, block in record(model, images, negative=negative).items())
 
 
 # The model is left as it was
@@ -277,9 +275,7 @@ def test_to_float_scales_bytes_only():
     ],
 )
 def test_one_input_block_for_each_channel(channels, names):
-    images = torch.randint(256, (5, channels, 2, 3), generator=torch.Generator().manual_seed(0)).to(
-        torch.uint8
-    )
+    images = torch.randint(256, (5, channels, 2, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     blocks = input_blocks(images)
     assert list(blocks) == names
     for channel, block in enumerate(blocks.values()):

@@ -46,9 +46,7 @@ def start_for(blocks, rank, seed=3):
     images = next(iter(blocks.values())).shape[1]
     factors = {name: rand(len(block), rank, seed=seed + k) for k, (name, block) in enumerate(blocks.items())}
     unknown = {"rmse": 0.0, "relative_error": 0.0, "block_errors": {}, "history": np.zeros(1)}
-    return CoupledFactors(
-        rand(images, rank, seed=seed + 99), factors, **unknown, converged=False, seconds=0.0
-    )
+    return CoupledFactors(rand(images, rank, seed=seed + 99), factors, **unknown, converged=False, seconds=0.0)
 
 
 def stacked(factors):
@@ -63,9 +61,7 @@ def product(fit):
 def sklearn_product(X, start, solver, iterations):
     """scikit-learn on Xᵀ, so that its W is our F and is updated first."""
     model = NMF(start.rank, solver=solver, init="custom", max_iter=iterations, tol=0)
-    F = model.fit_transform(
-        X.T.numpy(), W=start.image_factor.numpy().copy(), H=stacked(start.factors).T.numpy().copy()
-    )
+    F = model.fit_transform(X.T.numpy(), W=start.image_factor.numpy().copy(), H=stacked(start.factors).T.numpy().copy())
     return torch.from_numpy(F @ model.components_).T
 
 
@@ -199,9 +195,7 @@ def test_weights_scale_the_rows_of_plain_nmf(blocks, solver):
 def test_cutting_a_block_in_two_changes_nothing(blocks, solver):
     whole = coupled_nmf(blocks, 4, solver=solver, max_iter=30)
     cut = {"top": blocks["input"][:6], "bottom": blocks["input"][6:], "relu": blocks["relu"]}
-    torch.testing.assert_close(
-        coupled_nmf(cut, 4, solver=solver, max_iter=30).image_factor, whole.image_factor
-    )
+    torch.testing.assert_close(coupled_nmf(cut, 4, solver=solver, max_iter=30).image_factor, whole.image_factor)
 
 
 def test_mu_starts_from_uniform_factors_and_hals_scales_them_once(blocks):
@@ -209,9 +203,7 @@ def test_mu_starts_from_uniform_factors_and_hals_scales_them_once(blocks):
     start = {solver: coupled_nmf(faint, 4, solver=solver, max_iter=0) for solver in ("mu", "hals")}
     assert product(start["mu"]).mean() == pytest.approx(4 * 0.5 * 0.5, rel=0.1)
     M, X = product(start["hals"]), stacked(faint)
-    assert ((X - M) * M).sum().item() == pytest.approx(
-        0, abs=1e-9 * (M * M).sum().item()
-    )  # no other scale is better
+    assert ((X - M) * M).sum().item() == pytest.approx(0, abs=1e-9 * (M * M).sum().item())  # no other scale is better
     torch.testing.assert_close(M / M.norm(), product(start["mu"]) / product(start["mu"]).norm())
 
 
@@ -224,9 +216,7 @@ def test_components_have_unit_image_loadings_and_fall_in_strength(blocks):
 
 @both_solvers
 def test_same_seed_same_bits(blocks, solver):
-    first, again, other = (
-        coupled_nmf(blocks, 4, solver=solver, seed=seed, max_iter=20) for seed in (5, 5, 6)
-    )
+    first, again, other = (coupled_nmf(blocks, 4, solver=solver, seed=seed, max_iter=20) for seed in (5, 5, 6))
     assert torch.equal(first.image_factor, again.image_factor)
     assert all(torch.equal(first.factors[name], again.factors[name]) for name in blocks)
     assert np.array_equal(first.history, again.history)
@@ -261,9 +251,7 @@ def test_a_fit_can_go_on_where_another_stopped(blocks):
 def test_float64_blocks_compute_in_float64_and_mixed_ones_in_float32(blocks):
     assert coupled_nmf(blocks, 2, max_iter=2).image_factor.dtype == torch.float64
     mixed = coupled_nmf({**blocks, "relu": blocks["relu"].float()}, 2, max_iter=2)
-    assert {mixed.image_factor.dtype, mixed.factors["input"].dtype, mixed.factors["relu"].dtype} == {
-        torch.float32
-    }
+    assert {mixed.image_factor.dtype, mixed.factors["input"].dtype, mixed.factors["relu"].dtype} == {torch.float32}
 
 
 def test_arrays_and_integers_are_blocks_too(blocks):
@@ -331,10 +319,7 @@ def test_transform_is_the_non_negative_least_squares_solution(blocks, weights, n
     fit = coupled_nmf(blocks, 4, weights=weights, max_iter=50)
     found = fit.transform({name: blocks[name] for name in names}, max_iter=20_000, tol=1e-12)
     scale = dict.fromkeys(names, 1.0) if weights is None else weights
-    W, X = (
-        torch.cat([part[name] * scale[name] ** 0.5 for name in names]).numpy()
-        for part in (fit.factors, blocks)
-    )
+    W, X = (torch.cat([part[name] * scale[name] ** 0.5 for name in names]).numpy() for part in (fit.factors, blocks))
     expected = np.stack([nnls(W, image)[0] for image in X.T])
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6 * expected.max())
 
@@ -353,9 +338,7 @@ def test_transform_works_image_by_image(blocks):
 
 def test_transform_of_a_black_image_is_zero(blocks):
     fit = coupled_nmf(blocks, 4, max_iter=5)
-    assert torch.equal(
-        fit.transform({"input": torch.zeros(15, 2)}).double(), torch.zeros(2, 4, dtype=torch.float64)
-    )
+    assert torch.equal(fit.transform({"input": torch.zeros(15, 2)}).double(), torch.zeros(2, 4, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
@@ -473,9 +456,7 @@ def test_computes_where_it_is_told(blocks, device, solver):
 @needs_gpu
 @both_solvers
 def test_cpu_equals_gpu(blocks, solver):
-    here, there = (
-        coupled_nmf(blocks, 4, solver=solver, device=d, max_iter=50, tol=0) for d in ("cpu", "cuda")
-    )
+    here, there = (coupled_nmf(blocks, 4, solver=solver, device=d, max_iter=50, tol=0) for d in ("cpu", "cuda"))
     torch.testing.assert_close(there.image_factor.cpu(), here.image_factor, rtol=1e-6, atol=1e-8)
     assert there.rmse == pytest.approx(here.rmse, rel=1e-8)
 

@@ -109,9 +109,7 @@ def test_the_history_is_the_mean_loss_of_every_fifty_steps():
         losses = nn.functional.cross_entropy(model(images), labels, reduction="none")
     history = train(model, images, labels, seed=0, lr=0, shuffle=False, batch_size=1, device="cpu").history
     assert history["step"].tolist() == [49, 59] and history["images"].tolist() == [50, 60]
-    assert history["loss"].tolist() == pytest.approx(
-        [losses[:50].mean().item(), losses[50:].mean().item()], rel=1e-5
-    )
+    assert history["loss"].tolist() == pytest.approx([losses[:50].mean().item(), losses[50:].mean().item()], rel=1e-5)
 
 
 def test_the_history_is_an_ordinary_table():
@@ -153,10 +151,7 @@ def test_errors_say_what_is_wrong(images, labels, options, words):
 @pytest.mark.parametrize("size", [1, 4, 10, 99])
 def test_accuracy_is_the_share_of_hits(size):
     model, (images, labels) = linear(), toy(10)
-    hits = [
-        int(model(image[None]).argmax()) == label
-        for image, label in zip(images, labels.tolist(), strict=True)
-    ]
+    hits = [int(model(image[None]).argmax()) == label for image, label in zip(images, labels.tolist(), strict=True)]
     assert 0 < sum(hits) < 10
     assert accuracy(model, images, labels, batch_size=size) == sum(hits) / 10
 
@@ -209,9 +204,7 @@ def test_a_new_network_repeats_by_its_seed():
 
 
 def test_a_new_network_leaves_random_state_alone_on_every_device(monkeypatch):
-    monkeypatch.setattr(
-        torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's random state was set")
-    )
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's random state was set"))
     before = torch.get_rng_state()
     models.PaperCNN(seed=5)
     assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,167 @@
+"""The built pages in a real browser, with no network: every slider moved, every width and theme looked at.
+
+Needs a built book (`make test` builds the embedded one) and Chromium. Screenshots land in _build/screenshots.
+"""
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SITE = Path(os.environ.get("PEEK_SITE", ROOT / "_build/embedded/_build/html"))
+PAGES = sorted(str(p.relative_to(SITE)) for part in ("book", "notebooks") for p in (SITE / part).glob("*.html"))
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+MISSING = [
+    *(["no built book: run `make test`, which builds one"] if not PAGES else []),
+    *(["no Chromium: install it, on Debian with `apt-get install chromium`"] if not CHROMIUM else []),
+]
+pytestmark = pytest.mark.skipif(bool(MISSING) and not os.environ.get("CI"), reason="; ".join(MISSING))
+
+
+@pytest.fixture(scope="module")
+def address():
+    """The site served on this machine."""
+    assert not MISSING, MISSING
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=SITE)
+    handler.log_message = lambda *_: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(address):
+    """Chromium that can resolve no name but this machine's."""
+    from playwright.sync_api import sync_playwright
+
+    options = [
+        "--no-sandbox",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        "--disable-background-networking",
+    ]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """visit(page, width, theme) opens a page; at the end nothing may have left the site or failed."""
+    contexts, wrong = [], []
+
+    def open_page(path, width=1280, theme="light", javascript=True):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=theme,
+            has_touch=width < 500,
+            java_script_enabled=javascript,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on(
+            "request", lambda r: r.url.startswith((address, "data:", "blob:")) or wrong.append(f"request to {r.url}")
+        )
+        page.on("response", lambda r: r.status < 400 or wrong.append(f"{r.status} for {r.url}"))
+        page.on("pageerror", lambda error: wrong.append(f"page error {error}"))
+        page.on("console", lambda m: m.type != "error" or wrong.append(f"console: {m.text}"))
+        page.goto(f"{address}/{path}", wait_until="networkidle")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_page_of_the_toc_is_built():
+    built = {Path(page).stem for page in PAGES}
+    toc = [line.split("/")[-1].strip() for line in (ROOT / "_toc.yml").read_text().splitlines() if "/" in line]
+    assert built >= set(toc)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("path", PAGES)
+def test_page_fits_and_stays_on_the_site(visit, path, width, theme):
+    page = visit(path, width, theme)
+    shots = ROOT / "_build" / "screenshots"
+    shots.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=shots / f"{Path(path).stem}-{width}-{theme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    for image in page.locator(".peek-figure img").all():
+        assert image.get_attribute("alt").strip()
+        assert image.evaluate("e => getComputedStyle(e).filter") == "none", "the theme's filter falsifies colour maps"
+        assert image.evaluate("e => e.decode().then(() => e.naturalWidth)") > 100
+        assert image.evaluate("e => e.getBoundingClientRect().width <= innerWidth")
+    assert page.locator("mjx-merror, .MathJax_Error").count() == 0
+
+
+@pytest.mark.parametrize("path", [page for page in PAGES if "peek-explorer" in (SITE / page).read_text()])
+def test_sliders_change_picture_and_alt_text_by_keyboard(visit, path):
+    page = visit(path)
+    for figure in page.locator(".peek-explorer").all():
+        image = figure.locator("img")
+        for slider in figure.locator("input[type=range]").all():
+            slider.focus()
+            seen = []
+            for key, end in (("Home", "min"), ("End", "max")):
+                page.keyboard.press(key)
+                assert slider.input_value() == slider.get_attribute(end)
+                seen.append(
+                    (image.get_attribute("src"), image.get_attribute("alt"), slider.get_attribute("aria-valuetext"))
+                )
+                assert figure.locator("figcaption").inner_text() == image.get_attribute("alt")
+            assert all(low != high for low, high in zip(*seen, strict=True)), "picture, alt text and value must change"
+            page.keyboard.press("ArrowLeft")
+            assert int(slider.input_value()) == int(slider.get_attribute("max")) - 1
+            assert path in page.url, "arrow keys must move the slider, not the reader"
+
+
+def test_sliders_move_by_touch(visit):
+    page = visit("notebooks/02-coupled-nmf.html", 390)
+    slider = page.locator(".peek-explorer input[type=range]").first
+    slider.scroll_into_view_if_needed()
+    before, box = page.locator(".peek-explorer img").first.get_attribute("src"), slider.bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] - 8, box["y"] + box["height"] / 2)
+    assert slider.input_value() == slider.get_attribute("max")
+    assert page.locator(".peek-explorer img").first.get_attribute("src") != before
+
+
+def test_welcome_opens_with_an_explorer(visit):
+    page = visit("book/welcome.html")
+    assert page.locator(".peek-explorer").bounding_box()["y"] < 900, "the first screen has something to touch"
+
+
+@pytest.mark.parametrize("path", [page for page in PAGES if page.startswith("notebooks")])
+def test_chapters_say_what_data_they_ran_on(visit, path):
+    note = visit(path).locator("[data-source]").first
+    assert note.is_visible()
+    stands_in = "peek-stand-in" in note.get_attribute("class")
+    assert stands_in == (note.get_attribute("data-source") != "mnist") == ("Stand-in" in note.inner_text())
+
+
+def test_first_picture_shows_without_script(visit):
+    page = visit("notebooks/02-coupled-nmf.html", javascript=False)
+    assert page.locator(".peek-explorer img").first.is_visible()
+    assert page.locator(".peek-explorer input").first.is_disabled()
+
+
+def test_maths_is_typeset_without_network(visit):
+    page = visit("notebooks/02-coupled-nmf.html")
+    page.wait_for_selector("mjx-container svg")
+    assert page.locator("mjx-container svg").count() > 10
+
+
+def test_solutions_are_folded(visit):
+    page = visit("notebooks/02-coupled-nmf.html")
+    folded = page.locator("details.hide")
+    assert folded.count() >= 3
+    assert not any(folded.nth(k).get_attribute("open") for k in range(folded.count()))
