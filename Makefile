@@ -28,7 +28,7 @@ test: setup notebooks-pass  ## unit tests, notebooks, pairs, and the built pages
 
 .PHONY: notebooks-pass
 notebooks-pass:
-	$(EMBEDDED) $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=600 notebooks
+	$(EMBEDDED) $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=600 --durations=8 --durations-min=4 notebooks
 
 sync:  ## write each notebook from its .py, and the repository's address from _config.yml
 	$(BIN)/python book/sync.py

@@ -5,6 +5,7 @@ their own cells: the package, the pins, the profile and the data. Warnings and f
 """
 
 import hashlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -34,6 +35,8 @@ def main() -> int:
     output = ROOT if pk.profile() == "full" else ROOT / "_build" / "embedded"
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     config["execute"]["cache"] = str(ROOT / "_build" / "cache" / key())
+    mathjax = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static"
+    config["sphinx"]["config"]["html_static_path"].append(str(mathjax))
     with_cache = ROOT / "_build" / "config.yml"
     with_cache.parent.mkdir(exist_ok=True)
     with_cache.write_text(yaml.safe_dump(config))

@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SITE = Path(os.environ.get("PEEK_SITE", ROOT / "_build/embedded/_build/html"))
 PAGES = sorted(str(p.relative_to(SITE)) for part in ("book", "notebooks") for p in (SITE / part).glob("*.html"))
+SHOTS = ROOT / "_build/screenshots"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = [
     *(["no built book: run `make test`, which builds one"] if not PAGES else []),
@@ -23,13 +24,17 @@ MISSING = [
 pytestmark = pytest.mark.skipif(bool(MISSING) and not os.environ.get("CI"), reason="; ".join(MISSING))
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Say nothing."""
+
+
 @pytest.fixture(scope="module")
 def address():
     """The site served on this machine."""
     assert not MISSING, MISSING
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=SITE)
-    handler.log_message = lambda *_: None
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -53,13 +58,12 @@ def browser(address):
 
 @pytest.fixture
 def visit(browser, address):
-    """visit(page, width, theme) opens a page; at the end nothing may have left the site or failed."""
+    """visit(page, width) opens a page; at the end nothing may have left the site or failed."""
     contexts, wrong = [], []
 
-    def open_page(path, width=1280, theme="light", javascript=True):
+    def open_page(path, width=1280, javascript=True):
         context = browser.new_context(
             viewport={"width": width, "height": 900},
-            color_scheme=theme,
             has_touch=width < 500,
             java_script_enabled=javascript,
         )
@@ -86,16 +90,15 @@ def test_every_page_of_the_toc_is_built():
     assert built >= set(toc)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("path", PAGES)
-def test_page_fits_and_stays_on_the_site(visit, path, width, theme):
-    page = visit(path, width, theme)
-    shots = ROOT / "_build" / "screenshots"
-    shots.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=shots / f"{Path(path).stem}-{width}-{theme}.png", full_page=True)
+def test_page_fits_and_stays_on_the_site(visit, path, width):
+    page = visit(path, width)
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+        page.screenshot(path=SHOTS / f"{Path(path).stem}-{width}-{theme}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    assert page.evaluate("document.documentElement.dataset.theme") == theme
     for image in page.locator(".peek-figure img").all():
         assert image.get_attribute("alt").strip()
         assert image.evaluate("e => getComputedStyle(e).filter") == "none", "the theme's filter falsifies colour maps"
