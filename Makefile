@@ -3,41 +3,48 @@ PYTHON ?= python3
 BIN := .venv/bin
 EMBEDDED := PEEK_PROFILE=embedded TQDM_DISABLE=1
 
-.PHONY: help setup book test sync lint lock clean
+.PHONY: help setup book test notebooks sync lint lock clean distclean
 
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/ready  ## install everything into .venv (uv if it is there, else pip)
 
 .venv/ready: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Peek needs Python 3.11 or newer: make PYTHON=python3.12 …"; exit 1; }
-	$(PYTHON) -m venv .venv
-	if command -v uv >/dev/null; then uv pip install --python $(BIN)/python -r requirements.txt; \
-	else $(BIN)/python -m pip install -q -r requirements.txt; fi
-	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	{ echo "Peek needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 book"; exit 1; }
+	if command -v uv >/dev/null; then \
+	uv venv --allow-existing --python $(PYTHON) .venv && uv pip install --python $(BIN)/python -r requirements.txt && \
+	uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q -r requirements.txt && \
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .; \
+	fi
 	touch $@
 
-book: setup notebooks-pass  ## test the notebooks, run them in full, build the site into _build/html
+book: notebooks  ## test the notebooks, run them in full, build the site into _build/html
 	$(BIN)/python book/build.py
 
-test: setup notebooks-pass  ## unit tests, notebooks, pairs, and the built pages in a browser; no network
+test: notebooks  ## unit tests, notebooks, pairs, and the built pages in a browser; no network
 	$(BIN)/python book/sync.py --check
-	$(EMBEDDED) $(BIN)/python -W ignore book/build.py
+	$(EMBEDDED) $(BIN)/python book/build.py
 	$(BIN)/python -m pytest -ra
 
-.PHONY: notebooks-pass
-notebooks-pass:
-	$(EMBEDDED) $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=600 --durations=8 --durations-min=4 notebooks
+notebooks: setup  ## run every notebook as a test, in its small version
+	$(EMBEDDED) $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=600 notebooks
 
-sync:  ## write each notebook from its .py, and the repository's address from _config.yml
+sync: setup  ## write each notebook from its .py, and the repository's address from _config.yml
 	$(BIN)/python book/sync.py
 
-lint:  ## check style with ruff
-	$(BIN)/ruff check . && $(BIN)/ruff format --check peeklib tests book
+lint: setup  ## check style with ruff
+	$(BIN)/ruff check . && $(BIN)/ruff format --check peeklib tests book && \
+	$(BIN)/ruff format --check --line-length 88 notebooks/*.py
 
 lock:  ## resolve requirements.txt anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header pyproject.toml --group book -o requirements.txt
 
-clean:  ## remove what was built, and the installed environment
-	rm -rf _build .venv *.egg-info .pytest_cache .ruff_cache
+clean:  ## remove what was built
+	rm -rf _build .pytest_cache .ruff_cache
+
+distclean: clean  ## remove the installed environment too
+	rm -rf .venv *.egg-info

@@ -1,17 +1,20 @@
 """Build the book into _build/html, or _build/embedded/_build/html under PEEK_PROFILE=embedded.
 
 Executed notebooks are kept in a cache whose folder is named by a hash of everything they depend on besides
-their own cells: the package, the pins, the profile and the data. Warnings and failing cells fail the build.
+their own cells: the package, the pins, the interpreter, the profile and the data. Warnings and failing cells
+fail the build.
 """
 
 import hashlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import torch
 import yaml
 
 import peeklib as pk
@@ -20,33 +23,50 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def key() -> str:
-    """Hash of the package, the pins, the profile, and the names, sizes and times of the data files."""
-    digest = hashlib.sha256(pk.profile().encode())
+    """Hash of what the notebooks run with. Finding the data here also downloads it, once for all of them."""
+    facts = [sys.version, torch.__version__, torch.cuda.is_available(), repr(pk.load_dataset("mnist", fallback=True))]
+    digest = hashlib.sha256(repr(facts).encode())
     for file in [ROOT / "requirements.txt", *sorted((ROOT / "peeklib").glob("*.py"))]:
         digest.update(file.read_bytes())
-    if pk.profile() == "full" and os.environ.get("PEEK_DATA"):
+    if pk.profile() == "full" and "PEEK_DATA" in os.environ:
         for file in sorted(Path(os.environ["PEEK_DATA"]).rglob("*")):
             stat = file.stat()
-            digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
+            digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return f"{pk.profile()}-{digest.hexdigest()[:16]}"
+
+
+def cache() -> Path:
+    """The cache folder of these facts; those that this profile left behind under other facts are removed."""
+    here = ROOT / "_build" / "cache" / key()
+    for other in here.parent.glob(f"{pk.profile()}-*"):
+        if other != here:
+            shutil.rmtree(other)
+    return here
+
+
+def write_config() -> Path:
+    """_config.yml with what only this machine knows: where the cache and MathJax are."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    config["execute"]["cache"] = str(cache())
+    mathjax = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static"
+    config["sphinx"]["config"]["html_static_path"].append(str(mathjax))
+    path = ROOT / "_build" / "config.yml"
+    path.write_text(yaml.safe_dump(config))
+    return path
 
 
 def main() -> int:
+    (ROOT / "_build").mkdir(exist_ok=True)
+    if os.environ.get("PEEK_DATA"):  # notebooks run in their own folder
+        os.environ["PEEK_DATA"] = str(Path(os.environ["PEEK_DATA"]).expanduser().resolve())
     output = ROOT if pk.profile() == "full" else ROOT / "_build" / "embedded"
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())
-    config["execute"]["cache"] = str(ROOT / "_build" / "cache" / key())
-    mathjax = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static"
-    config["sphinx"]["config"]["html_static_path"].append(str(mathjax))
-    with_cache = ROOT / "_build" / "config.yml"
-    with_cache.parent.mkdir(exist_ok=True)
-    with_cache.write_text(yaml.safe_dump(config))
-    environment = {**os.environ, "PEEK_PROFILE": pk.profile(), "TQDM_DISABLE": "1"}
-    options = ["--config", with_cache, "--path-output", output, "--all", "-W", "--keep-going", "-q"]
+    site = output / "_build" / "html"
+    shutil.rmtree(site, ignore_errors=True)  # no page of a chapter that is gone
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    done = subprocess.run([jupyter_book, "build", ROOT, *options], env=environment)
+    options = ["--config", write_config(), "--path-output", output, "--all", "-W", "--keep-going", "-q"]
+    done = subprocess.run([jupyter_book, "build", ROOT, *options], env={**os.environ, "TQDM_DISABLE": "1"})
     if done.returncode:
         return done.returncode
-    site = output / "_build" / "html"
     print(f"\nThe book is in {site}/index.html ({pk.profile()} profile). Its pages ran on:")
     for page in sorted((site / "notebooks").glob("*.html")):
         print(f"  {page.stem}: {', '.join(sorted(sources(page.read_text()))) or 'no data set'}")

@@ -22,12 +22,14 @@ METADATA = {
 
 
 def addressed(text: str, url: str, branch: str) -> str:
-    """`text` with every Colab link and every pip install pointing at the repository."""
+    """`text` with every Colab link, pip install and git clone pointing at the repository."""
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+(?<!\.git)", url):
+        raise ValueError(f"repository.url is {url!r}; write https://github.com/<owner>/<name>")
     slug = url.removeprefix("https://github.com/")
     text = re.sub(
         r"(colab\.research\.google\.com/github)/[\w.-]+/[\w.-]+/blob/[\w.-]+/", rf"\1/{slug}/blob/{branch}/", text
     )
-    return re.sub(r"git\+https://github\.com/[\w.-]+/[\w.-]+", f"git+{url}", text)
+    return re.sub(r"(git\+|git clone )https://github\.com/[\w.-]+/[\w.-]+", rf"\1{url}", text)
 
 
 def paired(source: str) -> nbformat.NotebookNode:
@@ -41,8 +43,11 @@ def paired(source: str) -> nbformat.NotebookNode:
 
 
 def cells(notebook) -> list[tuple]:
-    """What a pair has to agree on."""
-    return [(cell.cell_type, cell.source, dict(cell.metadata), cell.get("outputs", [])) for cell in notebook.cells]
+    """What a pair has to agree on, besides its metadata."""
+    return [
+        (cell.cell_type, cell.source, dict(cell.metadata), cell.get("outputs"), cell.get("execution_count"))
+        for cell in notebook.cells
+    ]
 
 
 def drift(script: Path) -> str | None:
@@ -50,7 +55,10 @@ def drift(script: Path) -> str | None:
     pair = script.with_suffix(".ipynb")
     if not pair.exists():
         return f"{pair.name} is missing"
-    here, there = cells(paired(script.read_text())), cells(nbformat.read(pair, as_version=4))
+    mine, its = paired(script.read_text()), nbformat.read(pair, as_version=4)
+    if mine.metadata != its.metadata:
+        return f"{pair.name} has other metadata than a notebook made from {script.name}"
+    here, there = cells(mine), cells(its)
     for number, (mine, its) in enumerate(zip(here, there, strict=False)):
         if mine != its:
             return f"{pair.name}: cell {number} differs from {script.name}: {its[1][:60]!r}"
@@ -69,6 +77,9 @@ def main(check: bool) -> int:
             problems.append(f"{file.relative_to(ROOT)} names another repository than _config.yml")
             if not check:
                 file.write_text(text)
+    for orphan in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        if not orphan.with_suffix(".py").exists():
+            problems.append(f"{orphan.name} has no .py; write one with `jupytext --to py:percent`, or remove it")
     for script in scripts:
         if problem := drift(script):
             problems.append(problem)

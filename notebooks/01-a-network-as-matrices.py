@@ -167,23 +167,15 @@ import pandas as pd
 pd.DataFrame(
     {
         name: {
-            "rows": len(block),
-            "sparsity": (block == 0).double().mean().item(),
-            "mean": block.mean().item(),
-            "largest": block.max().item(),
-            "entropy rank": pk.effective_rank(block),
+            "rows": f"{len(block):,}",
+            "sparsity": f"{(block == 0).double().mean():.0%}",
+            "mean": f"{block.mean():.2f}",
+            "largest": f"{block.max():.1f}",
+            "entropy rank": f"{pk.effective_rank(block):.0f}",
         }
         for name, block in blocks.items()
     }
-).T.style.format(
-    {
-        "rows": "{:,.0f}",
-        "sparsity": "{:.0%}",
-        "mean": "{:.2f}",
-        "largest": "{:.1f}",
-        "entropy rank": "{:.0f}",
-    }
-)
+).T
 
 # %% [markdown]
 # The singular values of a layer say how many directions it uses. A steep curve means that few directions carry

@@ -128,7 +128,7 @@ accuracies.insert(0, "paper", pd.Series(paper))
 assert accuracies["mean"].is_monotonic_increasing
 if data.name == "mnist":
     assert (accuracies["mean"] - accuracies["paper"]).abs().max() < 0.03
-accuracies.style.format("{:.1%}")
+accuracies.map("{:.1%}".format)
 
 # %% [markdown]
 # ## Does the error grow with training? (5 minutes)

@@ -132,6 +132,8 @@ def pick_device(device, fallback: torch.device) -> torch.device:
     if device is None:
         return torch.device("cuda") if torch.cuda.is_available() else fallback
     device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f'device {str(device)!r} was asked for, but PyTorch sees no GPU; use device="cpu" or None')
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RuntimeError(
+            f'device {str(device)!r} was asked for, but PyTorch sees no GPU of that number; use device="cpu" or None'
+        )
     return device

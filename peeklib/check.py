@@ -5,9 +5,11 @@ AssertionError with a hint; a right one prints a line. Expected values are compu
 """
 
 import functools
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from .hooks import record
 from .models import PaperCNN
@@ -30,9 +32,10 @@ def _exercise(check: Callable) -> Callable:
 
 @_exercise
 def neuron_counts(answer: dict[str, int]) -> None:
-    """Chapter 1: how many neurons `relu1` and `relu2` of PaperCNN have."""
+    """Chapter 1: how many neurons `relu1` and `relu2` of PaperCNN would have for 32×32 images."""
     assert isinstance(answer, dict), 'give a dict: {"relu1": …, "relu2": …}'
-    blocks = record(PaperCNN(), torch.zeros(1, 1, 28, 28))
+    convolutions = nn.Sequential(OrderedDict(list(PaperCNN().named_children())[:6]))
+    blocks = record(convolutions, torch.zeros(1, 1, 32, 32))
     for name, block in blocks.items():
         assert name in answer, f"there is no entry for {name!r}"
         assert answer[name] == len(block), (

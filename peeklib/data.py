@@ -145,7 +145,7 @@ def _mnist(root: Path, place: str, download: bool = False) -> Dataset:
     try:
         with _timeout(TIMEOUT):
             train, test = (MNIST(root, train=train, download=download) for train in (True, False))
-    except (OSError, RuntimeError) as why:  # torchvision: RuntimeError when no mirror answers
+    except (OSError, RuntimeError, ValueError) as why:  # no mirror answers, or a file is cut short
         raise ConnectionError(f"MNIST could not be had: {' '.join(str(why).split()) or type(why).__name__}") from why
     splits = (Split(d.data.unsqueeze(1), d.targets) for d in (train, test))
     return Dataset("mnist", *splits, tuple("0123456789"), f"the original IDX files, from {place}")
@@ -166,6 +166,8 @@ def _image_folder(root, name: str, place: str) -> Dataset:
     classes = tuple(sorted(folder.name for folder in (root / "train").iterdir() if folder.is_dir()))
     suffixes: set[str] = set()
     train, test = (_read_split(root / split, classes, suffixes) for split in ("train", "test"))
+    if unknown := {folder.name for folder in (root / "test").iterdir() if folder.is_dir()} - set(classes):
+        raise ValueError(f"{root / 'test'} has classes {sorted(unknown)} that {root / 'train'} does not have")
     if train.images.shape[1:] != test.images.shape[1:]:
         raise ValueError(
             f"{root / 'test'}, classes {list(classes)}: channels, height and width are {tuple(test.images.shape[1:])}, "
@@ -237,7 +239,7 @@ def _warp(images: Tensor, draw: torch.Generator, size: int = 28) -> Tensor:
     cos, sin = torch.cos(angle.deg2rad()), torch.sin(angle.deg2rad())
     theta = torch.stack([zoom * cos, zoom * (shear - sin), dx, zoom * sin, zoom * cos, dy], 1).view(-1, 2, 3)
     grid = torch.nn.functional.affine_grid(theta, [len(images), 1, size, size], align_corners=False)
-    warped = torch.nn.functional.grid_sample(images, grid, mode="bilinear", align_corners=False)
+    warped = torch.nn.functional.grid_sample(images, grid, mode="bicubic", align_corners=False)
     return (warped.clamp(0, 1) * 255).round().to(torch.uint8)
 
 

@@ -143,7 +143,7 @@ class Explorer:
             f'<label style="display:flex;gap:.75rem;align-items:center;margin:.25rem 0">'
             f'<span style="min-width:4.5rem">{html.escape(name)}</span>'
             f'<input type="range" min="0" max="{len(values) - 1}" value="{at}" aria-valuetext="{value}" disabled '
-            f'style="flex:1;min-width:0;height:1.75rem"><output style="min-width:4.5rem">{value}</output></label>'
+            f'style="flex:1;min-width:0;height:1.75rem"><output aria-hidden="true" style="min-width:4.5rem">{value}</output></label>'
         )
 
     @property

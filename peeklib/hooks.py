@@ -11,25 +11,46 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .blocks import pick_device
+
 NEGATIVE = ("refuse", "clip", "split", "keep")
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Images as networks here take them: uint8 becomes float32 in [0, 1], floats pass through."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+    """Images as networks here take them: uint8 becomes float32 in [0, 1], floats pass through.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if isinstance(images, Tensor) and images.dtype == torch.uint8:
+        return images.float() / 255
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = f"{images.dtype} tensor" if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images are a {kind}; give a uint8 tensor (0 to 255) or a float one, such as data.test.images")
+    return images
 
 
 def input_blocks(images: Tensor) -> dict[str, Tensor]:
     """The D_c: one block, pixels × images, for each channel of `images` (images × channels × height × width).
 
-    Named "input" for one channel, "input.red" … for three, "input.0" … otherwise; values in [0, 1] for uint8.
+    Named "input" for one channel, "input.red" … for three, "input.0" … otherwise. Give the images as a person
+    would see them, before any normalization.
+
+    Raises:
+        ValueError: for another shape, or values outside [0, 1] (uint8 is scaled).
     """
-    if images.ndim != 4:
+    pixels = to_float(images)
+    if images.ndim != 4 or images.shape[1] > 4 >= images.shape[3]:
         raise ValueError(f"images have shape {tuple(images.shape)}; give images × channels × height × width")
+    if pixels.numel() and not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError(
+            f"images run from {pixels.min():.2g} to {pixels.max():.2g}; undo the normalization, or give uint8, "
+            "so that they lie in [0, 1]"
+        )
     channels = images.shape[1]
     names = {1: ["input"], 3: ["input.red", "input.green", "input.blue"]}
     names = names.get(channels, [f"input.{c}" for c in range(channels)])
-    return {name: to_float(images[:, c]).flatten(1).T.contiguous() for c, name in enumerate(names)}
+    return {name: pixels[:, c].flatten(1).T.contiguous() for c, name in enumerate(names)}
 
 
 def relu_layers(model: nn.Module) -> list[str]:
@@ -60,7 +81,7 @@ def record(
             "refuse" (an error that names the layer), "clip" (to zero), "split" (two blocks, "name+" and
             "name-"), or "keep" (for spectra and the like).
         batch_size: images in one forward pass.
-        device: where the result lives; None leaves it with the model.
+        device: where the result lives; None: where the images are.
         progress: show a progress bar.
 
     Raises:
@@ -72,9 +93,10 @@ def record(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it is at least 1")
     home = next((p.device for p in model.parameters()), images.device)
+    device = images.device if device is None else pick_device(device, home)
     out: dict[str, Tensor] = {}
     starts = range(0, len(images), batch_size)
-    with torch.no_grad(), _eval_mode(model):
+    with torch.no_grad(), eval_mode(model):
         for start in tqdm(starts, disable=not progress, desc=f"recording {len(layers)} layers", leave=False):
             batch = to_float(
                 images[start : start + batch_size].to(home, copy=True)
@@ -86,7 +108,7 @@ def record(
                 _refuse_shape(name, activation, len(batch))
                 if not start:
                     neurons = activation[0].numel()
-                    out[name] = activation.new_empty(neurons, len(images), device=device or home)
+                    out[name] = activation.new_empty(neurons, len(images), device=device)
                 out[name][:, start : start + len(batch)] = activation.flatten(1).T
     if missing := [name for name in layers if name not in out]:
         raise ValueError(f"layers {missing} did not run in the forward pass; leave them out")
@@ -96,21 +118,26 @@ def record(
 def _check(model, images, layers, negative) -> list[str]:
     if negative not in NEGATIVE:
         raise ValueError(f"negative={negative!r}; it is one of {NEGATIVE}")
-    if not len(images):
+    if not len(to_float(images)):
         raise ValueError("there are no images to record")
     known = [name for name, _ in model.named_modules() if name]
     if isinstance(layers, str):
         layers = [layers]
     layers = relu_layers(model) if layers is None else list(dict.fromkeys(layers))
+    if odd := [type(name).__name__ for name in layers if not isinstance(name, str)]:
+        raise TypeError(f"layers are names, not {odd[0]}; record takes images and layer names, no labels")
     if unknown := [name for name in layers if name not in known]:
         raise ValueError(f"unknown layers {unknown}; this model has {known}")
     if not layers:
-        raise ValueError(f"no layers to record: the model has no nn.ReLU module; name some of {known}")
+        raise ValueError(
+            f"no layers to record: none was named, or the model has no nn.ReLU module (it may call torch.relu); "
+            f'name some of {known}, with negative="clip" if they come before a ReLU'
+        )
     return layers
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """The model in eval mode; afterwards each module in the mode it had."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from .blocks import CHUNK, Stack, check_blocks, pick_device, stack
 
-EPS = 1e-9  # the paper's small constant in every denominator
+EPS = 1e-9  # added to every denominator; the paper adds "a small constant" without naming it
 
 
 def mu_step(X: Tensor, Wt: Tensor, Ft: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +48,7 @@ def hals_step(X: Tensor, Wt: Tensor, Ft: Tensor, inner: int = 2) -> tuple[Tensor
     """Hierarchical alternating least squares: F, then every P and O; in place. Returns B and G as `mu_step`.
 
     The products with X cost far more than a sweep, so each is used for `inner` sweeps
-    (Gillis & Glineur 2012, section 4).
+    (Gillis & Glineur 2012).
     """
     _sweep(Ft, Wt @ X, Wt @ Wt.T, inner)
     B, G = Ft @ X.T, Ft @ Ft.T
@@ -113,11 +113,10 @@ class CoupledFactors:
 
     image_factor: Tensor  #: F, images × rank
     factors: dict[str, Tensor]  #: P_c pixels × rank, O_j neurons × rank, by block
-    rmse: float  #: root mean square residual over every entry of every block, the paper's measure
+    rmse: float  #: root mean square residual over every entry of every block
     relative_error: float  #: ‖X − W Fᵀ‖ / ‖X‖ over all blocks
     block_errors: dict[str, float]  #: ‖A − O Fᵀ‖ / ‖A‖ of each block
-    history: np.ndarray  #: relative error of the (weighted) objective, at the start and after each iteration;
-    #: with solver="auto" that of the compressed stack until the iterations move to the stack itself
+    history: np.ndarray  #: relative error of the (weighted) objective at the start and after each iteration
     converged: bool  #: True if it stopped by `tol`; False if it ran out of iterations or was interrupted
     seconds: float  #: wall time of the iterations
     weights: dict[str, float] = field(default_factory=dict)  #: of each block in the objective
@@ -142,6 +141,8 @@ class CoupledFactors:
 
     def reconstruct(self, name: str, images=slice(None)) -> Tensor:
         """The model's version of block `name`, features × images, for some images (an index or slice)."""
+        if name not in self.factors:
+            raise KeyError(f"no block {name!r}; there are {list(self.factors)}")
         return self.factors[name] @ torch.atleast_2d(self.image_factor[images]).T
 
     def transform(self, blocks: Mapping[str, Tensor], *, max_iter: int = 500, tol: float = 1e-6) -> Tensor:
@@ -198,7 +199,8 @@ def coupled_nmf(
         rank: number of components, from 1 to min(stacked features, images).
         solver: "hals" (fast); "auto", which runs HALS on a compressed stack first and on the stack itself
             to the end (faster on large stacks); or "mu", the paper's updates. All start from uniform [0, 1]
-            factors, which HALS scales once to fit the data best.
+            factors, which HALS scales once to fit the data best. Under "auto" `history` begins with errors of
+            the compressed stack.
         weights: dict of name → positive number that multiplies the block's term of the objective; None: all 1.
         seed: of the random start.
         init: start from these factors instead of random ones.
@@ -212,12 +214,12 @@ def coupled_nmf(
         TypeError, ValueError, RuntimeError: before any work, for bad blocks, rank, solver, weights or device;
             the message names the block, the place and a remedy.
     """
-    data = _prepare(blocks, [rank], solver, weights, device)
+    data = _prepare(blocks, [rank], solver, weights, device, max_iter, tol)
     small = _compressed(data, rank) if solver == "auto" else None
     return _fit(data, rank, solver, seed, init, max_iter, tol, progress, small)
 
 
-def _prepare(blocks, ranks, solver, weights, device) -> Stack:
+def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
     if solver not in SOLVERS:
         raise ValueError(f"unknown solver {solver!r}; there are {sorted(SOLVERS)}")
     blocks = check_blocks(blocks)
@@ -231,9 +233,16 @@ def _prepare(blocks, ranks, solver, weights, device) -> Stack:
                 f"rank {rank} is out of range: the stacked matrix is {features} features × {images} images, "
                 f"so a rank lies between 1 and {min(features, images)}"
             )
+    if max_iter < 0 or not tol >= 0:
+        raise ValueError(f"max_iter is {max_iter} and tol is {tol}; neither can be negative or NaN")
     data = stack(blocks, weights, pick_device(device, first.device))
-    if not sum(data.energy.values()):
+    size = (sum(data.energy.values()) / data.X.numel()) ** 0.5
+    if not size:
         raise ValueError(f"every entry of {list(blocks)} is zero; there is nothing to factorize")
+    if not 1e-9 < size < 1e9:
+        raise ValueError(
+            f"the root mean square of {list(blocks)} is {size:.1g}, too far from 1 for float32; rescale them"
+        )
     return data
 
 
@@ -251,7 +260,7 @@ def _fit(data: Stack, rank, solver, seed, init, max_iter, tol, progress=False, s
     if solver != "mu" and init is None:
         Ft *= _best_scale(X, Wt, Ft)
     history, converged, interrupted = [_relative(energy, Ft @ X.T, Ft @ Ft.T, Wt)], False, False
-    stages, started = [X] if small is None else [small, X], time.perf_counter()
+    stages, moved, started = [X] if small is None else [small, X], -2, time.perf_counter()
     try:
         for done in tqdm(range(max_iter), disable=not progress, desc=f"{solver}, rank {rank}", leave=False):
             B, G = SOLVERS[solver](stages[0], Wt, Ft)
@@ -259,7 +268,8 @@ def _fit(data: Stack, rank, solver, seed, init, max_iter, tol, progress=False, s
             settled = tol and history[-2] - history[-1] < tol * history[-2]
             if len(stages) == 2 and (settled or done >= 0.75 * max_iter - 1):  # the last quarter is for X itself
                 stages.pop(0)
-            elif settled:
+                moved = done
+            elif settled and done > moved + 1:  # the first step on X follows an error of another matrix
                 converged = True
                 break
     except KeyboardInterrupt:
@@ -393,12 +403,16 @@ def rank_sweep(
     pairs = list(product(ranks, seeds))
     if not pairs:
         raise ValueError("rank_sweep needs at least one rank and one seed")
-    data = _prepare(blocks, [rank for rank, _ in pairs], solver, weights, device)
+    data = _prepare(blocks, [rank for rank, _ in pairs], solver, weights, device, max_iter, tol)
     small = _compressed(data, max(rank for rank, _ in pairs)) if solver == "auto" else None
     bar = tqdm(pairs, disable=not progress, desc="rank sweep", leave=False)
     fits = {}
-    for rank, seed in bar:
-        fits[rank, seed] = fit = _fit(data, rank, solver, seed, None, max_iter, tol, small=small)
-        if fit.interrupted:
-            break
+    try:
+        for rank, seed in bar:
+            fits[rank, seed] = fit = _fit(data, rank, solver, seed, None, max_iter, tol, small=small)
+            if fit.interrupted:
+                break
+    except KeyboardInterrupt:  # outside of a fit's own loop
+        if not fits:
+            raise
     return Sweep(fits)

@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -91,7 +92,7 @@ def image_grid(
         cmap: colour map for grey images without negative values.
         shared: one scale for all, instead of each up to its own largest magnitude.
     """
-    stack = np.stack([np.asarray(image, dtype=float) for image in images])
+    stack = np.stack([_numpy(image).astype(float) for image in images])
     peak = np.abs(stack).max(axis=None if shared else tuple(range(1, stack.ndim)), keepdims=True)
     stack = stack / np.where(peak > 0, peak, 1)
     signed = stack.min() < 0
@@ -102,6 +103,11 @@ def image_grid(
     for (top, left), label in zip(corners, labels, strict=False):
         ax.text(left, top - 0.6, label, fontsize=10, ha="left", va="bottom")
     return figure
+
+
+def _numpy(values) -> np.ndarray:
+    """A tensor on any device, or anything array-like, as an array."""
+    return torch.as_tensor(values).detach().cpu().numpy()
 
 
 def _tile(stack: np.ndarray, cols: int, gap: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
@@ -132,7 +138,7 @@ def latent_images(factors: CoupledFactors, shape: tuple[int, int], *, most: int 
         raise ValueError(
             f"latent images need an input block, made by `input_blocks`; there are {list(factors.factors)}"
         )
-    P = np.stack([factors.factors[name][:, :most].cpu().numpy() for name in names], axis=-1)  # pixels × rank × channels
+    P = np.stack([_numpy(factors.factors[name][:, :most]) for name in names], axis=-1)  # pixels × rank × channels
     images = P.swapaxes(0, 1).reshape(P.shape[1], *shape, len(names))
     return image_grid(images.squeeze(-1) if len(names) == 1 else images, title=title)
 
@@ -147,25 +153,28 @@ def channel_maps(values, shape: tuple[int, int, int], *, title: str, shared: boo
         title: what the figure says.
         shared: one colour scale for all maps.
     """
-    return image_grid(np.asarray(values).reshape(shape), title=title, cmap=MAP, shared=shared)
+    return image_grid(_numpy(values).reshape(shape), title=title, cmap=MAP, shared=shared)
 
 
 @theme()
-def neuron_heatmap(O, *, title: str) -> Figure:  # noqa: E741
-    """Loadings of every neuron (rows) on every factor (columns). O: neurons × rank, in units of activation."""
-    O = np.asarray(O)  # noqa: E741
+def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:  # noqa: E741
+    """Loadings of every neuron (rows) on every component (columns).
+
+    Args:
+        O: neurons × rank, in units of activation.
+        title: what the figure says.
+        channels: mark where each of these many channels begins.
+    """
+    O = _numpy(O)  # noqa: E741
     figure, ax = canvas(height=4.5)
+    columns = max(1, O.shape[1] // 10)
     sns.heatmap(
-        O,
-        cmap=MAP,
-        vmin=0,
-        ax=ax,
-        cbar_kws={"label": "loading (activation)"},
-        rasterized=True,
-        xticklabels=max(1, O.shape[1] // 10),
-        yticklabels=max(1, len(O) // 8),
+        O, cmap=MAP, vmin=0, ax=ax, cbar_kws={"label": "loading (activation)"}, rasterized=True, xticklabels=columns
     )
-    ax.set(title=title, xlabel="factor, strongest first", ylabel="neuron")
+    size = max(1, len(O) // (channels or 8))
+    ax.set_yticks(np.arange(0, len(O), size), labels=range(0, len(O), size) if channels is None else range(channels))
+    ylabel = "neuron" if channels is None else "channel, each with its neurons"
+    ax.set(title=title, xlabel="component, strongest first", ylabel=ylabel)
     return figure
 
 

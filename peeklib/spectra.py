@@ -9,15 +9,12 @@ from .blocks import as_matrix
 def spectrum(block: Tensor) -> Tensor:
     """Singular values of a block, largest first, min(features, images) of them, in float64 on its device.
 
-    They come from the triangular factor of a QR decomposition (Chan 1982), which keeps the accuracy that
-    squaring the matrix would lose.
+    Nothing is squared on the way, so that small singular values keep their accuracy.
 
     Args:
         block: features × images, of any sign.
     """
-    X = as_matrix(block).double()
-    tall = X if len(X) >= X.shape[1] else X.T
-    return torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R)
+    return torch.linalg.svdvals(as_matrix(block).double())
 
 
 def effective_rank(block: Tensor) -> float:
@@ -29,9 +26,9 @@ def effective_rank(block: Tensor) -> float:
     Raises:
         ValueError: for a block of zeros.
     """
-    values = block.double() if block.ndim == 1 else spectrum(block)
-    if not (values >= 0).all():
-        raise ValueError("singular values are never negative or NaN; these are")
+    values = torch.as_tensor(block).double() if block.ndim == 1 else spectrum(block)
+    if not ((values >= 0) & values.isfinite()).all():
+        raise ValueError("singular values are never negative, infinite or NaN; some of these are")
     if not values.sum():
         raise ValueError("every entry of the block is zero; its entropy rank is not defined")
     p = values / values.sum()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .blocks import pick_device
-from .hooks import _eval_mode, to_float
+from .hooks import eval_mode, to_float
 
 
 class Trained(NamedTuple):
@@ -91,7 +91,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
     if len(images) != len(labels):
         raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
     home = next(model.parameters()).device
-    with torch.no_grad(), _eval_mode(model):
+    with torch.no_grad(), eval_mode(model):
         hits = [
             (model(to_float(x.to(home, copy=True))).argmax(1).cpu() == y).sum()
             for x, y in zip(images.split(batch_size), labels.cpu().split(batch_size), strict=True)

@@ -22,7 +22,7 @@ def in_place_update(A, O, F):  # noqa: E741
 
 
 RIGHT = [
-    ("neuron_counts", {"relu1": 1440, "relu2": 320}, ()),
+    ("neuron_counts", {"relu1": 1960, "relu2": 500}, ()),
     ("neuron_row", 3 * 144 + 5 * 12 + 7, ()),
     ("neuron_row", torch.tensor(499), ()),
     ("silent_neurons", 2, (BLOCK,)),
@@ -35,9 +35,9 @@ RIGHT = [
     ("compressible", 0.0, (SINGULAR, 2)),
 ]
 WRONG = [
-    ("neuron_counts", {"relu1": 1440, "relu2": 400}, (), "not the number of neurons of relu2"),
-    ("neuron_counts", {"relu1": 10, "relu2": 320}, (), "relu1"),
-    ("neuron_counts", {"relu1": 1440}, (), "'relu2'"),
+    ("neuron_counts", {"relu1": 1960, "relu2": 400}, (), "not the number of neurons of relu2"),
+    ("neuron_counts", {"relu1": 1440, "relu2": 500}, (), "relu1"),
+    ("neuron_counts", {"relu1": 1960}, (), "'relu2'"),
     ("neuron_counts", 1440, (), "dict"),
     ("neuron_row", 500, (), "row 500"),
     ("neuron_row", 7 * 120 + 5 * 10 + 3, (), "channels"),

@@ -3,8 +3,6 @@
 X is features × images, F images × rank, W features × rank, as in `peeklib.nmf`.
 """
 
-import contextlib
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -290,10 +288,18 @@ def test_converged_means_stopped_by_tol(blocks):
 @pytest.mark.parametrize("iterations", [0, 3])
 def test_an_interrupt_returns_the_factors_so_far(blocks, monkeypatch, iterations):
     monkeypatch.setitem(nmf.SOLVERS, "stops", interrupted_after(iterations))
-    fit = coupled_nmf(blocks, 4, solver="stops", tol=0)
-    assert fit.iterations == iterations and not fit.converged
+    try:
+        fit = coupled_nmf(blocks, 4, solver="stops", tol=0)
+    except KeyboardInterrupt:  # would end the whole test run
+        pytest.fail("the interrupt came out")
+    assert fit.iterations == iterations and fit.interrupted and not fit.converged
     assert product(fit).isfinite().all() and (fit.image_factor >= 0).all()
     assert fit.rmse == pytest.approx(naive_rmse(blocks, fit))
+
+
+def test_only_an_interrupted_fit_says_so(blocks):
+    assert not coupled_nmf(blocks, 4, max_iter=3, tol=0).interrupted
+    assert not coupled_nmf(blocks, 4).interrupted
 
 
 def interrupted_after(count, calls=None):
@@ -510,12 +516,12 @@ def test_a_sweep_checks_every_rank_before_any_work(blocks, monkeypatch):
         rank_sweep(blocks, [2, 99])
 
 
-def test_one_interrupt_ends_the_whole_sweep(blocks, monkeypatch):
+def test_one_interrupt_ends_the_whole_sweep_and_keeps_its_fits(blocks, monkeypatch):
     calls = []
-    monkeypatch.setitem(nmf.SOLVERS, "stops", interrupted_after(2, calls))
-    with contextlib.suppress(KeyboardInterrupt):
-        rank_sweep(blocks, [1, 2, 3], solver="stops", max_iter=4, tol=0)
-    assert len(calls) == 3
+    monkeypatch.setitem(nmf.SOLVERS, "stops", interrupted_after(6, calls))
+    sweep = rank_sweep(blocks, [1, 2, 3], solver="stops", max_iter=4, tol=0)
+    assert len(calls) == 7
+    assert [(rank, fit.interrupted) for (rank, _), fit in sweep.fits.items()] == [(1, False), (2, True)]
 
 
 # Bad input
