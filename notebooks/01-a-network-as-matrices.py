@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](../book/_static/colab.svg)](https://colab.research.google.com/github/OWNER/peek/blob/main/notebooks/01-a-network-as-matrices.ipynb)
 #
-# *Everything a convolutional network does to ten thousand images fits into three matrices with one column per image.*
+# *Ten thousand images, and what every hidden layer makes of them: three matrices with one column for each image.*
 
 # %% tags=["remove-cell"]
 import sys
@@ -14,12 +14,13 @@ if (
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
 
 # %% [markdown]
-# The next two cells load handwritten digits and train a small network on them. The sections below take them apart.
+# The next two cells load handwritten digits and train a small network on them; the sections below explain. You have met
+# convolutions and matrices before. Allow 40 minutes; everything runs on a laptop CPU in about a minute.
 
 # %%
 import peeklib as pk
 
-full = pk.profile() == "full"
+full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
 data
 
@@ -49,15 +50,17 @@ seen = pk.input_blocks(some) | pk.record(model, some, list(stages)[1:], negative
 
 def draw(layer, image):
     column, shape = seen[layer][:, image], stages[layer]
-    text = f"{layer}: {shape[0]} maps of {shape[1]}×{shape[2]}, values {column.min():.1f} to {column.max():.1f}"
-    return pk.plots.channel_maps(column, shape, title=text), f"Image {image} at {text}."
+    text = f"{layer}: {shape[0]} × {shape[1]} × {shape[2]}, values {column.min():.1f} to {column.max():.1f}"
+    figure = pk.plots.channel_maps(column, shape, title=text, shared=False)
+    return figure, f"Image {image} at {text}; one map for each channel."
 
 
 pk.Explorer({"layer": list(stages), "image": range(len(some))}, draw)
 
 # %% [markdown]
-# Each small map is one channel. Red is positive, blue is negative, white is zero in the signed layers
-# (`conv`, `pool`); in the others zero is dark.
+# Each small map is one channel, on its own scale. Red is positive, blue is negative, white is zero in the signed
+# layers (`conv`, `pool`); in the others zero is dark. Up to `relu1` most maps still show the digit's outline; from `conv2`
+# on, a map is a few pixels wide and says only *where* its pattern was found.
 #
 # **You will be able to**
 #
@@ -66,11 +69,12 @@ pk.Explorer({"layer": list(stages), "image": range(len(some))}, draw)
 # - tell from the matrix which neurons never fire and how sparse a layer is;
 # - say why a factorization that allows no negative numbers starts *after* the ReLU.
 #
-# **Before you start.** You have met convolutions and matrices. 30 minutes; runs on a laptop CPU in under a minute.
 # The symbols are collected in {doc}`../book/notation`.
 
 # %% [markdown]
-# ## What does one layer give? (5 minutes)
+# ## What does one layer give?
+#
+# *5 minutes.*
 #
 # PyTorch calls a function of yours whenever a module has run, if you register it as a *forward hook*. Here is
 # one by hand on `relu1`, the first ReLU.
@@ -95,7 +99,9 @@ caught["relu1"].shape
 # model into evaluation mode while it runs, and works in batches.
 
 # %% [markdown]
-# ## From images to a matrix D (5 minutes)
+# ## From images to a matrix D
+#
+# *5 minutes.*
 #
 # Saini and Papalexakis {cite}`saini2018peek` write the images as a matrix $D$, pixels × images: image $k$,
 # flattened, is column $k$. A colour image would give one matrix for each channel.
@@ -105,10 +111,15 @@ images = data.test.images[: 10_000 if full else 1_000]
 blocks = pk.input_blocks(images)
 D = blocks["input"]
 assert (D[:, 3].reshape(28, 28) == pk.to_float(images[3, 0])).all()
-f"D: {D.shape[0]} pixels × {D.shape[1]:,} images, values {D.min():.0f} to {D.max():.0f}"
+print(
+    f"D: {D.shape[0]} pixels × {D.shape[1]:,} images, "
+    f"values {D.min():.0f} to {D.max():.0f}"
+)
 
 # %% [markdown]
-# ## From activations to matrices A (5 minutes)
+# ## From activations to matrices A
+#
+# *5 minutes.*
 #
 # A layer's output is flattened the same way. The paper calls the output of each ReLU the activations of its
 # layer, so its network has two: $A_0$ after the first convolution and $A_1$ after the second.
@@ -124,20 +135,19 @@ for name, block in blocks.items():
 #
 # ### Exercise 1 ●○○ (5 minutes)
 #
-# Without running the network: how many neurons do `relu1` and `relu2` have? `PaperCNN` is a 5×5 convolution to 10
-# channels, a 2×2 max-pool, a ReLU, a 5×5 convolution to 20 channels, a 2×2 max-pool, a ReLU; no padding.
+# Without running the network: how many neurons would `relu1` and `relu2` have if the images were 32×32 instead of
+# 28×28? `PaperCNN` is a 5×5 convolution to 10 channels, a 2×2 max-pool, a ReLU, a 5×5 convolution to 20 channels, a
+# 2×2 max-pool, a ReLU; no padding.
 #
-# <details><summary>Hint</summary>A 5×5 window fits into 28 pixels at 24 places.</details>
+# <details><summary>Hint</summary>A 5×5 window fits into 28 pixels at 24 places, and into 32 at 28.</details>
 
 # %%
 my_counts = None  # {"relu1": …, "relu2": …}
 pk.check.neuron_counts(my_counts)
 
-# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true}
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
 # @title Solution
-pk.check.neuron_counts(
-    {"relu1": 10 * 12 * 12, "relu2": 20 * 4 * 4}
-)  # 28→24→12 and 12→8→4
+pk.check.neuron_counts({"relu1": 10 * 14 * 14, "relu2": 20 * 5 * 5})  # 32→28→14→10→5
 
 # %% [markdown]
 # ### Exercise 2 ●●○ (5 minutes)
@@ -150,12 +160,14 @@ pk.check.neuron_counts(
 my_row = None
 pk.check.neuron_row(my_row)
 
-# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true}
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
 # @title Solution
 pk.check.neuron_row(3 * 12 * 12 + 5 * 12 + 7)
 
 # %% [markdown]
-# ## What is in these matrices? (5 minutes)
+# ## What is in these matrices?
+#
+# *5 minutes.*
 #
 # Before any factorization, some plain facts. *Sparsity* is the share of entries that are exactly zero. *Entropy
 # rank* {cite}`roy2007effective` turns the singular values into one number: $n$ equal ones give $n$, a single one
@@ -178,24 +190,27 @@ pd.DataFrame(
 ).T
 
 # %% [markdown]
-# The singular values of a layer say how many directions it uses. A steep curve means that few directions carry
-# most of it. Note how the layers differ in the *size* of their values: a larger layer value counts for more in any
-# error that adds squares. Chapter 3 comes back to this.
+# Note how the layers differ in the *size* of their values: a layer with larger values counts for more in any error
+# that adds squares. Chapter 3 comes back to this.
+#
+# The singular values of a block say how many directions it uses. Squared and divided by their sum, they are shares
+# of the block's energy.
 
-# %%
-spectra = {name: pk.spectrum(block)[:300].cpu() for name, block in blocks.items()}
-assert all(values.diff().max() <= 0 for values in spectra.values())
+# %% tags=["hide-input"]
+energy = {
+    name: pk.spectrum(block).square().cpu().numpy() for name, block in blocks.items()
+}
+kept = {name: values.cumsum()[:100] / values.sum() for name, values in energy.items()}
+least = min(curve[9] for curve in kept.values())
 figure = pk.plots.lines(
-    {name: values[values > 0] for name, values in spectra.items()},
-    log=True,
-    title="Every block's spectrum falls steeply",
-    xlabel="index",
-    ylabel="singular value",
+    kept,
+    title=f"Ten directions hold at least {least:.0%} of each block's energy",
+    xlabel="number of singular directions, from 0",
+    ylabel="share of energy",
 )
 pk.show(
     figure,
-    "Singular values of the input and of both layers on a logarithmic axis; all three curves fall steeply "
-    "over the first tens of indices, then slowly.",
+    f"Share of energy against number of singular directions for each block; ten hold at least {least:.0%}.",
 )
 
 # %% [markdown]
@@ -210,14 +225,16 @@ pk.show(
 my_silent = None
 pk.check.silent_neurons(my_silent, blocks["relu1"])
 
-# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true}
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
 # @title Solution
 silent = int((blocks["relu1"].amax(dim=1) == 0).sum())
 pk.check.silent_neurons(silent, blocks["relu1"])
 print(f"{silent} of {len(blocks['relu1'])} neurons of relu1 are silent")
 
 # %% [markdown]
-# ## Why after the ReLU? (3 minutes)
+# ## Why after the ReLU?
+#
+# *3 minutes.*
 #
 # Non-negative factorization builds every column as a *sum* of parts, with nothing subtracted. A convolution's raw
 # output has negative values, and `pk.record` refuses to pass them on quietly.

@@ -13,7 +13,7 @@ from torch import nn
 
 from .hooks import record
 from .models import PaperCNN
-from .nmf import EPS
+from .nmf import EPS, coupled_nmf
 
 
 def _exercise(check: Callable) -> Callable:
@@ -110,3 +110,12 @@ def compressible(answer: float, block: torch.Tensor, rank: int) -> None:
     assert abs(answer - expected) < 1e-3 * max(expected, 1e-12), (
         f"{answer:.4f} is off; square the singular values beyond the first {rank}, add, divide by the sum of all, take the root"
     )
+
+
+@_exercise
+def rescaled(answer: float, blocks: dict[str, torch.Tensor], target: float) -> None:
+    """Chapter 3: the factor for all layers, but not the input, that lifts the RMSE at rank 10 above `target`."""
+    assert isinstance(answer, (int, float)) and answer > 0, "give one positive number"
+    louder = {name: block if name.startswith("input") else block * answer for name, block in blocks.items()}
+    rmse = coupled_nmf(louder, 10, max_iter=60, tol=1e-3).rmse
+    assert rmse > target, f"times {answer} the RMSE is {rmse:.3f}, not above {target:.3f}"

@@ -21,6 +21,8 @@ def in_place_update(A, O, F):  # noqa: E741
     return O
 
 
+# NMF of rank 10 leaves about 0.4 of `relu` on its own scale: between a third of 1 and 1
+WIDE = {"input": torch.zeros(1, 60), "relu": torch.rand(60, 60, generator=torch.Generator().manual_seed(0)) * 2}
 RIGHT = [
     ("neuron_counts", {"relu1": 1960, "relu2": 500}, ()),
     ("neuron_row", 3 * 144 + 5 * 12 + 7, ()),
@@ -33,6 +35,7 @@ RIGHT = [
     ("rank_to_reach", 10, (ERRORS, 0.3)),
     ("compressible", 0.6, (SINGULAR, 1)),
     ("compressible", 0.0, (SINGULAR, 2)),
+    ("rescaled", 3, (WIDE, 1.0)),
 ]
 WRONG = [
     ("neuron_counts", {"relu1": 1960, "relu2": 400}, (), "not the number of neurons of relu2"),
@@ -61,6 +64,8 @@ WRONG = [
     ("compressible", 0.36, (SINGULAR, 1), "root"),
     ("compressible", 1e-3, (SINGULAR, 2), "is off"),
     ("compressible", float("nan"), (SINGULAR, 1), "is off"),
+    ("rescaled", 1, (WIDE, 1.0), "not above 1.000"),
+    ("rescaled", -9, (WIDE, 1.0), "positive"),
 ]
 
 
