@@ -9,12 +9,15 @@ from .blocks import as_matrix
 def spectrum(block: Tensor) -> Tensor:
     """Singular values of a block, largest first, min(features, images) of them, in float64 on its device.
 
-    Nothing is squared on the way, so that small singular values keep their accuracy.
+    They come from the triangular factor of a QR decomposition (Chan 1982): several times faster than the long
+    side itself, and nothing is squared, so that small singular values keep their accuracy.
 
     Args:
         block: features × images, of any sign.
     """
-    return torch.linalg.svdvals(as_matrix(block).double())
+    X = as_matrix(block).double()
+    tall = X if len(X) >= X.shape[1] else X.T
+    return torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R)
 
 
 def effective_rank(block: Tensor) -> float:
