@@ -89,7 +89,7 @@ def stacked(answer: torch.Tensor, blocks: dict[str, torch.Tensor]) -> None:
 def even_weights(answer: dict[str, float], blocks: dict[str, torch.Tensor]) -> None:
     """Chapter 2: weights under which every block has the same weighted energy."""
     assert set(answer) == set(blocks), f"give one weight for each of {list(blocks)}"
-    assert all(weight > 0 for weight in answer.values()), "weights are positive"
+    assert all(0 < weight < float("inf") for weight in answer.values()), "weights are positive, finite numbers"
     say = {name: answer[name] * block.double().square().sum().item() for name, block in blocks.items()}
     assert max(say.values()) <= 1.001 * min(say.values()), f"weight × energy differs: {say}"
 

@@ -132,9 +132,9 @@ def _read(root: Path, name: str, place: str) -> Dataset | None:
         return _mnist(root, place)
     if (root / name / "train").is_dir():
         return _image_folder(root / name, name, place)
-    for archive in sorted(root.glob(f"{name}*.zip")):
+    for archive in sorted(filter(zipfile.is_zipfile, root.glob(f"{name}*.zip"))):
         inside = zipfile.Path(archive) / name
-        if inside.is_dir():
+        if (inside / "train").is_dir():
             return _image_folder(inside, name, f"{archive.name} in {place}")
     return None
 
@@ -283,6 +283,8 @@ def subset(
 
 def _known(dataset: Dataset, labels: Iterable[int]) -> Tensor:
     labels = list(labels)
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"labels {labels} repeat; name each once")
     if unknown := [label for label in labels if label not in range(len(dataset.classes))]:
         raise ValueError(f"no class {unknown}; labels run from 0 to {len(dataset.classes) - 1}: {dataset.classes}")
     return torch.tensor(labels)

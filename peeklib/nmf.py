@@ -118,7 +118,7 @@ class CoupledFactors:
     block_errors: dict[str, float]  #: ‖A − O Fᵀ‖ / ‖A‖ of each block
     history: np.ndarray  #: relative error of the (weighted) objective at the start and after each iteration
     converged: bool  #: True if it stopped by `tol`; False if it ran out of iterations or was interrupted
-    seconds: float  #: wall time of the iterations
+    seconds: float  #: wall time of the iterations, without the compression that "auto" shares over a sweep
     weights: dict[str, float] = field(default_factory=dict)  #: of each block in the objective
     interrupted: bool = False  #: True if an interrupt ended it
 
@@ -236,12 +236,12 @@ def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
     if max_iter < 0 or not tol >= 0:
         raise ValueError(f"max_iter is {max_iter} and tol is {tol}; neither can be negative or NaN")
     data = stack(blocks, weights, pick_device(device, first.device))
-    size = (sum(data.energy.values()) / data.X.numel()) ** 0.5
+    size = (sum(data.energy[name] / data.weights[name] for name in blocks) / data.X.numel()) ** 0.5
     if not size:
         raise ValueError(f"every entry of {list(blocks)} is zero; there is nothing to factorize")
     if not 1e-9 < size < 1e9:
         raise ValueError(
-            f"the root mean square of {list(blocks)} is {size:.1g}, too far from 1 for float32; rescale them"
+            f"the root mean square of {list(blocks)} is {size:.1g}, too far from 1 to compute with; rescale them"
         )
     return data
 
@@ -266,7 +266,7 @@ def _fit(data: Stack, rank, solver, seed, init, max_iter, tol, progress=False, s
             B, G = SOLVERS[solver](stages[0], Wt, Ft)
             history.append(_relative(energy, B, G, Wt))
             settled = tol and history[-2] - history[-1] < tol * history[-2]
-            if len(stages) == 2 and (settled or done >= 0.75 * max_iter - 1):  # the last quarter is for X itself
+            if len(stages) == 2 and (settled or done + 2 > 0.75 * max_iter):  # the last quarter is for X itself
                 stages.pop(0)
                 moved = done
             elif settled and done > moved + 1:  # the first step on X follows an error of another matrix
@@ -392,7 +392,7 @@ def rank_sweep(
 ) -> Sweep:
     """`coupled_nmf` for every rank and seed; the blocks are checked, stacked and compressed once.
 
-    An interrupt returns the fits so far.
+    An interrupt returns the fits so far. With solver="auto" the compression is made once, for the largest rank.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.

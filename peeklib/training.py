@@ -88,7 +88,7 @@ def _history(losses: Tensor, sizes: list[int], every: int = 50) -> pd.DataFrame:
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
     """Share of images whose largest output is at their label, 0 … 1."""
-    if len(images) != len(labels):
+    if not len(images) or len(images) != len(labels):
         raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
     home = next(model.parameters()).device
     with torch.no_grad(), eval_mode(model):

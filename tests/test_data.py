@@ -164,6 +164,15 @@ def test_whatever_goes_wrong_in_a_download_is_a_connection_error(monkeypatch, er
         load_dataset("mnist")
 
 
+def test_a_file_cut_short_is_an_error_that_a_stand_in_can_replace(tmp_path):
+    write_mnist(tmp_path / "cache")
+    images = tmp_path / "cache/MNIST/raw/train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:100])
+    with pytest.raises(ConnectionError, match="MNIST could not be had"):
+        load_dataset("mnist")
+    assert load_dataset("mnist", fallback=True).stand_in_for == "mnist"
+
+
 def test_half_a_download_in_the_cache_is_downloaded_again(monkeypatch, tmp_path):
     write_mnist(tmp_path / "cache")
     (tmp_path / "cache/MNIST/raw/t10k-labels-idx1-ubyte").unlink()
@@ -298,6 +307,14 @@ def test_training_and_test_images_have_one_shape(folder, other):
         load_dataset("pets")
 
 
+def test_classes_that_only_the_test_images_have_are_named(folder):
+    write_images(folder / "pets", "train", "cat", [1])
+    for klass in ("cat", "dog"):
+        write_images(folder / "pets", "test", klass, [1])
+    with pytest.raises(ValueError, match=r"test.*\['dog'\].*train"):
+        load_dataset("pets")
+
+
 def test_sixteen_bit_grey_is_scaled_not_clipped(folder):
     write_images(folder / "scans", "test", "cell", [1], mode="L", size=(3, 1))
     (folder / "scans/train/cell").mkdir(parents=True)
@@ -367,6 +384,7 @@ def test_smaller_parts_lie_in_larger_ones(toy, seed):
     parts = [kept(toy, fraction=fraction, seed=seed) for fraction in (0.25, 0.5, 0.75, 1)]
     assert [len(part) for part in parts] == [10, 20, 30, 40]
     assert all(set(small) < set(large) for small, large in zip(parts, parts[1:], strict=False))
+    assert all(part == sorted(part) for part in parts)  # the order of the data set stays
 
 
 def test_parts_depend_on_the_seed_alone(toy):

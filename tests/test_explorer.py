@@ -283,7 +283,10 @@ def test_a_plot_leaves_pyplot_and_global_settings_alone(name):
 @every_plot
 def test_a_plot_looks_the_same_whatever_the_reader_has_set(name):
     uri = show(PLOTS[name](), "a plot").uri
-    with plt.style.context("dark_background"), mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):
+    with (
+        plt.style.context("dark_background"),
+        mpl.rc_context({"font.size": 30, "savefig.bbox": "tight", "image.aspect": "auto"}),
+    ):
         assert show(PLOTS[name](), "a plot").uri == uri
 
 
@@ -382,6 +385,18 @@ def test_the_heatmap_has_a_row_for_each_neuron():
     mesh = plots.neuron_heatmap(O, title="t").axes[0].collections[0]
     np.testing.assert_allclose(np.asarray(mesh.get_array()).reshape(O.shape), O)
     assert mesh.get_clim()[0] == 0
+
+
+def test_the_heatmap_can_mark_where_channels_begin():
+    axes = plots.neuron_heatmap(torch.rand(12, 2), title="t", channels=3).axes[0]
+    assert axes.get_yticks().tolist() == [0, 4, 8]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "2"]
+
+
+def test_weights_that_want_gradients_can_be_drawn():
+    weights = torch.rand(4, 3, requires_grad=True)
+    assert "t" in texts(plots.neuron_heatmap(weights, title="t"))
+    assert "t" in texts(plots.image_grid([weights], title="t"))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")

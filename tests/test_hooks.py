@@ -1,5 +1,7 @@
 """Recording: the numbers of a hand-made forward pass, and a model that is left exactly as it was."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -235,6 +237,32 @@ def test_errors_say_what_and_where(images, model, options, kind, words):
         record(model, images, **options)
 
 
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (torch.zeros(2, 1, 4, 4).numpy(), "images are a ndarray.*uint8"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.int64), "images are a torch.int64 tensor.*uint8"),
+    ],
+    ids=["array", "int64"],
+)
+@pytest.mark.parametrize("take", [to_float, input_blocks, lambda images: record(nn.ReLU(), images)])
+def test_images_that_nobody_can_scale_are_refused(take, images, words):
+    with pytest.raises(TypeError, match=words):
+        take(images)
+
+
+def test_labels_in_the_place_of_layers_are_refused(model, images):
+    with pytest.raises(TypeError, match="layers are names, not Tensor"):
+        record(model, images, torch.zeros(7, dtype=torch.int64))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", 0], ids=str)
+def test_a_gpu_that_is_not_there_is_an_error(model, images, device):
+    with pytest.raises(RuntimeError, match="cuda.*no GPU"):
+        record(model, images, device=device)
+
+
 def test_no_images_is_an_error(model, images):
     with pytest.raises(ValueError, match="no images"):
         record(model, images[:0])
@@ -282,6 +310,15 @@ def test_one_input_block_for_each_channel(channels, names):
         assert torch.equal(block, images[:, channel].reshape(5, 6).T.float() / 255)
 
 
-def test_input_blocks_need_four_axes():
-    with pytest.raises(ValueError, match=r"\(5, 28, 28\).*channels"):
-        input_blocks(torch.zeros(5, 28, 28))
+@pytest.mark.parametrize("shape", [(5, 28, 28), (5, 28, 28, 3)], ids=str)
+def test_input_blocks_need_images_by_channels_by_height_by_width(shape):
+    with pytest.raises(ValueError, match=f"{re.escape(str(shape))}.*images × channels"):
+        input_blocks(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [-0.5, 1.5, torch.nan])
+def test_normalized_images_are_no_input_blocks(value):
+    images = torch.zeros(2, 1, 4, 4)
+    images[1, 0, 2, 3] = value
+    with pytest.raises(ValueError, match="undo the normalization"):
+        input_blocks(images)

@@ -273,6 +273,11 @@ def test_reconstruct_one_image(blocks):
     torch.testing.assert_close(fit.reconstruct("relu", 3).flatten(), fit.reconstruct("relu")[:, 3])
 
 
+def test_reconstruct_names_the_blocks_there_are(blocks):
+    with pytest.raises(KeyError, match="'conv'.*'input'.*'relu'"):
+        coupled_nmf(blocks, 2, max_iter=1).reconstruct("conv")
+
+
 # Stopping
 
 
@@ -557,6 +562,9 @@ BAD_BLOCKS = {
     ),
     "complex": ({**GOOD, "relu": torch.ones(4, 6) * 1j}, TypeError, ["'relu'", "complex"]),
     "all zero": ({"relu": torch.zeros(4, 6)}, ValueError, ["'relu'", "zero"]),
+    "too faint": ({"relu": 1e-20 * torch.ones(4, 6)}, ValueError, ["'relu'", "1e-20", "rescale"]),
+    "too loud": ({"relu": 1e20 * torch.ones(4, 6)}, ValueError, ["'relu'", "1e+20", "rescale"]),
+    "infinite in float32": ({**GOOD, "relu": 1e39 * torch.ones(4, 6).double()}, ValueError, ["'relu'", "rescale"]),
 }
 BAD_OPTIONS = {
     "rank 0": ({"rank": 0}, ValueError, ["rank 0", "7 features", "6 images", "between 1 and 6"]),
@@ -570,6 +578,9 @@ BAD_OPTIONS = {
     "weight negative": ({"weights": {**WEIGHTS, "relu": -2}}, ValueError, ["'relu'", "-2", "positive"]),
     "weight NaN": ({"weights": {**WEIGHTS, "relu": float("nan")}}, ValueError, ["'relu'", "nan", "finite"]),
     "weights a list": ({"weights": [1, 2]}, TypeError, ["list", "dict"]),
+    "max_iter negative": ({"max_iter": -1}, ValueError, ["max_iter is -1"]),
+    "tol negative": ({"tol": -1e-4}, ValueError, ["tol is -0.0001"]),
+    "tol NaN": ({"tol": float("nan")}, ValueError, ["tol is nan"]),
     "init of another rank": ({"init": start_for(GOOD, 3)}, ValueError, ["init", "(4, 3)", "(4, 2)"]),
     "init of other images": (
         {"init": start_for({k: b[:, :5] for k, b in GOOD.items()}, 2)},
@@ -600,7 +611,7 @@ def test_a_gpu_that_is_not_there_is_an_error():
     assert_refused(RuntimeError, ["'cuda'", "no GPU", 'device="cpu"'], GOOD, device="cuda")
 
 
-@pytest.mark.parametrize("value", [torch.nan, -1.0])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -1.0])
 def test_a_start_that_no_fit_could_have_given_is_refused(blocks, value):
     start = start_for(blocks, 4)
     start.image_factor[3, 2] = value

@@ -81,7 +81,7 @@ def test_effective_rank_takes_singular_values_too():
     assert effective_rank(spectrum(block)) == pytest.approx(effective_rank(block), rel=1e-12)
 
 
-@pytest.mark.parametrize("bad", [torch.nan, -1.0], ids=str)
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -1.0], ids=str)
 def test_singular_values_that_cannot_be_are_refused(bad):
     with pytest.raises(ValueError):
         effective_rank(torch.tensor([2.0, bad]))
