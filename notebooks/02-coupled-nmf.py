@@ -258,6 +258,13 @@ runs = {
     for solver in ("mu", "hals")
     for rank in ranks
 }
+gap = {
+    rank: runs["mu", rank].relative_error / runs["hals", rank].relative_error - 1
+    for rank in ranks
+}
+assert 0 < gap[10] < gap[50]
+
+# %% tags=["hide-input"]
 figure = pk.plots.lines(
     {
         f"{solver}, rank {rank}": run.history
@@ -269,11 +276,6 @@ figure = pk.plots.lines(
     xlabel="round",
     ylabel="relative error",
 )
-gap = {
-    rank: runs["mu", rank].relative_error / runs["hals", rank].relative_error - 1
-    for rank in ranks
-}
-assert 0 < gap[10] < gap[50]
 pk.show(
     figure,
     "Relative error against rounds for both solvers at ranks 10 and 50 on a logarithmic axis: HALS falls within a few "
