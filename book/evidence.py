@@ -5,6 +5,7 @@
 `<study>.json`, which says how the table was made.
 """
 
+import functools
 import json
 import os
 import platform
@@ -23,12 +24,20 @@ import peeklib as pk
 
 HERE = Path(__file__).resolve().parent / "evidence"
 FIT = {"solver": "auto", "max_iter": 60, "tol": 1e-3}
+CLASSES = {"{0}": [0], "{0–4}": range(5), "{5–9}": range(5, 10)}
 RECIPES = {"paper": {"lr": 0.01, "momentum": 0.5}, "tuned": {"lr": 0.02, "momentum": 0.9}}
 
 
-def measure(which: dict, model, part: pk.Split, test: pk.Split, *, ranks, seed: int, **recipe) -> Iterator[dict]:
-    """Train `model` on `part`, factorize what it makes of `test`: one row for each rank."""
-    pk.train(model, *part, seed=seed, **recipe)
+@functools.cache
+def load(name: str) -> pk.Dataset:
+    """A data set, read once."""
+    return pk.load_dataset(name)
+
+
+def measure(which: dict, model, part: pk.Split | None, test: pk.Split, *, ranks, seed: int, **recipe) -> Iterator[dict]:
+    """Train `model` on `part`, if any, and factorize what it makes of `test`: one row for each rank."""
+    if part is not None:
+        pk.train(model, *part, seed=seed, **recipe)
     blocks = pk.input_blocks(test.images) | pk.record(model, test.images)
     facts = {"accuracy": pk.accuracy(model, *test)}
     for label in test.labels.unique().tolist():
@@ -50,7 +59,7 @@ def alexnet(seeds=range(3)) -> Iterator[dict]:
     """Case Study I on the deeper network: four fractions, both data sets, 5,000 test images."""
     for seed in seeds:
         for name, recipe in (("cifar10", "tuned"), ("mnist", "tuned"), ("cifar10", "paper")):
-            data = pk.load_dataset(name)
+            data = load(name)
             border = [2 if name == "mnist" else 0] * 4  # 28×28 to 32×32
             images, labels = shuffled_test(data, 5_000)
             for fraction in (0.25, 0.5, 0.75, 1.0):
@@ -68,7 +77,7 @@ def alexnet(seeds=range(3)) -> Iterator[dict]:
 
 def orders(seeds=range(3)) -> Iterator[dict]:
     """Case Study III: classes one after the other, in eleven orders; and 9 first at other learning rates."""
-    data = pk.load_dataset("mnist")
+    data = load("mnist")
     rotations = [[(first + step) % 10 for step in range(10)] for first in range(10)]
     runs = [(order, 0.01) for order in [*rotations, rotations[0][::-1]]]
     runs += [(rotations[9], lr) for lr in (0.0001, 0.001, 0.1)]
@@ -86,7 +95,26 @@ def orders(seeds=range(3)) -> Iterator[dict]:
             )
 
 
-STUDIES = {"alexnet": alexnet, "orders": orders}
+def cases(seeds=range(5)) -> Iterator[dict]:
+    """All networks of the three case studies on MNIST, and one that is not trained: what the headline is judged by."""
+    data = load("mnist")
+    runs = [("data", f"{fraction:.0%}", {"fraction": fraction}) for fraction in (0.25, 0.5, 0.75, 1.0)]
+    runs += [("classes", name, {"classes": chosen}) for name, chosen in CLASSES.items()]
+    runs += [("order", "9 first", {"order": [9, *range(9)]}), ("untrained", "none", {})]
+    for seed in seeds:
+        for study, setting, part in runs:
+            yield from measure(
+                {"study": study, "setting": setting},
+                pk.models.PaperCNN(seed=seed),
+                None if study == "untrained" else pk.subset(data, seed=seed, **part),
+                data.test,
+                ranks=(10, 30),
+                seed=seed,
+                shuffle=study != "order",
+            )
+
+
+STUDIES = {"alexnet": alexnet, "orders": orders, "cases": cases}
 
 
 def sidecar(study: str, table: pd.DataFrame, seconds: float) -> dict:
@@ -99,9 +127,7 @@ def sidecar(study: str, table: pd.DataFrame, seconds: float) -> dict:
         "fit": FIT,
         "pins": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "device": "cuda" if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} of {os.cpu_count()} cores",
-        "data": {
-            name: pk.load_dataset(name).source for name in (["cifar10", "mnist"] if study == "alexnet" else ["mnist"])
-        },
+        "data": {name: load(name).source for name in (("cifar10", "mnist") if study == "alexnet" else ("mnist",))},
         "date": time.strftime("%Y-%m-%d"),
         "minutes": round(seconds / 60, 1),
     }
