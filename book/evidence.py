@@ -43,7 +43,8 @@ def measure(which: dict, model, part: pk.Split | None, test: pk.Split, *, ranks,
     for label in test.labels.unique().tolist():
         chosen = test.labels == label
         facts[f"recall of {label}"] = pk.accuracy(model, test.images[chosen], test.labels[chosen])
-    facts |= {f"entropy rank of {name}": pk.effective_rank(block) for name, block in blocks.items()}
+    for name, block in blocks.items():  # a network can die: all its activations are zero then
+        facts[f"entropy rank of {name}"] = pk.effective_rank(block) if block.any() else float("nan")
     table = pk.rank_sweep(blocks, ranks, [seed], **FIT).table().drop(columns=["seed", "seconds"])
     for row in table.to_dict("records"):
         yield {**which, "seed": seed, **row, **facts}
