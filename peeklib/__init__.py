@@ -1,15 +1,18 @@
 """peeklib: look into a neural network by factorizing its inputs and hidden layers together."""
 
 from . import check, models, plots
+from .cache import cached
 from .data import Dataset, Split, load_dataset, profile, subset
 from .explorer import Explorer, show
 from .hooks import input_blocks, record, relu_layers, to_float
+from .ledger import CLAIMS, judge
 from .nmf import CoupledFactors, Sweep, coupled_nmf, rank_sweep
 from .spectra import effective_rank, spectrum
 from .training import Trained, accuracy, train
 
 __version__ = "0.1.0"
 __all__ = [
+    "CLAIMS",
     "CoupledFactors",
     "Dataset",
     "Explorer",
@@ -17,10 +20,12 @@ __all__ = [
     "Sweep",
     "Trained",
     "accuracy",
+    "cached",
     "check",
     "coupled_nmf",
     "effective_rank",
     "input_blocks",
+    "judge",
     "load_dataset",
     "models",
     "plots",

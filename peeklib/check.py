@@ -119,3 +119,42 @@ def rescaled(answer: float, blocks: dict[str, torch.Tensor], target: float) -> N
     louder = {name: block if name.startswith("input") else block * answer for name, block in blocks.items()}
     rmse = coupled_nmf(louder, 10, max_iter=60, tol=1e-3).rmse
     assert rmse > target, f"times {answer} the RMSE is {rmse:.3f}, not above {target:.3f}"
+
+
+@_exercise
+def ceiling(answer: float, labels: torch.Tensor, classes: tuple[int, ...]) -> None:
+    """Chapter 5: the highest accuracy on images with these labels of a network that only answers `classes`."""
+    expected = torch.isin(labels, torch.tensor(classes)).float().mean().item()
+    assert abs(answer - expected) < 5e-4, (
+        f"{answer} is off; it is the share, between 0 and 1, of images whose label is one of {classes}"
+    )
+
+
+@_exercise
+def energy_rank(answer: int, values: torch.Tensor, share: float) -> None:
+    """Chapter 5: how many of the singular values, largest first, hold `share` of the sum of all squares."""
+    held = values.double().square().cumsum(0) / values.double().square().sum()
+    expected = int((held < share).sum()) + 1
+    assert answer == expected, (
+        f"{answer} is not the number; square the values, add them up from the largest until {share:.0%} of the sum is reached"
+    )
+
+
+@_exercise
+def closest_pair(answer: tuple[int, int], overlap: torch.Tensor) -> None:
+    """Chapter 6: the two different digits with the largest overlap."""
+    a, b = answer
+    assert a != b, "a digit shares all neurons with itself; name two different ones"
+    best = overlap[*torch.tril_indices(*overlap.shape, -1)].max()
+    assert overlap[a, b] == best, f"the overlap of {a} and {b} is {overlap[a, b]:.3f}, there is a larger one"
+
+
+@_exercise
+def overlap(answer: Callable) -> None:
+    """Chapter 6: `answer(a, b)` is the Jaccard index of two boolean vectors, 0 if both are empty."""
+    a, b = torch.tensor([1, 1, 0, 0, 1]).bool(), torch.tensor([1, 0, 0, 1, 1]).bool()
+    assert abs(answer(a, b) - 2 / 4) < 1e-6, (
+        f"{answer(a, b)} for {a.int().tolist()} and {b.int().tolist()}: 2 shared, 4 in all"
+    )
+    assert abs(answer(a, ~a)) < 1e-6, "sets without a common neuron have overlap 0"
+    assert answer(a & ~a, a & ~a) == 0, "two empty sets: 0, not NaN"

@@ -216,7 +216,13 @@ class Finding:
     def __repr__(self):
         return f"{self.name}: {self.verdict}. {self.measured}"
 
-    def _repr_html_(self):
+    def _repr_mimebundle_(self, **_):
+        """HTML, under a name by which another page can show it too."""
+        data = {"text/plain": repr(self), "text/html": self.to_html()}
+        return data, {"scrapbook": {"name": f"claim-{self.name}", "mime_prefix": ""}}
+
+    def to_html(self) -> str:
+        """A definition list: the claim, our criterion part by part, what we measured, and the verdict."""
         claim = CLAIMS[self.name]
         parts = "".join(
             f"<li>{'✓' if held else '✗'} {html.escape(part)}</li>"

@@ -77,6 +77,21 @@ def curves(
 
 
 @theme()
+def scatter(table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlabel: str) -> Figure:
+    """One point for each row, coloured and marked by group; `y` is a share, shown in percent."""
+    figure, ax = canvas()
+    groups = list(pd.unique(table[group]))
+    palette = sns.color_palette("colorblind", len(groups))
+    sns.scatterplot(
+        table, x=x, y=100 * table[y], hue=group, style=group, hue_order=groups, palette=palette, s=60, ax=ax
+    )
+    ax.set(title=title, xlabel=xlabel, ylabel=f"{y} (%)")
+    ax.legend(frameon=False, fontsize=10)
+    sns.despine(ax=ax)
+    return figure
+
+
+@theme()
 def image_grid(
     images: Sequence, labels: Sequence[str] = (), *, cols: int = 5, title: str, cmap: str = "gray", shared: bool = False
 ) -> Figure:
@@ -122,7 +137,9 @@ def _tile(stack: np.ndarray, cols: int, gap: int) -> tuple[np.ndarray, list[tupl
 
 
 @theme()
-def latent_images(factors: CoupledFactors, shape: tuple[int, int], *, most: int = 20, title: str) -> Figure:
+def latent_images(
+    factors: CoupledFactors, shape: tuple[int, int], *, most: int = 20, labels: Sequence[str] = (), title: str
+) -> Figure:
     """The strongest columns of P as images, each on its own scale from 0.
 
     Three "input.…" blocks are shown as one colour image.
@@ -131,6 +148,7 @@ def latent_images(factors: CoupledFactors, shape: tuple[int, int], *, most: int 
         factors: the fit.
         shape: height, width.
         most: show no more than these many.
+        labels: one above each image, if any.
         title: what the figure says.
     """
     names = [name for name in factors.factors if name.split(".")[0] == "input"]
@@ -140,7 +158,7 @@ def latent_images(factors: CoupledFactors, shape: tuple[int, int], *, most: int 
         )
     P = np.stack([_numpy(factors.factors[name][:, :most]) for name in names], axis=-1)  # pixels × rank × channels
     images = P.swapaxes(0, 1).reshape(P.shape[1], *shape, len(names))
-    return image_grid(images.squeeze(-1) if len(names) == 1 else images, title=title)
+    return image_grid(images.squeeze(-1) if len(names) == 1 else images, labels, title=title)
 
 
 @theme()
@@ -161,20 +179,35 @@ def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:  # 
     """Loadings of every neuron (rows) on every component (columns).
 
     Args:
-        O: neurons × rank, in units of activation.
+        O: neurons × rank, in units of activation; or a dict of name → such matrices of one layer, which are
+            shown side by side on one colour scale.
         title: what the figure says.
         channels: mark where each of these many channels begins.
     """
-    O = _numpy(O)  # noqa: E741
-    figure, ax = canvas(height=4.5)
-    columns = max(1, O.shape[1] // 10)
-    sns.heatmap(
-        O, cmap=MAP, vmin=0, ax=ax, cbar_kws={"label": "loading (activation)"}, rasterized=True, xticklabels=columns
-    )
-    size = max(1, len(O) // (channels or 8))
-    ax.set_yticks(np.arange(0, len(O), size), labels=range(0, len(O), size) if channels is None else range(channels))
-    ylabel = "neuron" if channels is None else "channel, each with its neurons"
-    ax.set(title=title, xlabel="component, strongest first", ylabel=ylabel)
+    panels = {name: _numpy(panel) for name, panel in (O if isinstance(O, Mapping) else {"": O}).items()}
+    peak = max(panel.max() for panel in panels.values())
+    figure, axes = canvas(1, len(panels), height=4.5, title=title, sharey=True, squeeze=False)
+    for ax, (name, panel) in zip(axes[0], panels.items(), strict=True):
+        last, columns = ax is axes[0, -1], max(1, panel.shape[1] // 10)
+        bar = {"cbar": last, "cbar_kws": {"label": "loading (activation)"}}
+        sns.heatmap(panel, cmap=MAP, vmin=0, vmax=peak, ax=ax, rasterized=True, xticklabels=columns, **bar)
+        size = max(1, len(panel) // (channels or 8))
+        rows = range(0, len(panel), size) if channels is None else range(channels)
+        ax.set_yticks(np.arange(0, len(panel), size), labels=rows)
+        ax.set(title=name, xlabel="component, strongest first")
+    axes[0, 0].set_ylabel("neuron" if channels is None else "channel, each with its neurons")
+    return figure
+
+
+@theme()
+def class_matrix(table: pd.DataFrame, *, title: str, xlabel: str, ylabel: str, label: str) -> Figure:
+    """Values from 0 to 1 as a matrix, in percent, such as class × class."""
+    figure, ax = canvas(height=4.4)
+    percent = (100 * table).round().astype(int)
+    style = {"annot": True, "fmt": "d", "annot_kws": {"fontsize": 10}, "linewidths": 0.5}
+    sns.heatmap(percent, cmap=MAP, vmin=0, vmax=100, ax=ax, cbar_kws={"label": f"{label} (%)"}, **style)
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.tick_params(rotation=0)
     return figure
 
 

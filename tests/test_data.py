@@ -1,31 +1,60 @@
 """Data sets: where they are looked for, what is read, and that nothing here touches the network."""
 
+import hashlib
 import html
+import io
 import os
+import pickle
 import re
 import socket
 import struct
+import tarfile
 import zipfile
 from functools import partial
+from http.client import BadStatusLine
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import platformdirs
 import pytest
 import torch
 from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
+from torchvision.datasets import CIFAR10
 
 from peeklib import Dataset, Split, data, load_dataset, profile, subset
-from peeklib.data import digits
+from peeklib.data import digits, digits_rgb
 
-REAL = os.environ.get("PEEK_DATA")
-HAS_MNIST = bool(REAL) and (Path(REAL).expanduser() / "MNIST/raw/train-images-idx3-ubyte").exists()
+REAL = Path(os.environ.get("PEEK_DATA") or "nowhere").expanduser()
+BOTH = pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("cifar10", "CIFAR10")])
 waits = []  # the time-outs in force when somebody looked for a server
+
+# Three images in each file, image k filled with k and labelled k.
+PIXELS = {size: np.repeat(np.arange(3, dtype=np.uint8), size).reshape(3, size) for size in (28 * 28, 3 * 32 * 32)}
+BATCH = pickle.dumps({"data": PIXELS[3 * 32 * 32], "labels": [0, 1, 2]})
+NAMES = pickle.dumps({"label_names": list("abcdefghij")})
+FILES = {
+    "mnist": {
+        f"MNIST/raw/{split}-{kind}-ubyte": content
+        for split in ("train", "t10k")
+        for kind, content in {
+            "images-idx3": struct.pack(">IIII", 0x803, 3, 28, 28) + PIXELS[28 * 28].tobytes(),
+            "labels-idx1": struct.pack(">II", 0x801, 3) + bytes(range(3)),
+        }.items()
+    },
+    "cifar10": {"cifar-10-batches-py/batches.meta": NAMES}
+    | {f"cifar-10-batches-py/{file}": BATCH for file, _ in CIFAR10.test_list + CIFAR10.train_list},
+}
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path):
-    """No settings, an empty cache, no network, and few digits."""
+    """No settings, an empty cache, no network, few digits; and torchvision takes the batches above for CIFAR-10."""
 
     def refuse(*_):
         waits.append(socket.getdefaulttimeout())
@@ -38,6 +67,10 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(data, "digits", partial(digits, 40, 20))
+    monkeypatch.setattr(data, "digits_rgb", partial(digits_rgb, 40, 20))
+    for part in ("train_list", "test_list"):
+        monkeypatch.setattr(CIFAR10, part, [[file, md5(BATCH)] for file, _ in getattr(CIFAR10, part)])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5(NAMES)})
 
 
 @pytest.fixture
@@ -50,22 +83,29 @@ def folder(monkeypatch, tmp_path):
 
 # The digits
 
+KINDS = pytest.mark.parametrize(("make", "shape"), [(digits, (1, 28, 28)), (digits_rgb, (3, 32, 32))])
 
-def test_digits_are_what_they_say():
-    made = digits(30, 12)
+
+@KINDS
+def test_digits_are_what_they_say(make, shape):
+    made = make(30, 12)
     for split, count in ((made.train, 30), (made.test, 12)):
-        assert split.images.shape == (count, 1, 28, 28) and split.images.dtype == torch.uint8
+        assert split.images.shape == (count, *shape) and split.images.dtype == torch.uint8
+        assert split.images.is_contiguous()
         assert split.labels.shape == (count,) and split.labels.dtype == torch.int64
     assert made.classes == tuple("0123456789") and made.stand_in_for is None
+    assert load_dataset(made.name).name == made.name
 
 
-def test_digits_are_the_same_for_the_same_seed_and_leave_random_state_alone():
+@KINDS
+def test_digits_are_the_same_for_the_same_seed_and_leave_random_state_alone(make, shape):
     before = torch.get_rng_state()
-    first, again, other = (digits(30, 12, seed=seed) for seed in (4, 4, 5))
+    first, again, other = (make(30, 12, seed=seed) for seed in (4, 4, 5))
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(first.train.images, again.train.images) and torch.equal(first.test.images, again.test.images)
-    assert torch.equal(first.train.labels, again.train.labels)
-    assert not torch.equal(first.train.images, other.train.images)
+    for split in ("train", "test"):
+        for part in ("images", "labels"):
+            one, two, three = (getattr(getattr(made, split), part) for made in (first, again, other))
+            assert torch.equal(one, two) and not torch.equal(one, three)
 
 
 def test_digits_have_ink_in_the_middle_and_none_at_the_corners():
@@ -76,7 +116,7 @@ def test_digits_have_ink_in_the_middle_and_none_at_the_corners():
 
 
 def test_originals_do_not_serve_twice(monkeypatch):
-    monkeypatch.setattr(data, "_warp", lambda images, draw: images)
+    monkeypatch.setattr(data, "_warp", lambda images, *_: images)
     made = digits(5000, 1500)
     train, test = ({image.numpy().tobytes() for image in split.images} for split in (made.train, made.test))
     assert len(train) > 1000 and len(test) > 300
@@ -86,11 +126,74 @@ def test_originals_do_not_serve_twice(monkeypatch):
 def test_labels_belong_to_their_images(monkeypatch):
     from sklearn.datasets import load_digits
 
-    monkeypatch.setattr(data, "_warp", lambda images, draw: images)
+    monkeypatch.setattr(data, "_warp", lambda images, *_: images)
     originals, truth = load_digits().images, load_digits().target
     label_of = {(image / 16).astype(np.float32).tobytes(): label for image, label in zip(originals, truth, strict=True)}
     images, labels = digits(300, 5).train
     assert [label_of[image[0].numpy().tobytes()] for image in images] == labels.tolist()
+
+
+def luma(images):
+    return (images / 255 * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1)
+
+
+def masks(train, test, seed):
+    """The digits that `digits_rgb` paints."""
+    return data._warped_digits(train, test, 32, torch.Generator().manual_seed(seed))
+
+
+def photographs(monkeypatch, left, right):
+    """Two photographs of one colour left of three fifths of their width, and another one right of it."""
+    photograph = np.full((427, 640, 3), right, dtype=np.uint8)
+    photograph[:, :384] = left
+    monkeypatch.setattr("sklearn.datasets.load_sample_images", lambda: type("Bunch", (), {"images": [photograph] * 2}))
+
+
+def test_on_black_only_the_digits_are_left(monkeypatch):
+    photographs(monkeypatch, 0, 0)
+    made = digits_rgb(60, 30, seed=3)
+    for split, mask in zip((made.train, made.test), masks(60, 30, seed=3), strict=True):
+        assert torch.equal(split.labels, mask.labels)
+        brightest = split.images.amax(1).float()
+        expected = mask.images[:, 0] * brightest.amax((1, 2), keepdim=True) / mask.images.amax((1, 2, 3)).view(-1, 1, 1)
+        assert (brightest - expected).abs().max() <= 1
+    assert made.train.images.amax((2, 3)).unique(dim=0).shape[0] > 50  # colours
+
+
+def test_test_images_show_no_part_of_a_photograph_that_training_images_show(monkeypatch):
+    photographs(monkeypatch, (200, 0, 0), (0, 0, 200))
+    made = digits_rgb(300, 300)
+    for split, shown in ((made.train, [200, 0, 0]), (made.test, [0, 0, 200])):
+        edges = split.images[..., [0, -1]].median(dim=2).values  # images × 3 × 2: left and right of the digit
+        assert (edges.int() - torch.tensor(shown).view(3, 1)).abs().max() < 20
+
+
+def test_every_digit_stands_out_from_its_patch():
+    made = digits_rgb(1000, 300, seed=1)
+    for split, mask in zip((made.train, made.test), masks(1000, 300, seed=1), strict=True):
+        values, (ink, ground) = luma(split.images), (mask.images[:, 0] > 230, mask.images[:, 0] < 20)
+        digit, patch = ((values * where).sum((1, 2)) / where.sum((1, 2)) for where in (ink, ground))
+        assert ((digit - patch).abs() > 0.3).all()
+        spread = torch.stack([values[k][ground[k]].std() for k in range(len(values))])
+        assert ((digit - patch).abs() > 1.5 * spread).all() and spread.mean() > 0.03  # and patches are not plain
+
+
+@pytest.mark.parametrize("ground", [0, 0.49, 0.5, 0.51, 1])
+def test_colours_are_legible_on_any_ground(ground):
+    colours = torch.cat(
+        [torch.zeros(1, 3), torch.ones(1, 3), torch.rand(500, 3, generator=torch.Generator().manual_seed(0))]
+    )[..., None, None]
+    chosen = data._legible(colours, torch.full_like(colours, ground))
+    assert chosen.min() >= 0 and chosen.max() <= 1
+    assert ((luma(255 * chosen) - ground).abs() >= data.CONTRAST - 1e-6).all()
+
+
+def test_neighbours_find_the_digits_on_photographs():
+    made = digits_rgb(1000, 300)
+    train, test = (luma(split.images).flatten(1) for split in (made.train, made.test))
+    train, test = (values - values.mean(1, keepdim=True) for values in (train, test))
+    found = KNeighborsClassifier(5, metric="cosine").fit(train, made.train.labels).score(test, made.test.labels)
+    assert found > 0.5  # chance is 0.1
 
 
 # Profiles and fallbacks
@@ -109,77 +212,132 @@ def test_a_wrong_profile_is_named(monkeypatch):
         profile()
 
 
-def test_the_embedded_profile_gives_the_stand_in_to_those_who_allow_it(monkeypatch, folder):
-    write_mnist(folder)
+def write(name, root):
+    for file, content in FILES[name].items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(content)
+
+
+@BOTH
+def test_the_embedded_profile_gives_the_stand_in_to_those_who_allow_it(monkeypatch, folder, name, kind):
+    write(name, folder)
     monkeypatch.setenv("PEEK_PROFILE", "embedded")
-    found = load_dataset("mnist", fallback=True)
-    assert (found.name, found.stand_in_for) == ("digits", "mnist")
-    assert load_dataset("mnist").name == "mnist"
+    found = load_dataset(name, fallback=True)
+    assert (found.name, found.stand_in_for) == (data.STAND_INS[name], name)
+    assert load_dataset(name).name == name
     assert not waits
 
 
-def test_no_download_is_an_error_that_says_why():
-    with pytest.raises(ConnectionError, match="MNIST.*the network is off in tests"):
-        load_dataset("mnist")
-
-
-def test_no_download_falls_back_and_the_page_says_so():
-    found = load_dataset("mnist", fallback=True)
-    assert (found.name, found.stand_in_for) == ("digits", "mnist")
-    assert "could not be had" in found.source
+@BOTH
+def test_no_download_is_an_error_and_the_page_of_the_stand_in_says_why(name, kind):
+    with pytest.raises(ConnectionError, match=f"{kind} could not be had.*the network is off in tests"):
+        load_dataset(name)
+    found = load_dataset(name, fallback=True)
+    assert (found.name, found.stand_in_for) == (data.STAND_INS[name], name)
+    assert repr(found).startswith(f"stand-in for {name}: {found.name}")
     page = found._repr_html_()
-    assert "Stand-in" in page and "mnist" in page and "digits" in page
-    assert repr(found).startswith("stand-in for mnist")
+    assert all(part in page for part in ("Stand-in", f"asked for {name}", found.name, f"{kind} could not be had"))
 
 
-def test_servers_are_given_a_few_seconds_and_the_old_time_out_comes_back():
+@BOTH
+def test_servers_are_given_a_few_seconds_and_the_old_time_out_comes_back(name, kind):
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(123)
     try:
-        load_dataset("mnist", fallback=True)
+        load_dataset(name, fallback=True)
         assert waits and set(waits) == {data.TIMEOUT}
         assert socket.getdefaulttimeout() == 123
     finally:
         socket.setdefaulttimeout(before)
 
 
-def fake_mnist(monkeypatch, error):
-    """A torchvision that fails with `error`; gives the list of its `download` arguments."""
-    downloads = []
-
-    def fake(root, train, download=False):
-        downloads.append(download)
+@BOTH
+@pytest.mark.parametrize(
+    "error", [RuntimeError("wrong\nfile"), ConnectionResetError(104), TimeoutError(), BadStatusLine("?")]
+)
+def test_whatever_goes_wrong_in_a_download_is_a_connection_error(monkeypatch, name, kind, error):
+    def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("torchvision.datasets.MNIST", fake)
-    return downloads
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", fail)
+    with pytest.raises(ConnectionError, match=f"{kind} could not be had"):
+        load_dataset(name)
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("no mirror\nanswers"), ConnectionResetError(104, "reset"), TimeoutError()]
-)
-def test_whatever_goes_wrong_in_a_download_is_a_connection_error(monkeypatch, error):
-    fake_mnist(monkeypatch, error)
-    with pytest.raises(ConnectionError, match="MNIST could not be had"):
-        load_dataset("mnist")
+@BOTH
+@pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: b"\x1f\x8b\x08\x08" + content[4:]])
+def test_a_damaged_file_is_an_error_that_a_stand_in_can_replace(folder, name, kind, damage):
+    write(name, folder)
+    file = next(folder / file for file in FILES[name] if "train-images" in file or "test_batch" in file)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(OSError, match=rf"{kind} in the folder PEEK_DATA is damaged.*{re.escape(str(file.parent))}"):
+        load_dataset(name)
+    assert load_dataset(name, fallback=True).stand_in_for == name
 
 
-def test_a_file_cut_short_is_an_error_that_a_stand_in_can_replace(tmp_path):
-    write_mnist(tmp_path / "cache")
-    images = tmp_path / "cache/MNIST/raw/train-images-idx3-ubyte"
-    images.write_bytes(images.read_bytes()[:100])
-    with pytest.raises(ConnectionError, match="MNIST could not be had"):
-        load_dataset("mnist")
-    assert load_dataset("mnist", fallback=True).stand_in_for == "mnist"
-
-
-def test_half_a_download_in_the_cache_is_downloaded_again(monkeypatch, tmp_path):
-    write_mnist(tmp_path / "cache")
-    (tmp_path / "cache/MNIST/raw/t10k-labels-idx1-ubyte").unlink()
-    downloads = fake_mnist(monkeypatch, RuntimeError("Dataset not found"))
+@BOTH
+def test_half_a_download_in_the_cache_is_downloaded_again(tmp_path, name, kind):
+    write(name, tmp_path / "cache")
+    (tmp_path / "cache" / list(FILES[name])[-1]).unlink()
     with pytest.raises(ConnectionError):
-        load_dataset("mnist")
-    assert True in downloads
+        load_dataset(name)
+    assert waits
+
+
+# Mirrors
+
+
+def packed(files):
+    packet = io.BytesIO()
+    with tarfile.open(fileobj=packet, mode="w:gz") as archive:
+        for file, content in files.items():
+            entry = tarfile.TarInfo(file)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return packet.getvalue()
+
+
+TRUE = packed(FILES["cifar10"])
+HOSTS = [urlsplit(url).netloc for url in data.ORIGINALS["cifar10"].mirrors]
+
+
+def serve(monkeypatch, *answers):
+    """The mirrors of CIFAR-10 give these archives in turn, the rest none; returns a list of those that were asked."""
+    asked = []
+
+    def retrieve(url, path, *_, **__):
+        host = urlsplit(url).netloc
+        asked.extend({host} - set(asked))
+        if HOSTS.index(host) >= len(answers):
+            raise TimeoutError("no answer")
+        Path(path).write_bytes(answers[HOSTS.index(host)])
+
+    monkeypatch.setattr(CIFAR10, "tgz_md5", md5(TRUE))
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
+    return asked
+
+
+def test_mirrors_are_asked_in_turn_until_one_has_the_true_archive(monkeypatch, tmp_path):
+    asked = serve(monkeypatch, TRUE[:-9], b"<html>moved</html>", TRUE)
+    found = load_dataset("cifar10")
+    assert asked == HOSTS[:3] and "download, checksums verified" in found.source
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == ["cifar-10-batches-py"]  # no archive stays
+    again = load_dataset("cifar10")
+    assert asked == HOSTS[:3] and "cache" in again.source
+    assert torch.equal(again.train.images, found.train.images)
+
+
+def test_no_mirror_with_the_true_archive_is_an_error_that_names_them_all(monkeypatch):
+    asked = serve(monkeypatch, TRUE[:-9])
+    with pytest.raises(ConnectionError) as error:
+        load_dataset("cifar10")
+    assert asked == HOSTS and data.ORIGINALS["cifar10"].mirrors[-1] == CIFAR10.url  # its slow home comes last
+    assert re.findall("|".join(map(re.escape, HOSTS)), str(error.value)) == HOSTS
+    assert str(error.value).count("corrupted") == 1 and str(error.value).count("no answer") == len(HOSTS) - 1
+
+
+# Folders
 
 
 @pytest.mark.parametrize("fallback", [True, False])
@@ -191,58 +349,65 @@ def test_a_wrong_folder_is_an_error_whatever_the_fallback(monkeypatch, tmp_path,
 
 @pytest.mark.parametrize("fallback", [True, False])
 def test_an_unknown_name_is_an_error_whatever_the_fallback(folder, fallback):
-    with pytest.raises(FileNotFoundError, match="'imagenet'.*mnist.*digits.*PEEK_DATA"):
+    with pytest.raises(FileNotFoundError, match="'imagenet'.*mnist.*cifar10.*digits.*digits-rgb.*PEEK_DATA"):
         load_dataset("imagenet", fallback=fallback)
 
 
-# MNIST files
-
-
-def write_mnist(root, count=3):
-    """IDX files of `count` images, image k filled with k and labelled k."""
-    raw = root / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    pixels = np.repeat(np.arange(count, dtype=np.uint8), 28 * 28).tobytes()
-    for split in ("train", "t10k"):
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 28, 28) + pixels)
-        (raw / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + bytes(range(count)))
-
-
+@BOTH
 @pytest.mark.parametrize("place", ["data", "cache"])
-def test_mnist_is_read_from_the_folder_or_the_cache(folder, tmp_path, place):
-    write_mnist(tmp_path / place)
-    mnist = load_dataset("mnist")
-    for split in (mnist.train, mnist.test):
-        assert split.images.dtype == torch.uint8 and split.labels.tolist() == [0, 1, 2]
-        assert torch.equal(split.images, torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 28, 28))
-    assert mnist.stand_in_for is None and ("PEEK_DATA" if place == "data" else "cache") in mnist.source
+def test_originals_are_read_from_the_folder_or_the_cache(folder, tmp_path, name, kind, place):
+    write(name, tmp_path / place)
+    found = load_dataset(name)
+    shape, names, batches = {"mnist": ((1, 28, 28), "0123456789", 1), "cifar10": ((3, 32, 32), "abcdefghij", 5)}[name]
+    for split, copies in ((found.train, batches), (found.test, 1)):
+        assert split.images.dtype == torch.uint8 and split.images.is_contiguous()
+        assert split.labels.dtype == torch.int64 and split.labels.tolist() == [0, 1, 2] * copies
+        assert torch.equal(split.images, split.labels.byte().view(-1, 1, 1, 1).expand(-1, *shape))
+    assert found.classes == tuple(names) and found.stand_in_for is None
+    assert ("PEEK_DATA" if place == "data" else "cache") in found.source
     assert not waits
 
 
-def test_the_folder_comes_before_the_cache(folder, tmp_path):
-    write_mnist(folder, count=2)
-    write_mnist(tmp_path / "cache", count=5)
-    assert len(load_dataset("mnist").train.labels) == 2
+@BOTH
+def test_the_folder_comes_before_the_cache_and_originals_before_image_files(folder, tmp_path, name, kind):
+    write(name, tmp_path / "cache")
+    write_images(folder / name, "train", "cat", [1])
+    write_images(folder / name, "test", "cat", [1])
+    zip_up(folder / name)
+    assert f"{name}-small.zip in the folder PEEK_DATA" in load_dataset(name).source
+    (folder / "unpacked").rename(folder / name)
+    assert "PNG files, from the folder PEEK_DATA" in load_dataset(name).source
+    write(name, folder)
+    assert re.search("original .*from the folder PEEK_DATA", load_dataset(name).source)
+    assert not waits
 
 
-@pytest.mark.skipif(not HAS_MNIST, reason="PEEK_DATA names no folder with MNIST")
+def test_channels_come_first():
+    image = np.arange(3 * 32 * 32).reshape(1, 3, 32, 32) % 251  # as the batches have it
+    assert data._channels_first(image.transpose(0, 2, 3, 1)).tolist() == image.tolist()  # as torchvision gives it
+
+
+@pytest.mark.skipif(not (REAL / "MNIST/raw/train-images-idx3-ubyte").exists(), reason="PEEK_DATA has no MNIST")
 def test_the_real_mnist(monkeypatch):
-    monkeypatch.setenv("PEEK_DATA", REAL)
+    monkeypatch.setenv("PEEK_DATA", str(REAL))
     mnist = load_dataset("mnist")
     assert mnist.train.images.shape == (60_000, 1, 28, 28) and mnist.test.images.shape == (10_000, 1, 28, 28)
-    assert mnist.train.labels.bincount().tolist() == [
-        5923,
-        6742,
-        5958,
-        6131,
-        5842,
-        5421,
-        5918,
-        6265,
-        5851,
-        5949,
-    ]
+    train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert mnist.train.labels.bincount().tolist() == train
     assert mnist.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+@pytest.mark.skipif(not list(REAL.glob("cifar10*.zip")), reason="PEEK_DATA has no zip of CIFAR-10")
+def test_the_real_cifar10(monkeypatch):
+    monkeypatch.setenv("PEEK_DATA", str(REAL))
+    cifar = load_dataset("cifar10")
+    assert cifar.train.images.shape == (50_000, 3, 32, 32) and cifar.test.images.shape == (10_000, 3, 32, 32)
+    assert cifar.classes == tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+    assert (
+        cifar.train.labels.bincount().tolist() == [5000] * 10 and cifar.test.labels.bincount().tolist() == [1000] * 10
+    )
+    means = cifar.train.images.float().mean((0, 2, 3)) / 255
+    assert means.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.005)  # the well-known ones
 
 
 # Image folders
@@ -284,14 +449,6 @@ def test_images_are_read_from_folders_and_zips(folder, zipped, suffix, slack, mo
     assert ("PNG" if slack == 0 else "JPEG") in pets.source and (".zip" in pets.source) == zipped
 
 
-def test_a_zip_gives_what_its_folder_gives(folder):
-    write_images(folder / "pets", "train", "dog", range(12))
-    write_images(folder / "pets", "test", "dog", [7])
-    before = load_dataset("pets")
-    zip_up(folder / "pets")
-    assert torch.equal(load_dataset("pets").train.images, before.train.images)
-
-
 def test_unequal_sizes_name_the_file(folder):
     write_images(folder / "pets", "train", "cat", [1])
     write_images(folder / "pets", "train", "dog", [1], size=(5, 5))
@@ -312,6 +469,24 @@ def test_classes_that_only_the_test_images_have_are_named(folder):
     for klass in ("cat", "dog"):
         write_images(folder / "pets", "test", klass, [1])
     with pytest.raises(ValueError, match=r"test.*\['dog'\].*train"):
+        load_dataset("pets")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", "cut"])
+def test_an_image_that_cannot_be_read_is_named(folder, content):
+    write_images(folder / "pets", "train", "cat", [1, 2], size=(64, 64))
+    file = folder / "pets/train/cat/1.png"
+    file.write_bytes(file.read_bytes()[:-40] if content == "cut" else content)
+    with pytest.raises(ValueError, match=r"pets.train.cat.1\.png cannot be read.*replace or delete"):
+        load_dataset("pets")
+
+
+def test_a_zip_cut_short_is_named(folder):
+    write_images(folder / "pets", "train", "cat", [1])
+    zip_up(folder / "pets")
+    file = folder / "pets-small.zip"
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(OSError, match="pets-small.zip is no zip file, or cut short"):
         load_dataset("pets")
 
 

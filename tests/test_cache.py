@@ -1,0 +1,434 @@
+"""A cached function computes once; whatever could change its result makes it compute again; damage is repaired."""
+
+import inspect
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import peeklib as pk
+from peeklib import cache, nmf, spectra, training
+from peeklib.cache import cached
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PEEK_CACHE", str(tmp_path / "results"))
+    cache._warn_once.cache_clear()
+    return tmp_path / "results"
+
+
+def count(monkeypatch, module, name):
+    """A list that grows by one at each call of `module.name`, a function that the cached one calls."""
+    calls, original = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *args, **kwargs: (calls.append(name), original(*args, **kwargs))[1])
+    return calls
+
+
+@pytest.fixture
+def spectra_computed(monkeypatch):
+    return count(monkeypatch, spectra, "as_matrix")
+
+
+def block(seed=0, rows=5, columns=4):
+    return torch.rand(rows, columns, generator=torch.Generator().manual_seed(seed))
+
+
+def toy(count=12):
+    draw = torch.Generator().manual_seed(0)
+    return torch.randint(256, (count, 1, 2, 2), generator=draw, dtype=torch.uint8), torch.arange(count) % 3
+
+
+def linear(seed=0):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(seed))
+    return model
+
+
+def key(function, *args, **kwargs):
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return cache._key(function, bound.arguments)
+
+
+def entries(folder):
+    return [path.parent for path in folder.rglob("output.pkl")]
+
+
+# What comes back
+
+
+def test_a_spectrum_is_computed_once_and_may_be_written_to(spectra_computed):
+    spectrum = cached(pk.spectrum)
+    first, second = spectrum(block()), spectrum(block())
+    assert len(spectra_computed) == 1
+    assert torch.equal(first, second) and torch.equal(first, pk.spectrum(block()))
+    second.zero_()
+    assert torch.equal(spectrum(block()), first)
+
+
+def test_a_trained_model_comes_back_ready_and_leaves_the_argument_alone(monkeypatch):
+    computed, train = count(monkeypatch, training, "_history"), cached(pk.train)
+    once, given = linear(), linear()
+    first, second = train(once, *toy(), seed=0), train(given, *toy(), seed=0)
+    assert len(computed) == 1
+    assert first.model is once and second.model is not given
+    assert torch.equal(given[1].weight, linear()[1].weight)
+    assert not second.model.training
+    assert first.history.equals(second.history)
+    images = torch.rand(3, 1, 2, 2)
+    assert torch.equal(first.model.cpu()(images), second.model.cpu()(images))
+    pk.train(second.model, *toy(), seed=1)  # its weights still take gradients
+
+
+def test_a_sweep_comes_back_whole(monkeypatch):
+    computed, rank_sweep = count(monkeypatch, nmf, "_prepare"), cached(pk.rank_sweep)
+    blocks = {"input": block(), "relu": block(1)}
+    first, second = (rank_sweep(blocks, (1, 2), [0], solver="auto") for _ in range(2))
+    assert len(computed) == 1
+    assert first.table().equals(second.table()) and list(second[2, 0].factors) == ["input", "relu"]
+    assert torch.equal(first[2, 0].image_factor, second[2, 0].image_factor)
+    assert torch.allclose(first[2, 0].transform(blocks), second[2, 0].transform(blocks))
+    second[2, 0].image_factor.zero_()
+    second[2, 0].history[0] = 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_result_comes_back_on_its_device():
+    spectrum = cached(pk.spectrum)
+    assert [spectrum(block().to(device)).device.type for device in ("cuda", "cuda", "cpu", "cpu")] == [
+        *("cuda", "cuda", "cpu", "cpu")
+    ]
+
+
+def test_it_looks_like_the_function():
+    train = cached(pk.train)
+    assert (train.__name__, train.__doc__) == ("train", pk.train.__doc__)
+    assert inspect.signature(train) == inspect.signature(pk.train)
+    with pytest.raises(TypeError, match="missing a required argument: 'seed'"):
+        train(linear(), *toy())
+
+
+def test_nothing_is_printed(capfd):
+    for _ in range(2):
+        cached(pk.spectrum)(block())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_errors_come_through_and_are_not_kept(folder):
+    for _ in range(2):
+        with pytest.raises(ValueError, match="epochs is 0"):
+            cached(pk.train)(linear(), *toy(), seed=0, epochs=0)
+    assert not entries(folder)
+
+
+# The key
+
+
+def changed(tensor):
+    copy = tensor.clone()
+    copy.view(-1).view(torch.uint8)[-1] ^= 1
+    return copy
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.int64, torch.float16])
+def test_tensors_count_by_value(dtype):
+    tensor = (block(columns=6) * 100).to(dtype)
+    views = [tensor.clone(), tensor.T.contiguous().T, torch.stack([tensor, tensor], 2)[..., 0]]
+    assert {cache._text(view) for view in views} == {cache._text(tensor)}
+    assert cache._text(tensor[::5, ::6]) == cache._text(tensor[:1, :1].clone())
+    assert cache._text(tensor[0, 0].expand(3)) == cache._text(tensor[0, :1].repeat(3))
+    others = [changed(tensor), tensor.T, tensor.view(6, 5), tensor.view(torch.int8), tensor[:0], tensor[0, 0]]
+    assert len({cache._text(other) for other in [tensor, *others]}) == 7
+    assert cache._text(tensor.numpy()) == cache._text(tensor.T.contiguous().numpy().T)
+    assert cache._text(tensor.numpy()) != cache._text(changed(tensor).numpy())
+
+
+def test_one_changed_argument_changes_the_key():
+    images, labels = toy()
+    calls = [
+        key(pk.train, linear(), images, labels, seed=0),
+        key(pk.train, linear(1), images, labels, seed=0),
+        key(pk.train, linear().eval(), images, labels, seed=0),
+        key(pk.train, linear().double(), images, labels, seed=0),
+        key(pk.train, nn.Sequential(*linear(), nn.ReLU()), images, labels, seed=0),
+        key(pk.train, linear(), changed(images), labels, seed=0),
+        key(pk.train, linear(), images, labels.flip(0), seed=0),
+        key(pk.train, linear(), images, labels, seed=1),
+        key(pk.train, linear(), images, labels, seed=0, lr=0.02),
+        key(pk.train, linear(), images, labels, seed=0, device="cpu"),
+    ]
+    assert len(set(calls)) == len(calls)
+    blocks = {"input": block(), "relu": block(1)}
+    fit = pk.coupled_nmf(blocks, 2)
+    calls = [
+        key(pk.coupled_nmf, blocks, 2),
+        key(pk.coupled_nmf, dict(reversed(blocks.items())), 2),
+        key(pk.coupled_nmf, {"input": block(), "other": block(1)}, 2),
+        key(pk.coupled_nmf, blocks, 2, weights={"input": 1.0, "relu": 1.0}),
+        key(pk.coupled_nmf, blocks, 2, init=fit),
+        key(pk.coupled_nmf, blocks, 2, init=pk.coupled_nmf(blocks, 2, max_iter=1)),
+    ]
+    assert len(set(calls)) == len(calls)
+
+
+def test_frozen_and_shared_weights_count():
+    frozen, equal = linear().requires_grad_(False), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    equal.load_state_dict({**equal.state_dict(), "1.weight": equal[0].weight})
+    shared = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    shared.load_state_dict(equal.state_dict())
+    assert cache._text(shared) == cache._text(equal)
+    shared[1].weight = shared[0].weight
+    assert cache._text(shared) != cache._text(equal)
+    assert cache._text(frozen) != cache._text(linear())
+
+
+def test_two_ways_of_one_call_have_one_key():
+    blocks, images = {"relu": block()}, toy()
+    assert key(pk.coupled_nmf, blocks, 2) == key(pk.coupled_nmf, rank=2, blocks=blocks, seed=0, solver="hals")
+    assert key(pk.train, linear(), *images, seed=0) == key(pk.train, linear(), *images, seed=0, progress=True)
+    assert key(pk.spectrum, block()) == key(pk.spectrum, block=block().clone())
+    assert key(pk.spectrum, block()) != key(pk.effective_rank, block())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: patch.setitem(cache.SOURCES, "peeklib.nmf", "other code"),
+        lambda patch: patch.setattr(torch, "__version__", "3.0"),
+        lambda patch: patch.setattr(np, "__version__", "3.0"),
+        lambda patch: patch.setattr("platform.python_version", lambda: "4.0"),
+        lambda patch: patch.setattr(torch.cuda, "is_available", lambda: not torch.cuda.device_count()),
+    ],
+    ids=["source", "torch", "numpy", "Python", "CUDA"],
+)
+def test_what_lies_below_counts(change, spectra_computed, monkeypatch):
+    spectrum = cached(pk.spectrum)
+    spectrum(block())
+    with monkeypatch.context() as patch:
+        change(patch)
+        spectrum(block())
+        assert len(spectra_computed) == 2
+    spectrum(block())
+    assert len(spectra_computed) == 2
+
+
+def test_the_source_is_that_of_every_module_that_computes():
+    modules = {path.stem for path in Path(pk.__file__).parent.glob("*.py")} - {"plots", "explorer", "check", "ledger"}
+    assert set(cache.SOURCES) == {f"peeklib.{module}" for module in modules}
+
+
+ANOTHER = """
+import torch
+from torch import nn
+from peeklib import cache, models, spectra, spectrum
+
+spectra.as_matrix = None  # whoever computes falls over
+print(cache.cached(spectrum)(torch.arange(6.0).view(2, 3)).tolist())
+print(cache._text([models.PaperCNN(seed=0), nn.BatchNorm1d(2), {"b": 1.5, "a": None}, {"x", "y", "z"}, range(3)]))
+"""
+
+
+def test_another_process_finds_the_results(folder, monkeypatch):
+    """Also in a second folder, whose results joblib by itself would overlook in the next process."""
+    values, spectrum = torch.arange(6.0).view(2, 3), cached(pk.spectrum)
+    spectrum(values)
+    monkeypatch.setenv("PEEK_CACHE", str(folder.parent / "second"))
+    expected = str(spectrum(values).tolist())
+    same = [pk.models.PaperCNN(seed=0), nn.BatchNorm1d(2), {"b": 1.5, "a": None}, {"z", "y", "x"}, range(3)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", ANOTHER], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [expected, cache._text(same)]
+
+
+# What is refused, and what is computed without the cache
+
+
+class Net(nn.Linear):
+    """A model from outside of peeklib."""
+
+
+def imitation(block):
+    return block
+
+
+imitation.__module__, imitation.__name__ = "peeklib.spectra", "spectrum"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [len, torch.linalg.svdvals, imitation, lambda x: x, pk.models.PaperCNN, pk.plots.curves, cached(pk.spectrum), 3],
+)
+def test_only_what_peeklib_computes_is_taken(function):
+    with pytest.raises(TypeError, match="not a function of peeklib|is not in the key"):
+        cached(function)
+
+
+def test_code_that_the_key_cannot_cover_is_run_and_not_kept(folder, monkeypatch):
+    computed, train, sweep = count(monkeypatch, training, "_history"), cached(pk.train), cached(pk.rank_sweep)
+    with pytest.warns(UserWarning, match=r"without the cache: \S*test_cache\.Net has code") as caught:
+        for _ in range(2):
+            train(nn.Sequential(nn.Flatten(), Net(4, 3)), *toy(), seed=0)
+    assert len(computed) == 2 and len(caught) == 1 and caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="builtins.generator has no value"):
+        assert list(sweep({"input": block()}, (rank for rank in (1, 2))).fits) == [(1, 0), (2, 0)]
+    hooked = linear()
+    hooked.register_forward_hook(lambda *_: None)
+    with pytest.warns(UserWarning, match="<lambda> has code"):
+        train(hooked, *toy(), seed=0)
+    assert not folder.exists()
+
+
+def test_without_a_writable_folder_it_says_so_once_and_computes(tmp_path, spectra_computed, monkeypatch):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("PEEK_CACHE", str(tmp_path / "file" / "results"))
+    spectrum = cached(pk.spectrum)
+    with pytest.warns(UserWarning, match="name another folder in PEEK_CACHE") as caught:
+        values = [spectrum(block()) for _ in range(2)]
+    assert len(caught) == 1 and len(spectra_computed) == 2
+    assert torch.equal(*values)
+
+
+def test_the_folder_is_looked_up_at_the_call(folder, tmp_path, monkeypatch):
+    spectrum = cached(pk.spectrum)
+    monkeypatch.delenv("PEEK_CACHE")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
+    assert not (tmp_path / "peeklib").exists()
+    spectrum(block())
+    assert len(entries(tmp_path / "peeklib" / "results")) == 1 and not folder.exists()
+
+
+# Damage, interrupts, two at once, size
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+DAMAGE = {
+    "truncated": lambda entry: cut(entry / "output.pkl"),
+    "empty": lambda entry: (entry / "output.pkl").write_bytes(b""),
+    "zeros": lambda entry: (entry / "output.pkl").write_bytes(bytes(1000)),
+    "garbage": lambda entry: (entry / "output.pkl").write_bytes(b"garbage"),
+    "a class that is gone": lambda entry: (entry / "output.pkl").write_bytes(b"cpeeklib.nmf\nGone\n."),
+    "no metadata": lambda entry: (entry / "metadata.json").unlink(),
+    "truncated metadata": lambda entry: cut(entry / "metadata.json"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_result_is_computed_again_with_a_warning_that_names_it(damage, folder, spectra_computed):
+    spectrum = cached(pk.spectrum)
+    expected = spectrum(block())
+    (entry,) = entries(folder)
+    damage(entry)
+    with pytest.warns(UserWarning, match=f"{entry} is damaged .*; spectrum runs again") as caught:
+        assert torch.equal(spectrum(block()), expected)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert len(spectra_computed) == 2
+    assert torch.equal(spectrum(block()), expected)
+    assert len(spectra_computed) == 2
+
+
+def test_a_result_that_is_gone_is_computed_again(folder, spectra_computed):
+    spectrum = cached(pk.spectrum)
+    spectrum(block())
+    (entries(folder)[0] / "output.pkl").unlink()
+    spectrum(block())
+    spectrum(block())
+    assert len(spectra_computed) == 2
+
+
+def test_an_interrupted_fit_is_returned_and_not_kept(folder, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    blocks = {"input": block()}
+    with monkeypatch.context() as patch:
+        patch.setitem(nmf.SOLVERS, "mu", stop)
+        assert cached(pk.coupled_nmf)(blocks, 2, solver="mu").interrupted
+        assert len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1
+    with monkeypatch.context() as patch:
+        fit, ranks = nmf._fit, []
+        patch.setattr(nmf, "_fit", lambda *args, **how: stop() if ranks else (ranks.append(1), fit(*args, **how))[1])
+        assert len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1  # stopped between two fits
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(spectra, "as_matrix", stop)
+        cached(pk.spectrum)(block())
+    assert not entries(folder)
+    assert len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 2
+    assert len(entries(folder)) == 1
+
+
+def test_an_interrupt_while_storing_leaves_no_half_result(folder, spectra_computed, monkeypatch):
+    def stop_halfway(value, file, **_):
+        file.write(b"half of it")
+        raise KeyboardInterrupt
+
+    spectrum = cached(pk.spectrum)
+    with monkeypatch.context() as patch:
+        patch.setattr(joblib.numpy_pickle, "dump", stop_halfway)
+        assert torch.equal(spectrum(block()), pk.spectrum(block()))
+    assert not entries(folder)
+    spectra_computed.clear()
+    for _ in range(2):
+        spectrum(block())
+    assert len(spectra_computed) == 1
+
+
+def test_a_full_disk_costs_the_copy_and_not_the_result(folder, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(joblib.numpy_pickle, "dump", full)
+    with pytest.warns(Warning, match="No space left"):
+        assert torch.equal(cached(pk.spectrum)(block()), pk.spectrum(block()))
+    assert not entries(folder)
+
+
+def test_two_at_once(folder, monkeypatch):
+    both, original, found = threading.Barrier(2), spectra.as_matrix, []
+    monkeypatch.setattr(spectra, "as_matrix", lambda *args: (both.wait(10), original(*args))[1])
+    threads = [threading.Thread(target=lambda: found.append(cached(pk.spectrum)(block()))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found.append(cached(pk.spectrum)(block()))
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    assert len(entries(folder)) == 1
+
+
+def test_what_was_used_longest_ago_goes_first(folder, monkeypatch):
+    spectrum, blocks = cached(pk.spectrum), [block(seed, 300, 300) for seed in range(3)]
+    ages = {}
+    for age, values in enumerate(blocks[:2]):
+        spectrum(values)
+        (new,) = set(entries(folder)) - set(ages)
+        ages[new] = 1000 + age
+    for path, seconds in ages.items():
+        os.utime(path / "output.pkl", (seconds, seconds))
+    spectrum(blocks[0])
+    used, unused = ages
+    size = sum(file.stat().st_size for file in used.iterdir())
+    monkeypatch.setattr(cache, "LIMIT", int(2.5 * size))
+    spectrum(blocks[2])
+    assert used.exists() and not unused.exists() and len(entries(folder)) == 2
+
+
+def test_a_hit_does_not_measure_the_folder(monkeypatch):
+    spectrum = cached(pk.spectrum)
+    spectrum(block())
+    monkeypatch.setattr(joblib.Memory, "reduce_size", None)
+    spectrum(block())
