@@ -22,13 +22,14 @@ METADATA = {
 
 
 def addressed(text: str, url: str, branch: str) -> str:
-    """`text` with every Colab link, pip install and git clone pointing at the repository."""
+    """`text` with every Colab link, raw file, pip install and git clone pointing at the repository."""
     if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+(?<!\.git)", url):
         raise ValueError(f"repository.url is {url!r}; write https://github.com/<owner>/<name>")
     slug = url.removeprefix("https://github.com/")
     text = re.sub(
         r"(colab\.research\.google\.com/github)/[\w.-]+/[\w.-]+/blob/[\w.-]+/", rf"\1/{slug}/blob/{branch}/", text
     )
+    text = re.sub(r"(raw\.githubusercontent\.com)/[\w.-]+/[\w.-]+/[\w.-]+/", rf"\1/{slug}/{branch}/", text)
     return re.sub(r"(git\+|git clone )https://github\.com/[\w.-]+/[\w.-]+", rf"\1{url}", text)
 
 
