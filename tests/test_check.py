@@ -1,5 +1,7 @@
 """Exercise checks: a right answer passes, a wrong one fails with a hint, and no answer is neither."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -23,6 +25,16 @@ def in_place_update(A, O, F):  # noqa: E741
 
 # NMF of rank 10 leaves about 0.4 of `relu` on its own scale: between a third of 1 and 1
 WIDE = {"input": torch.zeros(1, 60), "relu": torch.rand(60, 60, generator=torch.Generator().manual_seed(0)) * 2}
+OVERLAP = torch.tensor([[1.0, 0.2, 0.6], [0.2, 1.0, 0.3], [0.6, 0.3, 1.0]])
+PIXELS = {f"input.{name}": torch.tensor([[k, 9.0]] * 4) for k, name in enumerate(("red", "green", "blue"), start=1)}
+COLOURS = SimpleNamespace(factors=PIXELS)
+CLASSES = torch.tensor([0, 1, 1, 2])
+
+
+def jaccard(a, b):
+    return (a & b).sum().item() / max((a | b).sum().item(), 1)
+
+
 RIGHT = [
     ("neuron_counts", {"relu1": 1960, "relu2": 500}, ()),
     ("neuron_row", 3 * 144 + 5 * 12 + 7, ()),
@@ -36,6 +48,14 @@ RIGHT = [
     ("compressible", 0.6, (SINGULAR, 1)),
     ("compressible", 0.0, (SINGULAR, 2)),
     ("rescaled", 3, (WIDE, 1.0)),
+    ("alexnet_features", 3 * 64**2 + 64 * 16**2 + 192 * 8**2 + (384 + 256 + 256) * 4**2, ()),
+    ("colour_image", torch.tensor([1 / 3, 2 / 3, 1]).expand(2, 2, 3), (COLOURS,)),
+    ("ceiling", 0.75, (CLASSES, (0, 1))),
+    ("energy_rank", 1, (torch.tensor([4.0, 3.0, 0.0]), 0.6)),
+    ("energy_rank", 2, (torch.tensor([4.0, 3.0, 0.0]), 0.7)),
+    ("closest_pair", (0, 2), (OVERLAP,)),
+    ("closest_pair", (2, 0), (OVERLAP,)),
+    ("overlap", jaccard, ()),
 ]
 WRONG = [
     ("neuron_counts", {"relu1": 1960, "relu2": 400}, (), "not the number of neurons of relu2"),
@@ -66,6 +86,18 @@ WRONG = [
     ("compressible", float("nan"), (SINGULAR, 1), "is off"),
     ("rescaled", 1, (WIDE, 1.0), "not above 1.000"),
     ("rescaled", -9, (WIDE, 1.0), "positive"),
+    ("alexnet_features", 13_824, (), "13824 is not"),
+    ("colour_image", torch.ones(3, 2, 2), (COLOURS,), "colours come last"),
+    ("colour_image", torch.tensor([1.0, 2, 3]).expand(2, 2, 3), (COLOURS,), "divide"),
+    ("colour_image", torch.tensor([1, 2 / 3, 1 / 3]).expand(2, 2, 3), (COLOURS,), "exchanged"),
+    ("ceiling", 75, (CLASSES, (0, 1)), "between 0 and 1"),
+    ("ceiling", 0.5, (CLASSES, (0, 1)), "off"),
+    ("energy_rank", 3, (torch.tensor([4.0, 3.0, 0.0]), 0.7), "not the number"),
+    ("closest_pair", (1, 1), (OVERLAP,), "two different"),
+    ("closest_pair", (0, 1), (OVERLAP,), "a larger one"),
+    ("overlap", lambda a, b: (a & b).sum() / (a | b).sum(), (), "NaN"),
+    ("overlap", lambda a, b: (a & b).sum() / len(a), (), "2 shared"),
+    ("overlap", lambda a, b: 0.5, (), "without a common"),
 ]
 
 

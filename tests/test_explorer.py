@@ -255,6 +255,8 @@ PLOTS = {
     "channel_maps": lambda: plots.channel_maps(torch.arange(12), (3, 2, 2), title="A finding"),
     "neuron_heatmap": lambda: plots.neuron_heatmap(FIT.factors["input"], title="A finding"),
     "lines": lambda: plots.lines({"mu": [3, 2, 1], "hals": [2, 1]}, **LABELS, log=True),
+    "class_matrix": lambda: plots.class_matrix(pd.DataFrame([[0, 1.0], [0.254, 1]]), **LABELS, label="recall"),
+    "scatter": lambda: plots.scatter(TABLE, "error", "rank", "data", title="A finding", xlabel="error (%)"),
     "overview": plots.overview,
 }
 every_plot = pytest.mark.parametrize("name", PLOTS)
@@ -391,6 +393,22 @@ def test_the_heatmap_can_mark_where_channels_begin():
     axes = plots.neuron_heatmap(torch.rand(12, 2), title="t", channels=3).axes[0]
     assert axes.get_yticks().tolist() == [0, 4, 8]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "2"]
+
+
+def test_heatmaps_side_by_side_share_a_scale():
+    figure = plots.neuron_heatmap({"low": torch.rand(6, 2), "high": 9 * torch.rand(6, 2)}, title="t")
+    low, high = (ax.collections[0] for ax in figure.axes[:2])
+    assert low.get_clim() == high.get_clim() and {"low", "high"} <= texts(figure)
+
+
+def test_a_class_matrix_shows_every_value_in_percent():
+    assert {"0", "25", "100"} <= texts(PLOTS["class_matrix"]())
+
+
+def test_a_scatter_has_a_point_for_each_row_in_percent():
+    ax = PLOTS["scatter"]().axes[0]
+    points = np.concatenate([dots.get_offsets() for dots in ax.collections])
+    np.testing.assert_allclose(np.sort(points[:, 1]), np.sort(100 * TABLE["rank"]))
 
 
 def test_weights_that_want_gradients_can_be_drawn():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from peeklib import accuracy, models, train
+from peeklib import accuracy, models, record, train
 from peeklib.data import digits
 
 
@@ -208,3 +208,14 @@ def test_a_new_network_leaves_random_state_alone_on_every_device(monkeypatch):
     before = torch.get_rng_state()
     models.PaperCNN(seed=5)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_alexnet_has_the_layers_its_docstring_says(channels):
+    model = models.CifarAlexNet(channels, classes=7, seed=3)
+    blocks = record(model, torch.rand(2, channels, 32, 32))
+    sizes = {"relu1": 64 * 64, "relu2": 192 * 16, "relu3": 384 * 4, "relu4": 256 * 4, "relu5": 256 * 4}
+    assert {name: len(block) for name, block in blocks.items()} == sizes
+    assert model(torch.rand(2, channels, 32, 32)).shape == (2, 7)
+    again = models.CifarAlexNet(channels, classes=7, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))

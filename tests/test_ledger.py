@@ -1,0 +1,60 @@
+"""The ledger: a verdict follows from the parts of a criterion, and every claim is judged once and shown."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from peeklib import CLAIMS, judge
+from peeklib.data import Dataset, Split
+
+ROOT = Path(__file__).resolve().parent.parent
+TWO = next(name for name, claim in CLAIMS.items() if len(claim.parts) == 2)
+EMPTY = Split(None, None)
+
+
+@pytest.mark.parametrize(
+    ("holds", "verdict", "kind"),
+    [([1, 1], "reproduced", "yes"), ([0, 1], "partly", "partly"), ([0, 0], "not reproduced", "no")],
+)
+def test_the_verdict_follows_from_the_parts(holds, verdict, kind):
+    finding = judge(TWO, holds, "1 < 2", chapter="03-x")
+    assert finding.verdict == verdict
+    html = finding.to_html()
+    assert f'data-verdict="{kind}"' in html and html.count("✓") == sum(holds) and html.count("✗") == 2 - sum(holds)
+    assert f'href="../notebooks/03-x.html#claim-{TWO}"' in html and "1 &lt; 2" in html
+
+
+def test_stand_in_data_gets_no_verdict():
+    data = Dataset("digits", EMPTY, EMPTY, (), "made", stand_in_for="mnist")
+    finding = judge(TWO, [True, True], "", chapter="c", data=data)
+    assert finding.verdict == "no verdict on digits"
+    assert 'data-verdict="none"' in finding.to_html()
+    real = Dataset("mnist", EMPTY, EMPTY, (), "found")
+    assert judge(TWO, [True, True], "", chapter="c", data=real).verdict == "reproduced"
+
+
+def test_another_page_can_show_a_finding_by_name():
+    data, metadata = judge(TWO, [True, False], "m", chapter="c")._repr_mimebundle_()
+    assert metadata == {"scrapbook": {"name": f"claim-{TWO}", "mime_prefix": ""}}
+    assert data["text/html"].startswith("<dl") and "partly" in data["text/plain"]
+
+
+def test_wrong_claims_and_numbers_of_parts_are_refused():
+    with pytest.raises(KeyError, match="no claim 'x'"):
+        judge("x", [True], "", chapter="c")
+    with pytest.raises(ValueError, match="2 parts, not 1"):
+        judge(TWO, [True], "", chapter="c")
+
+
+def test_every_claim_is_judged_in_one_chapter_and_shown_in_the_ledger():
+    judged = {}
+    for script in (ROOT / "notebooks").glob("*.py"):
+        for name in re.findall(r'"([a-z]+(?:-[a-z0-9]+)*)"', script.read_text()):
+            if name in CLAIMS:
+                judged.setdefault(name, []).append(script.stem)
+    assert judged.keys() == CLAIMS.keys()
+    ledger = (ROOT / "book/ledger.md").read_text()
+    shown = re.findall(r"\{glue:any\} claim-(\S+)\n:doc: \.\./notebooks/(\S+)\.ipynb", ledger)
+    assert [name for name, _ in shown] == list(CLAIMS)
+    assert {name: [chapter] for name, chapter in shown} == judged
