@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 EMBEDDED := PEEK_PROFILE=embedded TQDM_DISABLE=1
 
-.PHONY: help setup book test notebooks sync lint lock clean distclean
+# Where results of training and factorizing are kept, for tests and builds alike
+export PEEK_CACHE ?= $(CURDIR)/_build/results
+
+.PHONY: help setup book test notebooks evidence sync lint lock clean distclean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +34,10 @@ test: notebooks  ## unit tests, notebooks, pairs, and the built pages in a brows
 	$(BIN)/python -m pytest -ra
 
 notebooks: setup  ## run every notebook as a test, in its small version
-	$(EMBEDDED) $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=600 notebooks
+	$(EMBEDDED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 notebooks
+
+evidence: setup  ## train the many networks behind book/evidence anew (hours)
+	$(BIN)/python book/evidence.py
 
 sync: setup  ## write each notebook from its .py, and the repository's address from _config.yml
 	$(BIN)/python book/sync.py

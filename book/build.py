@@ -1,7 +1,7 @@
 """Build the book into _build/html, or _build/embedded/_build/html under PEEK_PROFILE=embedded.
 
 Executed notebooks are kept in a cache whose folder is named by a hash of everything they depend on besides
-their own cells: the package, the pins, the interpreter, the profile and the data. Warnings and failing cells
+their own cells: the package, the pins, the interpreter, the profile, the data and the evidence. Warnings and failing cells
 fail the build.
 """
 
@@ -24,9 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def key() -> str:
     """Hash of what the notebooks run with. Finding the data here also downloads it, once for all of them."""
-    facts = [sys.version, torch.__version__, torch.cuda.is_available(), repr(pk.load_dataset("mnist", fallback=True))]
+    data = [repr(pk.load_dataset(name, fallback=True)) for name in ("mnist", "cifar10")]
+    facts = [sys.version, torch.__version__, torch.cuda.is_available(), *data]
     digest = hashlib.sha256(repr(facts).encode())
-    for file in [ROOT / "requirements.txt", *sorted((ROOT / "peeklib").glob("*.py"))]:
+    evidence = sorted((ROOT / "book/evidence").glob("*.csv"))
+    for file in [ROOT / "requirements.txt", *evidence, *sorted((ROOT / "peeklib").glob("*.py"))]:
         digest.update(file.read_bytes())
     if pk.profile() == "full" and "PEEK_DATA" in os.environ:
         for file in sorted(Path(os.environ["PEEK_DATA"]).rglob("*")):

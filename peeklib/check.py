@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from .hooks import record
-from .models import PaperCNN
-from .nmf import EPS, coupled_nmf
+from .hooks import input_blocks, record
+from .models import CifarAlexNet, PaperCNN
+from .nmf import EPS, CoupledFactors, coupled_nmf
 
 
 def _exercise(check: Callable) -> Callable:
@@ -158,3 +158,27 @@ def overlap(answer: Callable) -> None:
     )
     assert abs(answer(a, ~a)) < 1e-6, "sets without a common neuron have overlap 0"
     assert answer(a & ~a, a & ~a) == 0, "two empty sets: 0, not NaN"
+
+
+@_exercise
+def alexnet_features(answer: int) -> None:
+    """Chapter 4: features, pixels and neurons, of CifarAlexNet for 3×64×64 images."""
+    convolutions = nn.Sequential(OrderedDict(list(CifarAlexNet().named_children())[:-2]))
+    images = torch.zeros(1, 3, 64, 64)
+    expected = sum(map(len, (input_blocks(images) | record(convolutions, images)).values()))
+    assert answer == expected, (
+        f"{answer} is not the number of rows; count three channels of 64×64 pixels, and the maps of all five layers"
+    )
+
+
+@_exercise
+def colour_image(answer: torch.Tensor, fit: CoupledFactors) -> None:
+    """Chapter 4: the strongest component as an image, height × width × 3, with largest value 1."""
+    assert isinstance(answer, torch.Tensor) and answer.ndim == 3 and answer.shape[2] == 3, (
+        "give a tensor, height × width × 3: colours come last"
+    )
+    assert abs(answer.max() - 1) < 1e-5, f"the largest value is {answer.max():.3f}; divide by it"
+    P = torch.stack([fit.factors[f"input.{name}"][:, 0] for name in ("red", "green", "blue")]).cpu()
+    assert torch.allclose(answer.cpu().flatten(0, 1).T, P / P.max(), atol=1e-5), (
+        "the values are not those of component 0; are rows and columns, or the colours, exchanged?"
+    )

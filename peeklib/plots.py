@@ -151,14 +151,20 @@ def latent_images(
         labels: one above each image, if any.
         title: what the figure says.
     """
+    images = _pixel_images(factors, slice(most), shape)
+    return image_grid(images, labels, title=title)
+
+
+def _pixel_images(factors: CoupledFactors, columns: slice, shape: tuple[int, int]) -> np.ndarray:
+    """Columns of P as images: count × height × width, and × 3 where there are three input blocks."""
     names = [name for name in factors.factors if name.split(".")[0] == "input"]
     if not names:
         raise ValueError(
             f"latent images need an input block, made by `input_blocks`; there are {list(factors.factors)}"
         )
-    P = np.stack([_numpy(factors.factors[name][:, :most]) for name in names], axis=-1)  # pixels × rank × channels
+    P = np.stack([_numpy(factors.factors[name][:, columns]) for name in names], axis=-1)  # pixels × rank × channels
     images = P.swapaxes(0, 1).reshape(P.shape[1], *shape, len(names))
-    return image_grid(images.squeeze(-1) if len(names) == 1 else images, labels, title=title)
+    return images.squeeze(-1) if len(names) == 1 else images
 
 
 @theme()
@@ -172,6 +178,80 @@ def channel_maps(values, shape: tuple[int, int, int], *, title: str, shared: boo
         shared: one colour scale for all maps.
     """
     return image_grid(_numpy(values).reshape(shape), title=title, cmap=MAP, shared=shared)
+
+
+@theme()
+def journey(
+    factors: CoupledFactors, layer: str, component: int, *, maps: tuple[int, int, int], images, labels, title: str
+) -> Figure:
+    """One component from the pixels into a layer: its latent image, the neurons it drives, the images that load most.
+
+    The bars spread the component's mean loading over the classes of the images. Labels name the bars; no factor
+    depends on them.
+
+    Args:
+        factors: the fit, with its input blocks.
+        layer: the block to look into.
+        component: which one, counted from 1, the strongest.
+        maps: channels, height and width of the layer.
+        images: those of the fit, images × channels × height × width.
+        labels: one integer for each image.
+        title: what the figure says.
+
+    Raises:
+        ValueError: for a component, a layer shape, images or labels that are not those of the fit.
+    """
+    F, O = _numpy(factors.image_factor), _numpy(factors.factors[layer])  # images × rank, neurons × rank  # noqa: E741
+    labels, k = _numpy(labels), component - 1
+    if not 0 <= k < factors.rank:
+        raise ValueError(f"component is {component}; this fit has components 1 to {factors.rank}")
+    if math.prod(maps) != len(O):
+        raise ValueError(f"maps {maps} have {math.prod(maps)} neurons, block {layer!r} has {len(O)}")
+    if not len(images) == len(labels) == len(F):
+        raise ValueError(f"{len(images)} images and {len(labels)} labels; the fit is of {len(F)} images")
+    figure = Figure(figsize=(WIDTH, 6.2), layout="constrained")
+    rows = {"height_ratios": [1.7, 2.2, 1.05], "width_ratios": [1, 1.7]}
+    axes = figure.subplot_mosaic([["P", "classes"], ["layer", "layer"], ["images", "images"]], **rows)
+    figure.suptitle(title, fontsize=12)
+    _sheet(axes["P"], _pixel_images(factors, slice(k, k + 1), images.shape[2:]), 1, "gray")
+    axes["P"].set_title("as pixels", fontsize=10)
+    _class_bars(axes["classes"], F[:, k], labels)
+    channels = O[:, k].reshape(maps)
+    _sheet(axes["layer"], channels, _columns(maps, 2.4), MAP, labels=range(maps[0]))
+    axes["layer"].set_title(f"loadings in {layer}, channel by channel: dark 0, yellow {channels.max():.2g}", fontsize=10, pad=18)
+    most = np.moveaxis(_numpy(images)[(-F[:, k]).argsort(kind="stable")[:6]], 1, -1)  # count × height × width × 1 or 3
+    _sheet(axes["images"], most.squeeze(-1) if most.shape[-1] == 1 else most, 6, "gray")
+    axes["images"].set_title(f"the {len(most)} images that load most", fontsize=10)
+    return figure
+
+
+def _sheet(ax, stack: np.ndarray, cols: int, cmap: str, labels: Sequence = ()) -> None:
+    """Non-negative images side by side on one scale from 0."""
+    sheet, corners = _tile(stack / (stack.max() or 1), cols, gap=1 + stack.shape[1] // 12)
+    ax.imshow(sheet, cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
+    ax.axis("off")
+    for (top, left), label in zip(corners, labels, strict=False):
+        ax.text(left - 0.5, top - 0.6, label, fontsize=10, ha="left", va="bottom")
+
+
+def _columns(maps: tuple[int, int, int], aspect: float) -> int:
+    """In how many columns these maps are largest, on a sheet `aspect` times as wide as high."""
+    count, height, width = maps
+    return max(range(1, count + 1), key=lambda cols: min(aspect / (cols * width), 1 / (-(-count // cols) * height)))
+
+
+def _class_bars(ax, loadings: np.ndarray, labels: np.ndarray) -> None:
+    """The mean loading of each class as a share of their sum; the dashed line is an even spread."""
+    classes = np.unique(labels)
+    means = np.array([loadings[labels == c].mean() for c in classes])
+    shares = 100 * means / (means.sum() or 1)
+    ax.bar(range(len(classes)), shares, color=sns.color_palette("colorblind")[0])
+    ax.axhline(100 / len(classes), color="black", linestyle="--", linewidth=1)
+    ax.set_xticks(range(len(classes)), labels=classes)
+    ax.set_ylim(0, 50 if shares.max() <= 50 else 100)
+    ax.tick_params(labelsize=10)
+    ax.set_title("share of the loading (%), by class", fontsize=10)
+    sns.despine(ax=ax)
 
 
 @theme()

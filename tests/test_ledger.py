@@ -1,8 +1,10 @@
 """The ledger: a verdict follows from the parts of a criterion, and every claim is judged once and shown."""
 
+import json
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from peeklib import CLAIMS, judge
@@ -58,3 +60,15 @@ def test_every_claim_is_judged_in_one_chapter_and_shown_in_the_ledger():
     shown = re.findall(r"\{glue:any\} claim-(\S+)\n:doc: \.\./notebooks/(\S+)\.ipynb", ledger)
     assert [name for name, _ in shown] == list(CLAIMS)
     assert {name: [chapter] for name, chapter in shown} == judged
+
+
+@pytest.mark.parametrize("table", sorted((ROOT / "book/evidence").glob("*.csv")), ids=lambda path: path.stem)
+def test_every_table_of_evidence_says_how_it_was_made(table):
+    rows, how = pd.read_csv(table), json.loads(table.with_suffix(".json").read_text())
+    assert how["command"] == f"python book/evidence.py {table.stem}"
+    assert {"commit", "pins", "device", "data", "date", "minutes", "fit"} <= how.keys()
+    assert how["seeds"] == sorted(rows.seed.unique())
+    settings = [name for name in rows if name in ("data", "recipe", "fraction", "order", "lr", "study", "setting")]
+    assert (rows.groupby(settings).seed.nunique() == len(how["seeds"])).all(), "a network is missing"
+    assert not rows.duplicated([*settings, "seed", "rank"]).any()
+    assert "-dirty" not in how["commit"]
