@@ -64,8 +64,8 @@ def fitted(how, seed, rank=10):
 
 
 # %% [markdown]
-# Move the sliders. *Pick a component that looks like one digit to you. Which neurons of `relu2` does it drive, and how
-# many neurons are driven by nothing at all?* The right half of each picture is the other network, on the same scale.
+# Each picture shows the loadings of all neurons of a layer: left after shuffled training, right after ordered
+# training, on one colour scale. *Which half is darker in `relu2`, and which in `relu1`? Does dark mean unused?*
 
 
 # %% tags=["hide-input"]

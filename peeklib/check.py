@@ -182,3 +182,41 @@ def colour_image(answer: torch.Tensor, fit: CoupledFactors) -> None:
     assert torch.allclose(answer.cpu().flatten(0, 1).T, P / P.max(), atol=1e-5), (
         "the values are not those of component 0; are rows and columns, or the colours, exchanged?"
     )
+
+
+@_exercise
+def leading_channel(answer: int, column: torch.Tensor, channels: int) -> None:
+    """Chapter 7: the channel that carries most of a column of O, counted from 0."""
+    carried = column.reshape(channels, -1).sum(dim=1)
+    assert answer in range(channels), f"{answer} is no channel; they are counted from 0 to {channels - 1}"
+    assert carried[answer] == carried.max(), (
+        f"channel {answer} carries {carried[answer] / carried.sum():.0%} of the loading, another one more; add up all "
+        "neurons of a channel instead of looking for the brightest"
+    )
+
+
+@_exercise
+def moved_most(answer: int, before: torch.Tensor, after: torch.Tensor) -> None:
+    """Chapter 7: the image whose rows in `before` and `after` (images × rank) have the smallest cosine similarity."""
+    alike = nn.functional.cosine_similarity(before, after, dim=1)
+    assert answer in range(len(alike)), f"{answer} is no image; they are counted from 0 to {len(alike) - 1}"
+    assert alike[answer] <= alike.min() + 1e-5, (
+        f"image {answer} has a similarity of {alike[answer]:.2f}, another one less; is each image compared with itself?"
+    )
+
+
+@_exercise
+def placed(answer: torch.Tensor, fit: CoupledFactors, drawing: torch.Tensor) -> None:
+    """Chapter 7: the loadings of one image, height × width from 0 to 1, by its pixels alone."""
+    assert isinstance(drawing, torch.Tensor) and drawing.numel() == len(fit.factors["input"]), (
+        f"the drawing needs {len(fit.factors['input'])} numbers"
+    )
+    assert drawing.max() > 0, "the drawing is all black: every loading is 0; draw something"
+    assert drawing.min() >= 0 and drawing.max() <= 1, "the numbers of the drawing lie between 0 and 1"
+    expected = fit.transform({"input": drawing.reshape(-1, 1)}).cpu().flatten()
+    assert isinstance(answer, torch.Tensor) and answer.numel() == fit.rank, (
+        f"give one loading for each of {fit.rank} components"
+    )
+    assert torch.allclose(answer.cpu().flatten(), expected, atol=1e-3 * expected.max().item()), (
+        "these loadings are not the closest fit without negative numbers; place the pixels with fit.transform"
+    )

@@ -31,7 +31,7 @@ class PaperCNN(nn.Sequential):
 
 
 class CifarAlexNet(nn.Sequential):
-    """AlexNet (Krizhevsky et al. 2012) cut down to `in_channels`×32×32 images: five convolutions and one linear layer.
+    """AlexNet (Krizhevsky et al. 2012) cut down to images of 32×32 pixels: five convolutions and one linear layer.
 
     The variant of the public pytorch-classification collection, which Saini & Papalexakis name for their Figure 6. The
     paper's activations are the outputs of `relu1` to `relu5`: 64×8×8, 192×4×4, 384×2×2, 256×2×2, 256×2×2.

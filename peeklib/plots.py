@@ -111,7 +111,7 @@ def image_grid(
     peak = np.abs(stack).max(axis=None if shared else tuple(range(1, stack.ndim)), keepdims=True)
     stack = stack / np.where(peak > 0, peak, 1)
     signed = stack.min() < 0
-    sheet, corners = _tile(stack, min(cols, len(stack)), gap=1 + stack.shape[1] // 12)
+    sheet, corners = _tile(stack, min(cols, len(stack)), gap=1 + stack.shape[1] // (6 if labels else 12))
     figure, ax = canvas(height=0.5 + WIDTH * sheet.shape[0] / sheet.shape[1], title=title)
     ax.imshow(sheet, cmap="RdBu_r" if signed else cmap, vmin=-1 if signed else 0, vmax=1, interpolation="nearest")
     ax.axis("off")
@@ -213,12 +213,15 @@ def journey(
     rows = {"height_ratios": [1.7, 2.2, 1.05], "width_ratios": [1, 1.7]}
     axes = figure.subplot_mosaic([["P", "classes"], ["layer", "layer"], ["images", "images"]], **rows)
     figure.suptitle(title, fontsize=12)
-    _sheet(axes["P"], _pixel_images(factors, slice(k, k + 1), images.shape[2:]), 1, "gray")
-    axes["P"].set_title("as pixels", fontsize=10)
+    latent = _pixel_images(factors, slice(k, k + 1), images.shape[2:])
+    _sheet(axes["P"], latent, 1, "gray")
+    axes["P"].set_title(f"as pixels: white {latent.max():.2g}", fontsize=10)
     _class_bars(axes["classes"], F[:, k], labels)
     channels = O[:, k].reshape(maps)
     _sheet(axes["layer"], channels, _columns(maps, 2.4), MAP, labels=range(maps[0]))
-    axes["layer"].set_title(f"loadings in {layer}, channel by channel: dark 0, yellow {channels.max():.2g}", fontsize=10, pad=18)
+    axes["layer"].set_title(
+        f"loadings in {layer}, channel by channel: dark 0, yellow {channels.max():.2g}", fontsize=10, pad=18
+    )
     most = np.moveaxis(_numpy(images)[(-F[:, k]).argsort(kind="stable")[:6]], 1, -1)  # count × height × width × 1 or 3
     _sheet(axes["images"], most.squeeze(-1) if most.shape[-1] == 1 else most, 6, "gray")
     axes["images"].set_title(f"the {len(most)} images that load most", fontsize=10)
@@ -231,7 +234,7 @@ def _sheet(ax, stack: np.ndarray, cols: int, cmap: str, labels: Sequence = ()) -
     ax.imshow(sheet, cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
     ax.axis("off")
     for (top, left), label in zip(corners, labels, strict=False):
-        ax.text(left - 0.5, top - 0.6, label, fontsize=10, ha="left", va="bottom")
+        ax.text(left - 0.5, top - 0.7, label, fontsize=10, ha="left", va="baseline")
 
 
 def _columns(maps: tuple[int, int, int], aspect: float) -> int:
@@ -248,7 +251,8 @@ def _class_bars(ax, loadings: np.ndarray, labels: np.ndarray) -> None:
     ax.bar(range(len(classes)), shares, color=sns.color_palette("colorblind")[0])
     ax.axhline(100 / len(classes), color="black", linestyle="--", linewidth=1)
     ax.set_xticks(range(len(classes)), labels=classes)
-    ax.set_ylim(0, 50 if shares.max() <= 50 else 100)
+    top = 50 if shares.max() <= 50 else 100
+    ax.set(ylim=(0, top), yticks=[0, top // 2, top])
     ax.tick_params(labelsize=10)
     ax.set_title("share of the loading (%), by class", fontsize=10)
     sns.despine(ax=ax)

@@ -1,11 +1,12 @@
 """Exercise checks: a right answer passes, a wrong one fails with a hint, and no answer is neither."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from peeklib import check
+from peeklib import check, coupled_nmf
 from peeklib.nmf import EPS
 
 BLOCK = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
@@ -35,6 +36,14 @@ def jaccard(a, b):
     return (a & b).sum().item() / max((a | b).sum().item(), 1)
 
 
+COLUMN = torch.tensor([5.0, 0.0, 3.0, 3.0])  # the brightest neuron is not in the strongest channel
+PLACES = torch.tensor([[1.0, 1.0], [3.0, 0.0]])
+# two components of 2 × 2 pixels, all of them and the upper row; DRAWING would take the second one negatively
+ROWS = replace(
+    coupled_nmf({"input": torch.ones(4, 3)}, 2, max_iter=1),
+    factors={"input": torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])},
+)
+DRAWING = torch.tensor([[0.25, 0.25], [0.75, 0.75]])
 RIGHT = [
     ("neuron_counts", {"relu1": 1960, "relu2": 500}, ()),
     ("neuron_row", 3 * 144 + 5 * 12 + 7, ()),
@@ -56,6 +65,11 @@ RIGHT = [
     ("closest_pair", (0, 2), (OVERLAP,)),
     ("closest_pair", (2, 0), (OVERLAP,)),
     ("overlap", jaccard, ()),
+    ("leading_channel", 1, (COLUMN, 2)),
+    ("leading_channel", torch.tensor(1), (COLUMN, 2)),
+    ("moved_most", 1, (PLACES, PLACES.flip(1))),
+    ("placed", torch.tensor([0.5, 0.0]), (ROWS, DRAWING)),
+    ("placed", torch.tensor([[0.5, 0.0]]), (ROWS, DRAWING)),
 ]
 WRONG = [
     ("neuron_counts", {"relu1": 1960, "relu2": 400}, (), "not the number of neurons of relu2"),
@@ -98,6 +112,16 @@ WRONG = [
     ("overlap", lambda a, b: (a & b).sum() / (a | b).sum(), (), "NaN"),
     ("overlap", lambda a, b: (a & b).sum() / len(a), (), "2 shared"),
     ("overlap", lambda a, b: 0.5, (), "without a common"),
+    ("leading_channel", 0, (COLUMN, 2), "channel 0 carries 45%"),
+    ("leading_channel", 2, (COLUMN, 2), "0 to 1"),
+    ("moved_most", 0, (PLACES, PLACES.flip(1)), "image 0 has a similarity of 1.00"),
+    ("moved_most", 2, (PLACES, PLACES.flip(1)), "0 to 1"),
+    ("placed", torch.tensor([0.5, -0.5]), (ROWS, DRAWING), "without negative"),
+    ("placed", torch.tensor([0.5]), (ROWS, DRAWING), "one loading for each of 2"),
+    ("placed", [0.5, 0.0], (ROWS, DRAWING), "one loading"),
+    ("placed", torch.zeros(2), (ROWS, 0 * DRAWING), "all black"),
+    ("placed", torch.zeros(2), (ROWS, 9 * DRAWING), "between 0 and 1"),
+    ("placed", torch.zeros(2), (ROWS, DRAWING[:1]), "needs 4 numbers"),
 ]
 
 

@@ -257,8 +257,26 @@ PLOTS = {
     "lines": lambda: plots.lines({"mu": [3, 2, 1], "hals": [2, 1]}, **LABELS, log=True),
     "class_matrix": lambda: plots.class_matrix(pd.DataFrame([[0, 1.0], [0.254, 1]]), **LABELS, label="recall"),
     "scatter": lambda: plots.scatter(TABLE, "error", "rank", "data", title="A finding", xlabel="error (%)"),
+    "journey": lambda: journey(),
     "overview": plots.overview,
 }
+JOURNEY = coupled_nmf(
+    {
+        name: torch.rand(rows, 8, generator=torch.Generator().manual_seed(rows))
+        for name, rows in (("input", 6), ("relu", 12))
+    },
+    3,
+    max_iter=3,
+)
+CLASSES = torch.tensor([0, 1, 4, 4, 1, 0, 0, 1])
+
+
+def journey(component=2, fit=JOURNEY, **changed):
+    images = torch.arange(48).reshape(8, 1, 2, 3)
+    given = {"maps": (3, 2, 2), "images": images, "labels": CLASSES, "title": "A finding"}
+    return plots.journey(fit, "relu", component, **{**given, **changed})
+
+
 every_plot = pytest.mark.parametrize("name", PLOTS)
 
 
@@ -380,6 +398,64 @@ def test_latent_images_need_an_input_block():
 def test_channel_maps_lay_neurons_out_as_the_layer_does():
     shown = tiles(PLOTS["channel_maps"](), 3, 2, 2, 3)
     np.testing.assert_allclose(shown, np.arange(12).reshape(3, 2, 2) / 11)
+
+
+def panels(figure):
+    """What each panel with images shows, without the gaps; and the heights of the bars."""
+    pixels, bars, layer, images = figure.axes
+    shown = [np.ma.filled(ax.images[0].get_array(), np.nan) for ax in (pixels, layer, images)]
+    return *shown, np.array([bar.get_height() for bar in bars.patches])
+
+
+def test_a_journey_shows_one_component_everywhere():
+    pixels, layer, images, _ = panels(journey(2))
+    P, O = (JOURNEY.factors[name][:, 1].numpy() for name in ("input", "relu"))  # noqa: E741
+    np.testing.assert_allclose(pixels, P.reshape(2, 3) / P.max(), rtol=1e-6)
+    np.testing.assert_allclose(np.sort(layer[~np.isnan(layer)]), np.sort(O / O.max()), rtol=1e-6)
+    np.testing.assert_allclose(layer[:2, :2], O[:4].reshape(2, 2) / O.max(), rtol=1e-6)
+    first = int(JOURNEY.image_factor[:, 1].argmax())
+    np.testing.assert_allclose(images[:2, :3] / images[0, 0], (np.arange(6).reshape(2, 3) + 6 * first) / (6 * first))
+
+
+def test_the_bars_of_a_journey_are_shares_of_the_mean_loading():
+    means = torch.stack([JOURNEY.image_factor[CLASSES == c, 1].mean() for c in (0, 1, 4)])
+    figure = journey(2)
+    *_, bars = panels(figure)
+    np.testing.assert_allclose(bars, 100 * means / means.sum(), rtol=1e-5)
+    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()] == ["0", "1", "4"]
+
+
+def test_a_journey_starts_in_colour_if_the_images_have_it():
+    names = ("input.red", "input.green", "input.blue", "relu")
+    fit = coupled_nmf({name: torch.rand(12 if name == "relu" else 6, 8) for name in names}, 2, max_iter=2)
+    pixels, _, images, _ = panels(journey(1, fit, images=torch.rand(8, 3, 2, 3)))
+    assert pixels.shape == (2, 3, 3) and images.shape[2] == 3
+
+
+def test_labels_change_nothing_but_the_bars_of_a_journey():
+    *before, bars = panels(journey(2))
+    *after, others = panels(journey(2, labels=CLASSES.flip(0)))
+    assert all(np.array_equal(old, new, equal_nan=True) for old, new in zip(before, after, strict=True))
+    assert not np.allclose(bars, others)
+
+
+@pytest.mark.parametrize(
+    ("component", "changed", "words"),
+    [
+        (0, {}, "component is 0; this fit has components 1 to 3"),
+        (4, {}, "component is 4"),
+        (1, {"maps": (3, 2, 3)}, r"\(3, 2, 3\) have 18 neurons, block 'relu' has 12"),
+        (1, {"labels": CLASSES[:5]}, "8 images and 5 labels; the fit is of 8"),
+    ],
+)
+def test_a_journey_says_what_does_not_fit(component, changed, words):
+    with pytest.raises(ValueError, match=words):
+        journey(component, **changed)
+
+
+@pytest.mark.parametrize(("maps", "cols"), [((10, 12, 12), 5), ((20, 4, 4), 7), ((1, 3, 3), 1), ((64, 8, 8), 13)])
+def test_maps_fill_their_sheet(maps, cols):
+    assert plots._columns(maps, 2.4) == cols
 
 
 def test_the_heatmap_has_a_row_for_each_neuron():
