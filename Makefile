@@ -31,7 +31,7 @@ book: notebooks  ## test the notebooks, run them in full, build the site into _b
 test: notebooks  ## unit tests, notebooks, pairs, and the built pages in a browser; no network
 	$(BIN)/python book/sync.py --check
 	$(EMBEDDED) $(BIN)/python book/build.py
-	$(BIN)/python -m pytest -ra
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 2
 
 notebooks: setup  ## run every notebook as a test, in its small version
 	$(EMBEDDED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 notebooks

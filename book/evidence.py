@@ -118,12 +118,17 @@ def cases(seeds=range(5)) -> Iterator[dict]:
 STUDIES = {"alexnet": alexnet, "orders": orders, "cases": cases}
 
 
-def sidecar(study: str, table: pd.DataFrame, seconds: float) -> dict:
-    """How a table was made."""
+def commit() -> str:
+    """The code that runs."""
     git = ["git", "-C", str(HERE.parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(git, capture_output=True, text=True).stdout.strip()
+
+
+def sidecar(study: str, code: str, table: pd.DataFrame, seconds: float) -> dict:
+    """How a table was made."""
     return {
         "command": f"python book/evidence.py {study}",
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip(),
+        "commit": code,
         "seeds": sorted(map(int, table["seed"].unique())),
         "fit": FIT,
         "pins": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
@@ -135,15 +140,17 @@ def sidecar(study: str, table: pd.DataFrame, seconds: float) -> dict:
 
 
 def run(study: str) -> None:
-    """One study into its two files, written anew after every network."""
-    rows, started = [], time.perf_counter()
+    """One study into its two files; a table without its last network stays a `.part`."""
+    rows, code, started = [], commit(), time.perf_counter()
     HERE.mkdir(exist_ok=True)
+    part = HERE / f"{study}.part"
     for row in STUDIES[study]():
         rows.append(row)
         print(f"{study}: {list(row.values())[:6]} rmse {row['rmse']:.4f}, accuracy {row['accuracy']:.3f}", flush=True)
         table = pd.DataFrame(rows)
-        table.to_csv(HERE / f"{study}.csv", index=False, float_format="%.5g")
-    how = sidecar(study, table, time.perf_counter() - started)
+        table.to_csv(part, index=False, float_format="%.5g")
+    how = sidecar(study, code, table, time.perf_counter() - started)
+    part.replace(HERE / f"{study}.csv")
     (HERE / f"{study}.json").write_text(json.dumps(how, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -5,7 +5,7 @@
 #
 # *Five convolutions instead of two, three colours instead of one: does the pattern of the last chapter persist?*
 #
-# You know {doc}`03-how-much-training`. Allow 40 minutes to read and answer; the chapter runs for about two minutes on
+# You know {doc}`03-how-much-training`. Allow 45 minutes to read and answer; the chapter runs for about two minutes on
 # a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -50,7 +50,7 @@ print(
 
 # %% [markdown]
 # Move the sliders. *In which layers does the error grow with the amount of training data, and in which does it not?
-# Is it the same on MNIST?* The network *slow* was trained at the learning rate of chapter 3, which is too low for it.
+# Is it the same on MNIST?* The network *slow* was trained at the learning rate of chapter 3, which is too low for it. Of the three colours the slider shows green.
 
 
 # %% tags=["hide-input"]
@@ -71,11 +71,13 @@ def rank_curves(network, measure, label):
 
 
 def draw(network, block):
-    measure = "relative_error" if block == "all" else f"error of {block}"
+    pixels = "error of input" if network == "MNIST" else "error of input.green"
+    measures = {"all": "relative_error", "pixels": pixels}
+    measure = measures.get(block, f"error of {block}")
     return rank_curves(network, measure, f"error of {block}")
 
 
-BLOCKS = ["all", "relu1", "relu2", "relu3", "relu4", "relu5"]
+BLOCKS = ["all", "pixels", "relu1", "relu2", "relu3", "relu4", "relu5"]
 pk.Explorer({"network": list(names.values()), "block": BLOCKS}, draw)
 
 # %% [markdown]
@@ -127,8 +129,10 @@ print(features)
 # ## Does one epoch teach it?
 #
 # *5 minutes.* The paper gives no learning rate and no accuracy for this network. With the recipe of chapter 3 (learning
-# rate 0.01, momentum 0.5) one epoch leaves it where it started. So we tried three more settings with one seed on all data, and
-# kept the one with the highest accuracy, 0.02 and 0.9, before any factorization. Means and ranges over the seeds:
+# rate 0.01, momentum 0.5) one epoch leaves it where it started. So we tried three more settings, momentum 0.9 at the rates 0.01, 0.02
+# and 0.05, with one seed on all data, and kept the one with the highest test accuracy, 0.02, before any factorization. The
+# verdict below depends on that choice. The table was made on images of CIFAR-10 that had been stored as JPEG. Means
+# and ranges over the seeds:
 
 # %%
 nets = table.drop_duplicates(["network", "training", "seed"])
@@ -168,6 +172,7 @@ def persists(claim, network):
         [counts[m] == len(RANKS) for m in measures],
         f"mean of {part.seed.nunique()} seeds at {', '.join(LABELS)} of the data: {numbers}",
         chapter="04-deeper-and-in-colour",
+        data=None,
     )
 
 
@@ -180,14 +185,25 @@ pk.show(*rank_curves("MNIST", "rmse", "RMSE"))
 persists("alexnet-mnist", "MNIST")
 
 # %% [markdown]
+# In every layer, and in the pixels, the error rises at most ranks (see the first slider); in all of them together it does not.
+# With a quarter of the data the activations are small, the pixels weigh more, and pixels are explained worst:
+
+# %%
+quarter = table[(table.network == "MNIST") & (table["rank"] == 30)]
+energy = (quarter.rmse / quarter.relative_error) ** 2
+energy.groupby(quarter.training, sort=False).mean().to_frame(
+    "mean square of all entries"
+).T.round(3)
+
+# %% [markdown]
 # And where the network learnt nothing, at the low learning rate?
 
 # %% tags=["hide-input"]
 pk.show(*rank_curves("CIFAR-10, slow", "rmse", "RMSE"))
 
 # %% [markdown]
-# There the curves lie on top of each other, and what difference there is runs the other way: more steps, a *smaller*
-# error. The next table shows why that is no contradiction.
+# There the curves lie on top of each other. Its *relative* error, the first slider of this page, even falls with the data.
+# The next table shows the same in the dimension of the layers.
 #
 # ## In which layers?
 #
@@ -212,25 +228,26 @@ both.loc[list(names.values())]
 # %%
 fresh = {name: pk.effective_rank(blocks[name]) for name in LAYERS}
 print(
-    "untrained, seed 0: "
+    f"untrained, seed 0, on {data.name}: "
     + ", ".join(f"{name} {rank:.0f}" for name, rank in fresh.items())
 )
 
 # %% [markdown]
-# An untrained network is not of low rank: its random filters keep much of the image. The first steps of training
-# *lower* the rank, layer after layer; only then does it grow with what the network learns. The slow network is still on the
-# way down. So "the poorer, the lower the rank" compares networks that have left the start behind; an
-# untrained network is poorer than all of them, and not lower.
+# An untrained network is not of low rank. Beside it, networks that have taken few steps have a *lower* rank in
+# `relu1` to `relu4`; those that have learnt more have a higher one again. In the slow network, which has learnt nothing, the rank of these
+# layers is still lower the more steps it took. So "the poorer, the lower the rank" compares networks that have left the
+# start behind; an untrained network is poorer than all of them, and higher in every layer than the one with a quarter of the data.
 #
 # ## Does the table tell the truth?
 #
-# *5 minutes.* We train one of its networks again, the one that saw a quarter of the data, seed 0, and factorize
-# at one rank. Training is chaotic: another processor rounds differently, and after a few hundred steps the weights
-# differ. So the build fails only if RMSE or accuracy miss the table by more than 15 % or 5 points.
+# *5 minutes.* We train one of its networks again, the one that saw half of the data, seed 0, and factorize it
+# at one rank. Training is chaotic: another processor rounds differently, and after some hundred steps the weights
+# differ. So the build allows RMSE and entropy rank to miss the table by 15 %, which is less than the distance
+# to the networks with a quarter and three quarters of the data; the accuracy is shown only.
 
 # %%
 train, rank_sweep = pk.cached(pk.train), pk.cached(pk.rank_sweep)
-part = pk.subset(data, fraction=0.25, seed=0)
+part = pk.subset(data, fraction=0.5 if full else 0.25, seed=0)
 model = pk.models.CifarAlexNet(3, seed=0)
 model = train(model, *part, seed=0, lr=0.02, momentum=0.9).model
 blocks = pk.input_blocks(test.images) | pk.record(model, test.images)
@@ -239,13 +256,19 @@ how = {"solver": "auto", "max_iter": 60, "tol": 1e-3}
 sweep = rank_sweep(blocks, SHOWN, [0], **how)
 
 # %%
-rows = (table.network == "CIFAR-10") & (table.training == "25%") & (table.seed == 0)
+rows = (table.network == "CIFAR-10") & (table.training == "50%") & (table.seed == 0)
 listed = table[rows & (table["rank"] == 10)].iloc[0]
-again = {"rmse": sweep[10, 0].rmse, "accuracy": pk.accuracy(model, *test)}
+again = {
+    "rmse": sweep[10, 0].rmse,
+    "entropy rank of relu2": pk.effective_rank(blocks["relu2"]),
+    "accuracy": pk.accuracy(model, *test),
+}
+check = pd.DataFrame(
+    {"in the table": listed[list(again)], f"again, on {data.name}": again}
+)
 if data.name == "cifar10":
-    assert abs(again["rmse"] / listed.rmse - 1) < 0.15
-    assert abs(again["accuracy"] - listed.accuracy) < 0.05
-pd.DataFrame({"in the table": listed[list(again)], f"again, on {data.name}": again})
+    assert (check.iloc[:2, 1] / check.iloc[:2, 0] - 1).abs().max() < 0.15
+check
 
 # %% [markdown]
 # Its components, in colour: the three blocks $P_0$, $P_1$, $P_2$ of each, together. *Which of them are colours, and which are
@@ -285,9 +308,10 @@ pk.check.colour_image(image, fit)
 # %% [markdown]
 # ## We saw
 #
-# - On CIFAR-10 the paper's Figure 6 comes back: RMSE rises with the data at every rank, and here so does the relative error.
-# - On MNIST the RMSE does the same; the relative error does not.
-# - The dimension of the layers falls in the first steps and rises after. A network that has learnt nothing yet has
-#   a higher rank than one that has learnt a little.
+# - On CIFAR-10, at the learning rate that we chose, the paper's Figure 6 comes back: RMSE rises with the data at every rank, and
+#   so does the relative error. At the learning rate of chapter 3 it does not: nothing is learnt.
+# - On MNIST the RMSE rises with the data as long as the accuracy does; where that flattens, so does the RMSE. The relative error does not
+#   rise in order.
+# - A network that has learnt nothing yet has a higher rank than one that has learnt a little.
 #
 # References are in the {doc}`../book/bibliography`.

@@ -6,7 +6,7 @@
 # *Pick a shape and follow it: how it looks in pixels, which neurons answer to it, and which images have it.*
 #
 # You know {doc}`03-how-much-training` and {doc}`06-in-what-order`. Allow 40 minutes to read and answer; the chapter runs for
-# about three minutes on a laptop CPU, less if you ran chapters 3 and 6 before.
+# about two minutes on a laptop CPU, less if you ran chapters 3 to 6 before.
 
 # %% tags=["remove-cell"]
 import sys
@@ -59,7 +59,7 @@ studies = {network: study(network) for network in tqdm(NETWORKS)}
 
 # %% [markdown]
 # A component $s$ has a column in every factor: $P$ says how it looks, $O_j$ which neurons of layer $j$ it drives, $F$ how much
-# of it each image has. Two functions put numbers under the pictures.
+# of it each image has. `half` and `shares` put numbers under the pictures.
 
 # %%
 MAPS = {"relu1": (10, 12, 12), "relu2": (20, 4, 4)}  # channels, height, width
@@ -90,12 +90,12 @@ def shares(place):
 # %% [markdown]
 # Four sliders, four questions.
 #
-# - *network*: how many channels of `relu2` light up at 25 %, at 100 %, and after training class by class? (Component 1 is each
+# - *network*: how many channels of `relu2` are not dark at 25 %, at 100 %, and after training class by class? (Component 1 is each
 #   network's strongest, not the same shape in each.)
 # - *rank*: does a component cover more of the image, or less, if there are more of them?
 # - *layer*: can you still see the shape in `relu1`? In `relu2`?
 # - *component*: the paper expects shapes that several classes share, such as a round one in 0, 6 and 9. Take the roundest
-#   that you can find. Which classes share it?
+#   of components 1, 6 and 10 (with a kernel: of all). Which classes share it?
 #
 # Classes enter nowhere but in the bars: labels name what the factorization found without them. The dashed line is
 # an even spread.
@@ -122,7 +122,8 @@ prepared = {
     "rank": [10, 30],
     "component": [1, 6, 10],
 }
-pk.Explorer(axes, draw, prepared=prepared)
+start = {"network": "100%", "layer": "relu2"}
+pk.Explorer(axes, draw, prepared=prepared, start=start)
 
 # %% [markdown]
 # **You will be able to**
@@ -174,7 +175,7 @@ if data.name == "mnist":
     assert (first.positions < 0.5 * first["positions, whole layer"]).all()
     assert (last.positions < 0.8 * last["positions, whole layer"]).all()
     assert (first.channels > 0.75 * first["channels, whole layer"]).all()
-    assert first["leading channels"].max() <= 2
+    assert first["leading channels"].max() <= 3
     for what, way in (("channels", -1), ("positions", 1)):
         values, away = last[what], way * (ordered[what] - last[what])
         assert away.min() > values.max() - values.min()
@@ -183,7 +184,7 @@ shown = ["untrained", "25%", "100%", "ordered"]
 part = reached[(reached.layer == "relu2") & reached.network.isin(shown)]
 labels = {"title": text, "xlabel": "rank", "ylabel": "channels of relu2"}
 figure = pk.plots.curves(part, "rank", "channels", "network", **labels)
-figure.axes[0].set_ylim(0)
+figure.axes[0].set_ylim(0, 1.6 * part.channels.max())  # room for the legend
 what = "Mean number of channels of relu2 that hold half of a component, against rank."
 pk.show(figure, f"{what} At rank 30, over the shuffled networks: {text}.")
 
@@ -288,7 +289,7 @@ def agreement(network):
 agree = pd.DataFrame(map(agreement, NETWORKS), index=NETWORKS)
 if data.name == "mnist":
     trained = agree.loc[[*FRACTIONS]]
-    assert trained["agree"].between(0.6, 0.85).all()
+    assert trained["agree"].between(0.55, 0.9).all()
     assert trained["in first 3"].min() > 0.85
     assert agree["agree"].min() > 5 * agree["by chance"].max()
     assert agree.loc["untrained", "agree"] > trained["agree"].max()
@@ -305,13 +306,13 @@ agree.round(2)
 #
 # The `ordered` network shows where this fails. It has a component with hardly any pixels, which exists in its layers only.
 # Pixels cannot tell how much of it an image has; least squares takes an enormous amount of it to mend a few pixels,
-# and the layers foot the bill. Look at it in the first explorer, at rank 30: what does its picture show, and how
+# and the error in the layers grows. Look at it in the first explorer, at rank 30: what does its picture show, and how
 # bright is white in it?
 #
 # ### Exercise 2 ●●○ (5 minutes)
 #
 # Whose place changes most? In the `100%` network, find the test image for which the two places have the smallest cosine
-# similarity, and look at it. Why this one, would you say?
+# similarity, and look at it.
 #
 # <details><summary>Hint</summary><code>torch.nn.functional.cosine_similarity</code> compares row by row with
 # <code>dim=1</code>.</details>
@@ -342,7 +343,8 @@ pk.show(
 # components does it take? What does the network's part of them, $O_j$, then claim about activations that nobody
 # has recorded?
 #
-# <details><summary>Hint</summary>The block has one column: <code>my_drawing.reshape(784, 1)</code>.</details>
+# <details><summary>Hint</summary>The block has one column: <code>my_drawing.reshape(784, 1)</code>, and
+# <code>fitted("100%").transform</code> takes a dict with "input" alone. $O_j$ times its result is the claim.</details>
 
 # %%
 my_drawing = torch.zeros(28, 28)
@@ -360,6 +362,13 @@ pictures = [drawing, (P @ place).reshape(28, 28), *P[:, top].T.reshape(3, 28, 28
 labels = ["drawn", "rebuilt", *(f"{s + 1}: {place[s]:.1f}" for s in top.tolist())]
 title = "A cross, and the components that it takes"
 pk.show(pk.plots.image_grid(pictures, labels, title=title), f"{title}: {labels[2:]}.")
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+claimed = fit.factors["relu2"].cpu() @ place
+title = "What the fit expects of relu2"
+figure = pk.plots.channel_maps(claimed, MAPS["relu2"], title=title)
+pk.show(figure, f"{title}: 20 maps, one for each channel.")
 
 # %% [markdown]
 # ## Do shapes keep their place?
@@ -401,7 +410,7 @@ alike = {
 }
 if data.name == "mnist":
     near, far = (table.loc[[*FRACTIONS]] for table in alike.values())
-    assert near["own is closest"].min() >= 27 and far["own is closest"].max() < 15
+    assert near["own is closest"].min() >= 25 and far["own is closest"].max() < 15
     assert (near["own"] - near["others"]).min() > 0.5
     assert near["own"].min() > alike["relu1"].loc[["untrained", "ordered"], "own"].max()
 pd.concat(alike, axis=1).round(2)

@@ -100,7 +100,12 @@ class Dataset:
         else:
             note, kind = "<strong>Data.</strong> ", "peek-note"
         text = repr(replace(self, stand_in_for=None))
-        return f'<p class="{kind}" data-source="{html.escape(self.name)}">{note}{html.escape(text)}.</p>'
+        aside = (
+            f". The text was written for {html.escape(self.stand_in_for)}: numbers here differ"
+            if self.stand_in_for
+            else ""
+        )
+        return f'<p class="{kind}" data-source="{html.escape(self.name)}">{note}{html.escape(text)}{aside}.</p>'
 
 
 def profile() -> str:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .data import Dataset
+
 VERDICTS = ("not reproduced", "partly", "reproduced")
 
 
@@ -239,7 +241,7 @@ class Finding:
         return f'<dl class="peek-claim" data-verdict="{kind}" id="claim-{self.name}">{cells}</dl>'
 
 
-def judge(name: str, holds: Sequence[bool], measured: str, *, chapter: str, data=None) -> Finding:
+def judge(name: str, holds: Sequence[bool], measured: str, *, chapter: str, data: Dataset | None) -> Finding:
     """The finding for one claim.
 
     Args:
@@ -247,7 +249,7 @@ def judge(name: str, holds: Sequence[bool], measured: str, *, chapter: str, data
         holds: whether each part of its criterion holds, in order.
         measured: the numbers behind that, with their spread, in words.
         chapter: name of the notebook, without its suffix.
-        data: the `Dataset` measured on; a stand-in gets no verdict.
+        data: what was measured on; a stand-in gets no verdict. None if the numbers come from a table of evidence.
 
     Raises:
         KeyError, ValueError: for an unknown claim, or another number of parts.

@@ -274,11 +274,13 @@ def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:  # 
     for ax, (name, panel) in zip(axes[0], panels.items(), strict=True):
         last, columns = ax is axes[0, -1], max(1, panel.shape[1] // 10)
         bar = {"cbar": last, "cbar_kws": {"label": "loading (activation)"}}
-        sns.heatmap(panel, cmap=MAP, vmin=0, vmax=peak, ax=ax, rasterized=True, xticklabels=columns, **bar)
+        sns.heatmap(panel, cmap=MAP, vmin=0, vmax=peak, ax=ax, rasterized=True, **bar)
         size = max(1, len(panel) // (channels or 8))
         rows = range(0, len(panel), size) if channels is None else range(channels)
         ax.set_yticks(np.arange(0, len(panel), size), labels=rows)
-        ax.set(title=name, xlabel="component, strongest first")
+        ax.set(title=name)
+        ax.set_xticks(np.arange(0, panel.shape[1], columns) + 0.5, labels=range(1, panel.shape[1] + 1, columns))
+    figure.supxlabel("component, strongest first", fontsize=12)
     axes[0, 0].set_ylabel("neuron" if channels is None else "channel, each with its neurons")
     return figure
 
