@@ -477,8 +477,8 @@ alike = pd.DataFrame(alike).groupby(["training", "compared with"], sort=False)
 alike.correlation.agg(["mean", "min", "max"]).round(2)
 
 # %% [markdown]
-# If other weights, or no network at all, predict the overlaps about as well as the network's own weights do, then what comes back here is
-# the shapes of the digits.
+# Other weights predict the overlaps as well as the network's own; pixels do, a little less. What comes back here is the shapes of the
+# digits.
 #
 # ### Exercise 1 ●○○ (5 minutes)
 #
@@ -642,8 +642,8 @@ pd.DataFrame(totals).set_index(["share of", "training"]).map("{:.0%}".format)
 #   knew the first, is not what this recipe gives.
 # - In the last layer its loadings are poorer than after shuffled training, by two numbers and in every seed; in the first layer
 #   they are not.
-# - Digits share most of their active neurons, and which pairs share more is much the same in untrained networks and in the
-#   pixels.
+# - Digits share most of their active neurons, and which pairs share more is much the same in untrained networks, whatever their
+#   weights.
 # - RMSE follows accuracy over the networks of the three studies, and can be set at will; the relative error of everything
 #   does not follow it. Error and entropy rank of the last layer do, until an untrained network comes along.
 #

@@ -140,9 +140,12 @@ def _key(function: Callable, arguments: dict) -> str:
     """All that decides the result, as text. Raises TypeError for an argument whose value or code it cannot tell."""
     versions = {"Python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     lines = [f"{function.__module__}.{function.__qualname__}", str(SOURCES), str(versions)]
-    cuda = torch.cuda.is_available()
-    lines.append(f"CUDA: {cuda and torch.cuda.get_device_name()}, {torch.get_float32_matmul_precision()}")
+    lines.append(f"GPU: {_gpu()}, precision of products: {torch.get_float32_matmul_precision()}")
     return "\n".join(lines + [f"{k}: {_text(value)}" for k, value in arguments.items() if k not in UNCOUNTED])
+
+
+def _gpu() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
 
 
 def _text(value) -> str:

@@ -208,9 +208,10 @@ def test_two_ways_of_one_call_have_one_key():
         lambda patch: patch.setattr(torch, "__version__", "3.0"),
         lambda patch: patch.setattr(np, "__version__", "3.0"),
         lambda patch: patch.setattr("platform.python_version", lambda: "4.0"),
-        lambda patch: patch.setattr(torch.cuda, "is_available", lambda: not torch.cuda.device_count()),
+        lambda patch: patch.setattr(cache, "_gpu", lambda: "another"),
+        lambda patch: patch.setattr(torch, "get_float32_matmul_precision", lambda: "another"),
     ],
-    ids=["source", "torch", "numpy", "Python", "CUDA"],
+    ids=["source", "torch", "numpy", "Python", "GPU", "precision"],
 )
 def test_what_lies_below_counts(change, spectra_computed, monkeypatch):
     spectrum = cached(pk.spectrum)
