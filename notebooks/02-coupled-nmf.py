@@ -47,6 +47,7 @@ def fit(rank):
     return pk.coupled_nmf(blocks, rank, solver="auto", max_iter=60, tol=1e-3)
 
 
+# %%
 def draw(rank, layer):
     found = fit(rank)
     text = f"rank {rank}, {layer}: relative error {found.block_errors[layer]:.2f}"

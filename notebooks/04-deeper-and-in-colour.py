@@ -60,6 +60,7 @@ def rising(part, measure):
     return int((means[LABELS].diff(axis=1).iloc[:, 1:] > 0).all(axis=1).sum())
 
 
+# %% tags=["hide-input"]
 def rank_curves(network, measure, label):
     part = table[table.network == network].dropna(axis=1, how="all")
     count = rising(part, measure)
