@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = Path(os.environ.get("PEEK_SITE", ROOT / "_build/embedded/_build/html"))
-PAGES = sorted(str(p.relative_to(SITE)) for part in ("book", "notebooks") for p in (SITE / part).glob("*.html"))
+PAGES = sorted(str(p.relative_to(SITE)) for part in ("book", "notebooks") for p in (SITE / part).rglob("*.html"))
 SHOTS = ROOT / "_build/screenshots"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MISSING = [
