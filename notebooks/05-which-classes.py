@@ -6,7 +6,7 @@
 # *A network that has only ever seen zeros, one that knows half of the digits, one that knows all: what does the factorization
 # see of that, and does it see the classes, or only how long the network was trained?*
 #
-# You know {doc}`03-how-much-training`. Allow 40 minutes to read and answer; the chapter runs for about two minutes on
+# You know {doc}`03-how-much-training`. Allow 40 minutes to read and answer; the chapter runs for about three minutes on
 # a laptop CPU, less if you ran chapter 3 before.
 
 # %% tags=["remove-cell"]

@@ -148,7 +148,11 @@ def test_chapters_say_what_data_they_ran_on(visit, path):
     note = visit(path).locator("[data-source]").first
     assert note.is_visible()
     stands_in = "peek-stand-in" in note.get_attribute("class")
-    assert stands_in == (note.get_attribute("data-source") not in ("mnist", "cifar10")) == ("Stand-in" in note.inner_text())
+    assert (
+        stands_in
+        == (note.get_attribute("data-source") not in ("mnist", "cifar10"))
+        == ("Stand-in" in note.inner_text())
+    )
 
 
 def test_first_picture_shows_without_script(visit):
