@@ -429,7 +429,9 @@ def test_what_was_used_longest_ago_goes_first(folder, monkeypatch):
 
 
 def test_a_hit_does_not_measure_the_folder(monkeypatch):
-    spectrum = cached(pk.spectrum)
+    spectrum, measured = cached(pk.spectrum), []
+    monkeypatch.setattr(joblib.Memory, "reduce_size", lambda *_: measured.append("once"))
     spectrum(block())
-    monkeypatch.setattr(joblib.Memory, "reduce_size", None)
+    assert measured == ["once"]
     spectrum(block())
+    assert measured == ["once"]
