@@ -2,7 +2,8 @@
 
 A *block* is a non-negative matrix with one column per image: `D_c`, pixels × images, for a channel
 of the input, or `A_j`, neurons × images, for a layer. Blocks travel as a `dict[str, Tensor]` in
-network order. Stacked on top of each other they are `X`, features × images; every fit works on `X`.
+network order. Stacked on top of each other they are `X`, features × images; every fit works on `X`,
+which is never written out: a product with the stack is made of products with its blocks.
 """
 
 import math
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CHUNK = 1024  # images turned to float64 at a time
+CHUNK = 1 << 17  # entries of a block that are worked on at a time where a temporary is needed
 
 
 def as_matrix(block, name: str = "block") -> Tensor:
@@ -38,7 +39,8 @@ def as_matrix(block, name: str = "block") -> Tensor:
     block = block.detach()
     if not block.is_floating_point():
         block = block.float()
-    _refuse(~block.isfinite(), name, "NaN or infinite values", "drop the images, or find the layer that diverged")
+    if not all(math.isfinite(end.item()) for end in block.aminmax()):  # a NaN anywhere makes both ends NaN
+        _refuse(~block.isfinite(), name, "NaN or infinite values", "drop the images, or find the layer that diverged")
     return block
 
 
@@ -56,21 +58,17 @@ def check_blocks(blocks: Mapping) -> dict[str, Tensor]:
     if len(set(images.values())) > 1:
         raise ValueError(f"blocks differ in their number of images: {images}; record all from the same images")
     for name, block in checked.items():
-        _refuse(
-            block < 0,
-            name,
-            "negative values",
-            'record it with negative="clip" (drop them) or negative="split" (one block for each sign)',
-        )
+        if block.min() < 0:
+            remedy = 'record it with negative="clip" (drop them) or negative="split" (one block for each sign)'
+            _refuse(block < 0, name, "negative values", remedy)
     return checked
 
 
 def _refuse(bad: Tensor, name: str, what: str, remedy: str) -> None:
-    if bad.any():
-        feature, image = bad.nonzero()[0].tolist()
-        raise ValueError(
-            f"block {name!r} has {what} ({int(bad.sum())} of them, first at row {feature}, image {image}); {remedy}"
-        )
+    feature, image = bad.nonzero()[0].tolist()
+    raise ValueError(
+        f"block {name!r} has {what} ({int(bad.sum())} of them, first at row {feature}, image {image}); {remedy}"
+    )
 
 
 def check_weights(blocks: Mapping[str, Tensor], weights: Mapping | None) -> dict[str, float]:
@@ -89,39 +87,94 @@ def check_weights(blocks: Mapping[str, Tensor], weights: Mapping | None) -> dict
 
 @dataclass(frozen=True)
 class Stack:
-    """All blocks on top of each other, each times the square root of its weight.
+    """All blocks on top of each other, each times the square root of its weight: X, features × images.
 
-    X: features × images; rows[name]: the rows of a block; energy[name]: ‖X[rows]‖² in float64.
+    It multiplies from the right, `V @ X` and `V @ X.T`, block by block, so that the data is not copied.
+    rows[name]: the rows of a block in X; energy[name]: ‖block‖² without its weight, in float64.
     """
 
-    X: Tensor
+    blocks: dict[str, Tensor]
     rows: dict[str, slice]
     energy: dict[str, float]
     weights: dict[str, float]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Features, images."""
+        blocks = list(self.blocks.values())
+        return sum(map(len, blocks)), blocks[0].shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(iter(self.blocks.values())).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.blocks.values())).device
+
+    @property
+    def total_energy(self) -> float:
+        """‖X‖², weights included."""
+        return sum(self.weights[name] * energy for name, energy in self.energy.items())
+
+    @property
+    def T(self) -> "_Turned":
+        return _Turned(self)
+
+    def __rmatmul__(self, V: Tensor) -> Tensor:  # k × features → k × images
+        out = V.new_zeros(len(V), self.shape[1])
+        for name, rows in self.rows.items():
+            out.addmm_(V[:, rows], self.blocks[name], alpha=self.weights[name] ** 0.5)
+        return out
+
+    def every(self, stride: int) -> "Stack":
+        """The stack of one image in `stride`; copied, unless that is all of them."""
+        if stride == 1:
+            return self
+        return _measured({name: block[:, ::stride].contiguous() for name, block in self.blocks.items()}, self.weights)
 
     def split(self, W: Tensor) -> dict[str, Tensor]:
         """A stacked factor, features × rank, cut into blocks and freed of the weights."""
         return {name: W[rows] / self.weights[name] ** 0.5 for name, rows in self.rows.items()}
 
 
+class _Turned:
+    """Xᵀ of a stack."""
+
+    def __init__(self, stack: Stack):
+        self.T = stack
+
+    def __rmatmul__(self, V: Tensor) -> Tensor:  # k × images → k × features
+        out = V.new_empty(len(V), self.T.shape[0])
+        for name, rows in self.T.rows.items():
+            torch.mul(V @ self.T.blocks[name].T, self.T.weights[name] ** 0.5, out=out[:, rows])
+        return out
+
+
 def stack(blocks: Mapping[str, Tensor], weights: Mapping | None, device: torch.device) -> Stack:
-    """Stack checked blocks on `device`: in float64 if all of them are, else in float32."""
+    """Checked blocks as one matrix on `device`, in float64 if all of them are, else in float32.
+
+    A block that is there already, in that type, is used as it is.
+    """
     weights = check_weights(blocks, weights)
     dtype = torch.float64 if all(b.dtype == torch.float64 for b in blocks.values()) else torch.float32
-    edges = np.cumsum([0, *(block.shape[0] for block in blocks.values())]).tolist()
+    return _measured({name: block.to(device=device, dtype=dtype) for name, block in blocks.items()}, weights)
+
+
+def _measured(blocks: dict[str, Tensor], weights: dict[str, float]) -> Stack:
+    edges = np.cumsum([0, *(len(block) for block in blocks.values())]).tolist()
     rows = {name: slice(a, b) for name, a, b in zip(blocks, edges[:-1], edges[1:], strict=True)}
-    X = torch.empty(edges[-1], next(iter(blocks.values())).shape[1], dtype=dtype, device=device)
-    for name, block in blocks.items():
-        X[rows[name]] = block.to(X)
-        if weights[name] != 1:
-            X[rows[name]] *= weights[name] ** 0.5
-    energy = {name: energy_of(X[rows[name]]) for name in rows}
-    return Stack(X, rows, energy, weights)
+    return Stack(blocks, rows, {name: energy_of(block) for name, block in blocks.items()}, weights)
 
 
-def energy_of(X: Tensor) -> float:
-    """‖X‖² summed in float64."""
-    return sum(part.double().square().sum().item() for part in X.split(CHUNK, dim=1))
+def energy_of(block: Tensor) -> float:
+    """‖block‖² summed in float64, some rows at a time."""
+    return sum(part.double().square().sum().item() for part in block.split(rows_at_once(block)))
+
+
+def rows_at_once(block: Tensor) -> int:
+    """How many rows of a block make about `CHUNK` entries."""
+    return max(1, CHUNK // block.shape[1])
 
 
 def pick_device(device, fallback: torch.device) -> torch.device:

@@ -13,7 +13,8 @@ from torch import nn
 
 from .hooks import input_blocks, record
 from .models import CifarAlexNet, PaperCNN
-from .nmf import EPS, CoupledFactors, coupled_nmf
+from .nmf import CoupledFactors, coupled_nmf
+from .solvers import EPS
 
 
 def _exercise(check: Callable) -> Callable:

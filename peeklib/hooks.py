@@ -184,7 +184,7 @@ def _refuse_shape(name: str, activation: Tensor, images: int) -> None:
 
 
 def _signs(name: str, block: Tensor, negative: str) -> dict[str, Tensor]:
-    if negative == "keep" or (negative != "split" and not (block < 0).any()):
+    if negative == "keep" or (negative != "split" and block.numel() and block.min() >= 0):
         return {name: block}
     if negative == "refuse":
         raise ValueError(

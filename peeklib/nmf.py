@@ -8,15 +8,9 @@ Saini & Papalexakis (2018) minimise, over element-wise non-negative P, O and F,
     A_j  neurons × images   O_j  neurons × rank
 
 Stack the D_c and A_j into X (features × images) and the P_c and O_j into W (features × rank), and J is
-‖X − W Fᵀ‖²: ordinary NMF. Block weights multiply rows of X by their square root. Inside this module both
-factors lie on their side, `Wt` (rank × features) and `Ft` (rank × images), so that a component is one
-contiguous row.
-
-No features × images temporary is ever formed: with B = Fᵀ Xᵀ (rank × features), G = Fᵀ F and H = Wᵀ W
-(rank × rank), the loss is ‖X‖² − 2⟨B, Wᵀ⟩ + ⟨G, H⟩, summed in float64.
+‖X − W Fᵀ‖²: ordinary NMF. Block weights multiply rows of X by their square root.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -27,79 +21,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .blocks import CHUNK, Stack, check_blocks, pick_device, stack
+from .blocks import Stack, check_blocks, pick_device, rows_at_once, stack
+from .solvers import UPDATES, Run, compress, descend, hals_update, kkt_residuals, place
 
-EPS = 1e-9  # added to every denominator; the paper adds "a small constant" without naming it
-
-
-def mu_step(X: Tensor, Wt: Tensor, Ft: Tensor) -> tuple[Tensor, Tensor]:
-    """The paper's multiplicative updates, F first, then every P and O; in place.
-
-    The rules of Lee & Seung (2001, theorem 1) on the stacked matrix: the loss never rises.
-    Returns B = Fᵀ Xᵀ (rank × features) and G = Fᵀ F (rank × rank), from which the loss is cheap.
-    """
-    Ft *= (Wt @ X) / ((Wt @ Wt.T) @ Ft + EPS)
-    B, G = Ft @ X.T, Ft @ Ft.T
-    Wt *= B / (G @ Wt + EPS)
-    return B, G
-
-
-def hals_step(X: Tensor, Wt: Tensor, Ft: Tensor, inner: int = 2) -> tuple[Tensor, Tensor]:
-    """Hierarchical alternating least squares: F, then every P and O; in place. Returns B and G as `mu_step`.
-
-    The products with X cost far more than a sweep, so each is used for `inner` sweeps
-    (Gillis & Glineur 2012).
-    """
-    _sweep(Ft, Wt @ X, Wt @ Wt.T, inner)
-    B, G = Ft @ X.T, Ft @ Ft.T
-    _sweep(Wt, B, G, inner)
-    return B, G
-
-
-def _sweep(V: Tensor, B: Tensor, G: Tensor, repeats: int) -> None:
-    """Exact coordinate descent over the rows of V for ‖·‖² with V ≥ 0 (Cichocki & Phan 2009).
-
-    V, B: rank × n, G: rank × rank. With all other rows fixed, the best row k is
-    max(0, V_k + (B_k − G_k V) / G_kk). A component whose partner is zero (G_kk = 0) is left alone.
-    """
-    scale = torch.where(G.diagonal() > 0, G.diagonal(), torch.inf).reciprocal()
-    G, B = G * scale[:, None], B * scale[:, None]
-    for _ in range(repeats):
-        for k in range(len(V)):
-            V[k].add_(torch.addmv(B[k], V.T, G[k], alpha=-1)).clamp_(min=0)
-
-
-SOLVERS = {"auto": hals_step, "hals": hals_step, "mu": mu_step}
-
-
-class LowRank:
-    """X ≈ Q B, in place of X wherever it stands on the right of a product.
-
-    Q: features × width, B: width × images. A product with rank rows costs rank · width · (features + images)
-    instead of rank · features · images.
-    """
-
-    def __init__(self, Q: Tensor, B: Tensor):
-        self.Q, self.B = Q, B
-
-    @property
-    def T(self):
-        return LowRank(self.B.T, self.Q.T)
-
-    def __rmatmul__(self, V: Tensor) -> Tensor:
-        return (V @ self.Q) @ self.B
-
-
-def compress(X: Tensor, width: int, seed: int = 0) -> LowRank:
-    """X projected on about its leading `width` left singular directions (Halko, Martinsson & Tropp 2011, alg. 4.4).
-
-    A random sketch and one power iteration: four products with X, shared by every rank and seed fitted afterwards.
-    """
-    draw = torch.Generator().manual_seed(seed)
-    sketch = torch.randn(X.shape[1], width, generator=draw, dtype=X.dtype).to(X.device)
-    Q = torch.linalg.qr(X @ sketch).Q
-    Q = torch.linalg.qr(X @ torch.linalg.qr(X.T @ Q).Q).Q
-    return LowRank(Q, Q.T @ X)
+SAMPLE, PER_COMPONENT = 3000, 60  # images that "auto" begins with, and at least how many for each component
+KKT_TOL = 100  # times `tol`: the KKT residual at which a fit has converged
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,9 +44,10 @@ class CoupledFactors:
     block_errors: dict[str, float]  #: ‖A − O Fᵀ‖ / ‖A‖ of each block
     history: np.ndarray  #: relative error of the (weighted) objective at the start and after each iteration
     converged: bool  #: True if it stopped by `tol`; False if it ran out of iterations or was interrupted
-    seconds: float  #: wall time of the iterations, without the compression that "auto" shares over a sweep
+    seconds: float  #: wall time of the iterations; of a sweep, its share of them
     weights: dict[str, float] = field(default_factory=dict)  #: of each block in the objective
     interrupted: bool = False  #: True if an interrupt ended it
+    kkt: float = float("nan")  #: KKT residual at the end: 0 at a stationary point, see `peeklib.solvers.kkt_residuals`
 
     @property
     def rank(self) -> int:
@@ -166,12 +93,13 @@ class CoupledFactors:
             if len(block) != len(self.factors[name]):
                 raise ValueError(f"block {name!r} has {len(block)} rows, it was fitted with {len(self.factors[name])}")
         new = stack(blocks, {name: self.weights[name] for name in blocks}, self.image_factor.device)
-        Wt = torch.cat([self.factors[name].T * self.weights[name] ** 0.5 for name in blocks], dim=1).to(new.X)
-        Ft = new.X.new_zeros(self.rank, new.X.shape[1])
-        B, G = Wt @ new.X, Wt @ Wt.T
+        Wt = torch.cat([self.factors[name].T * self.weights[name] ** 0.5 for name in blocks], dim=1)
+        Wt = Wt.to(dtype=new.dtype, device=new.device)
+        Ft = Wt.new_zeros(self.rank, new.shape[1])
+        B, G = Wt @ new, Wt @ Wt.T
         for _ in range(max_iter):
             before = Ft.clone()
-            _sweep(Ft, B, G, 1)
+            hals_update(Ft, B, G, [slice(0, self.rank)], sweeps=1)
             if (Ft - before).abs().max() <= tol * Ft.max():
                 break
         return Ft.T
@@ -181,7 +109,7 @@ def coupled_nmf(
     blocks: Mapping[str, Tensor],
     rank: int,
     *,
-    solver: str = "hals",
+    solver: str = "auto",
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
     init: CoupledFactors | None = None,
@@ -215,13 +143,12 @@ def coupled_nmf(
             the message names the block, the place and a remedy.
     """
     data = _prepare(blocks, [rank], solver, weights, device, max_iter, tol)
-    small = _compressed(data, rank) if solver == "auto" else None
-    return _fit(data, rank, solver, seed, init, max_iter, tol, progress, small)
+    return _fit(data, [(rank, seed)], solver, init, max_iter, tol, progress)[rank, seed]
 
 
 def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
-    if solver not in SOLVERS:
-        raise ValueError(f"unknown solver {solver!r}; there are {sorted(SOLVERS)}")
+    if solver not in UPDATES:
+        raise ValueError(f"unknown solver {solver!r}; there are {sorted(UPDATES)}")
     blocks = check_blocks(blocks)
     first = next(iter(blocks.values()))
     features, images = sum(len(block) for block in blocks.values()), first.shape[1]
@@ -236,7 +163,7 @@ def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
     if max_iter < 0 or not tol >= 0:
         raise ValueError(f"max_iter is {max_iter} and tol is {tol}; neither can be negative or NaN")
     data = stack(blocks, weights, pick_device(device, first.device))
-    size = (sum(data.energy[name] / data.weights[name] for name in blocks) / data.X.numel()) ** 0.5
+    size = (sum(data.energy.values()) / (features * images)) ** 0.5
     if not size:
         raise ValueError(f"every entry of {list(blocks)} is zero; there is nothing to factorize")
     if not 1e-9 < size < 1e9:
@@ -246,105 +173,91 @@ def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
     return data
 
 
-def _compressed(data: Stack, rank: int) -> LowRank | None:
-    """The stack compressed to twice the rank, where that makes a product at least twice as cheap."""
-    features, images = data.X.shape
-    width = 2 * rank + 10
-    return compress(data.X, width) if 2 * width * (features + images) < features * images else None
+def _fit(data: Stack, pairs, solver, init, max_iter, tol, progress) -> dict[tuple[int, int], CoupledFactors]:
+    """A fit for every (rank, seed), side by side. "auto" begins on a smaller matrix."""
+    runs = [Run(*(_start(data, *pair) if init is None else _warm_start(data, pair[0], init))) for pair in pairs]
+    begin = "given" if solver == "mu" or init else "scale"
+    with tqdm(total=max_iter * len(runs), disable=not progress, desc=f"{solver}, {len(runs)} fits", leave=False) as bar:
+        how = {"solver": solver, "tol": tol, "bar": bar}
+        early = max_iter - 2 - max_iter // 16  # the last iterations are for the data itself
+        if solver == "auto" and init is None and early > 0:
+            begin = _fit_small(data, runs, max(rank for rank, _ in pairs), begin, max_iter=early, **how)
+        if not any(run.interrupted for run in runs):
+            descend(data, data.total_energy, runs, begin=begin, max_iter=max_iter, kkt_tol=KKT_TOL * tol, **how)
+    return {pair: _result(data, run) for pair, run in zip(pairs, runs, strict=True)}
 
 
-def _fit(data: Stack, rank, solver, seed, init, max_iter, tol, progress=False, small=None) -> CoupledFactors:
-    """The loop that all solvers share: on `small` first, if there is one, then on the stack itself."""
-    X, energy = data.X, sum(data.energy.values())
-    Wt, Ft = _start(data, rank, seed) if init is None else _warm_start(data, rank, init)
-    if solver != "mu" and init is None:
-        Ft *= _best_scale(X, Wt, Ft)
-    history, converged, interrupted = [_relative(energy, Ft @ X.T, Ft @ Ft.T, Wt)], False, False
-    stages, moved, started = [X] if small is None else [small, X], -2, time.perf_counter()
-    try:
-        for done in tqdm(range(max_iter), disable=not progress, desc=f"{solver}, rank {rank}", leave=False):
-            B, G = SOLVERS[solver](stages[0], Wt, Ft)
-            history.append(_relative(energy, B, G, Wt))
-            settled = tol and history[-2] - history[-1] < tol * history[-2]
-            if len(stages) == 2 and (settled or done + 2 > 0.75 * max_iter):  # the last quarter is for X itself
-                stages.pop(0)
-                moved = done
-            elif settled and done > moved + 1:  # the first step on X follows an error of another matrix
-                converged = True
-                break
-    except KeyboardInterrupt:
-        interrupted = True  # the factors are valid after every row of every sweep
-    seconds = time.perf_counter() - started
-    return _result(data, Wt, Ft, np.array(history), converged=converged, interrupted=interrupted, seconds=seconds)
+def _fit_small(data: Stack, runs: list[Run], rank: int, begin: str, *, tol: float, **how) -> str:
+    """Fit a sample of the images, compressed to more than the rank, if that pays; how to begin on the data after it.
+
+    Spread over all images, `SAMPLE` of them determine W nearly as well as all do.
+    """
+    features, images = data.shape
+    width, stride = int(1.5 * rank) + 10, max(1, images // max(SAMPLE, PER_COMPONENT * rank))
+    if 2 * width * (features + images) > features * images:
+        return begin
+    sample = data.every(stride)
+    for run in runs:
+        run.Ft = run.Ft[:, ::stride]
+    descend(compress(sample, width), sample.total_energy, runs, begin=begin, tol=3 * tol, kkt_tol=np.inf, **how)
+    if stride == 1:
+        return "given"
+    for run in runs:
+        run.Ft = run.Ft.new_zeros(len(run.Ft), images)
+        if run.interrupted:  # no step on the data will follow
+            place(run.Ft, run.Wt @ data, run.Wt @ run.Wt.T, [slice(0, len(run.Wt))])
+    return "place"
 
 
 def _start(data: Stack, rank: int, seed: int) -> tuple[Tensor, Tensor]:
     """Uniform [0, 1] factors, the same on every device."""
-    features, images = data.X.shape
     draw = torch.Generator().manual_seed(seed)
-    Wt = torch.rand(rank, features, generator=draw, dtype=data.X.dtype).to(data.X.device)
-    return Wt, torch.rand(rank, images, generator=draw, dtype=data.X.dtype).to(data.X.device)
+    Wt, Ft = (torch.rand(rank, n, generator=draw, dtype=data.dtype) for n in data.shape)
+    return Wt.to(data.device), Ft.to(data.device)
 
 
 def _warm_start(data: Stack, rank: int, init: CoupledFactors) -> tuple[Tensor, Tensor]:
     shapes = {name: (rows.stop - rows.start, rank) for name, rows in data.rows.items()}
     found = {name: tuple(W.shape) for name, W in init.factors.items()}
-    if found != shapes or tuple(init.image_factor.shape) != (data.X.shape[1], rank):
+    if found != shapes or tuple(init.image_factor.shape) != (data.shape[1], rank):
         raise ValueError(f"init has factors {found} for {len(init.image_factor)} images; these blocks need {shapes}")
     if not all(((W >= 0) & W.isfinite()).all() for W in (init.image_factor, *init.factors.values())):
         raise ValueError("init has negative, NaN or infinite entries; start from non-negative factors")
     W = torch.cat([init.factors[name] * data.weights[name] ** 0.5 for name in data.rows])
-    return W.T.to(data.X).contiguous().clone(), init.image_factor.T.to(data.X).contiguous().clone()
+    where = {"dtype": data.dtype, "device": data.device}
+    return W.T.to(**where).contiguous(), init.image_factor.T.to(**where).contiguous()
 
 
-def _best_scale(X: Tensor, Wt: Tensor, Ft: Tensor) -> float:
-    """The s that minimises ‖X − s W Fᵀ‖²."""
-    return (_inner(Wt @ X, Ft) / _inner(Wt @ Wt.T, Ft @ Ft.T)).item()
-
-
-def _inner(A: Tensor, B: Tensor) -> Tensor:
-    """⟨A, B⟩ in float64."""
-    return (A.double() * B.double()).sum()
-
-
-def _relative(energy: float, B: Tensor, G: Tensor, Wt: Tensor) -> float:
-    loss = energy - 2 * _inner(B, Wt) + _inner(G, Wt @ Wt.T)
-    return (loss.clamp(min=0) / energy).sqrt().item()
-
-
-def _result(data: Stack, Wt, Ft, history, **how) -> CoupledFactors:
-    scale = Ft.square().mean(dim=1).sqrt()  # rank
+def _result(data: Stack, run: Run) -> CoupledFactors:
+    kkt = run.kkt if run.converged else kkt_residuals(data, [run.Wt], [run.Ft])[0]
+    scale = run.Ft.square().mean(dim=1).sqrt()  # rank
     scale = torch.where(scale > 0, scale, 1.0)
-    Wt, Ft = Wt * scale[:, None], Ft / scale[:, None]
-    order = Wt.square().sum(dim=1).argsort(descending=True, stable=True)
-    Wt, Ft = Wt[order], Ft[order]
-    lost = _block_losses(data, Wt, Ft)
-    energy = {name: data.energy[name] / data.weights[name] for name in lost}
+    order = (run.Wt.square().sum(dim=1) * scale**2).argsort(descending=True, stable=True)
+    Wt, Ft = (run.Wt * scale[:, None])[order], (run.Ft / scale[:, None])[order]
+    factors, energy = data.split(Wt.T), data.energy
+    lost = {name: _loss(data.blocks[name], W, Ft) for name, W in factors.items()}
     return CoupledFactors(
         image_factor=Ft.T,
-        factors=data.split(Wt.T),
-        rmse=(sum(lost.values()) / data.X.numel()) ** 0.5,
+        factors=factors,
+        rmse=(sum(lost.values()) / (data.shape[0] * data.shape[1])) ** 0.5,
         relative_error=(sum(lost.values()) / sum(energy.values())) ** 0.5,
         block_errors={
             name: (lost[name] / energy[name]) ** 0.5 if energy[name] else float(lost[name] > 0) for name in lost
         },
-        history=history,
+        history=np.array(run.history),
+        converged=run.converged,
+        seconds=run.seconds,
         weights=data.weights,
-        **how,
+        interrupted=run.interrupted,
+        kkt=kkt,
     )
 
 
-def _block_losses(data: Stack, Wt: Tensor, Ft: Tensor) -> dict[str, float]:
-    """‖A − O Fᵀ‖² of every block without its weight, in float64, some images at a time."""
-    Wt, Ft = Wt.double(), Ft.double()
-    B = sum(f @ x.double().T for f, x in zip(Ft.split(CHUNK, 1), data.X.split(CHUNK, 1), strict=True))
-    G = Ft @ Ft.T
-    losses = {}
-    for name, rows in data.rows.items():
-        W = Wt[:, rows]
-        loss = data.energy[name] - 2 * _inner(B[:, rows], W) + _inner(G, W @ W.T)
-        losses[name] = max(loss.item(), 0.0) / data.weights[name]
-    return losses
+def _loss(block: Tensor, W: Tensor, Ft: Tensor) -> float:
+    """‖block − W Fᵀ‖², some rows at a time: squares of float32 residuals, summed in float64."""
+    at_once = rows_at_once(block)
+    residuals = (torch.addmm(x, w, Ft, alpha=-1) for x, w in zip(block.split(at_once), W.split(at_once), strict=True))
+    return sum(residual.square_().sum(dim=1).double().sum().item() for residual in residuals)
 
 
 @dataclass(frozen=True, repr=False)
@@ -383,7 +296,7 @@ def rank_sweep(
     ranks: Iterable[int],
     seeds: Iterable[int] = (0,),
     *,
-    solver: str = "hals",
+    solver: str = "auto",
     weights: Mapping[str, float] | None = None,
     device=None,
     max_iter: int = 200,
@@ -404,15 +317,21 @@ def rank_sweep(
     if not pairs:
         raise ValueError("rank_sweep needs at least one rank and one seed")
     data = _prepare(blocks, [rank for rank, _ in pairs], solver, weights, device, max_iter, tol)
-    small = _compressed(data, max(rank for rank, _ in pairs)) if solver == "auto" else None
-    bar = tqdm(pairs, disable=not progress, desc="rank sweep", leave=False)
     fits = {}
-    try:
-        for rank, seed in bar:
-            fits[rank, seed] = fit = _fit(data, rank, solver, seed, None, max_iter, tol, small=small)
-            if fit.interrupted:
-                break
-    except KeyboardInterrupt:  # outside of a fit's own loop
-        if not fits:
-            raise
+    for group in _groups(data, pairs):
+        fits |= _fit(data, group, solver, None, max_iter, tol, progress)
+        if any(fits[pair].interrupted for pair in group):
+            break
     return Sweep(fits)
+
+
+def _groups(data: Stack, pairs: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Fits to go side by side: as many as work in the memory that X takes, at least one."""
+    features, images = data.shape
+    row = 10 * features + 5 * images  # numbers that one component needs in passing
+    room, groups = features * images // row, [[]]
+    for pair in pairs:
+        if groups[-1] and sum(rank for rank, _ in groups[-1]) + pair[0] > room:
+            groups.append([])
+        groups[-1].append(pair)
+    return groups

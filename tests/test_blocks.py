@@ -80,26 +80,39 @@ def test_a_weight_that_is_no_number_is_named(weight):
         check_weights({"relu": 0}, {"relu": weight})
 
 
+def dense(data):
+    """The stack written out, from its product with the identity."""
+    return torch.eye(data.shape[0], dtype=data.dtype) @ data
+
+
 def test_stacking_puts_every_block_in_its_rows():
     blocks = {"input": count_up(2, 3).float(), "relu": 10 * count_up(4, 3).float()}
     data = stack_up(blocks)
-    assert data.X.shape == (6, 3)
-    assert all(torch.equal(data.X[data.rows[name]], block) for name, block in blocks.items())
+    assert data.shape == (6, 3)
+    assert all(torch.equal(dense(data)[data.rows[name]], block) for name, block in blocks.items())
 
 
 def test_weights_enter_as_square_roots_and_leave_again():
     blocks = {"input": count_up(2, 3).double(), "relu": count_up(4, 3).double()}
     data = stack_up(blocks, {"input": 9, "relu": 0.25})
-    torch.testing.assert_close(data.X, torch.cat([3 * blocks["input"], 0.5 * blocks["relu"]]))
-    for name, block in data.split(data.X).items():
+    torch.testing.assert_close(dense(data), torch.cat([3 * blocks["input"], 0.5 * blocks["relu"]]))
+    torch.testing.assert_close(torch.eye(3, dtype=torch.float64) @ data.T, dense(data).T)
+    for name, block in data.split(dense(data)).items():
         torch.testing.assert_close(block, blocks[name])
 
 
-def test_energy_is_that_of_the_weighted_rows():
+def test_energy_is_that_of_the_data_and_the_total_that_of_the_weighted_rows():
     blocks = {"input": count_up(2, 3).double(), "relu": count_up(4, 3).double()}
-    energy = stack_up(blocks, {"input": 9, "relu": 0.25}).energy
-    assert energy["input"] == pytest.approx(9 * blocks["input"].square().sum().item())
-    assert energy["relu"] == pytest.approx(0.25 * blocks["relu"].square().sum().item())
+    data = stack_up(blocks, {"input": 9, "relu": 0.25})
+    assert data.energy == pytest.approx({name: block.square().sum().item() for name, block in blocks.items()})
+    assert data.total_energy == pytest.approx(dense(data).square().sum().item())
+
+
+def test_every_third_image():
+    blocks = {"input": count_up(2, 7).double(), "relu": count_up(4, 7).double()}
+    sample = stack_up(blocks, {"input": 9, "relu": 0.25}).every(3)
+    torch.testing.assert_close(dense(sample), dense(stack_up(blocks, {"input": 9, "relu": 0.25}))[:, [0, 3, 6]])
+    assert sample.total_energy == pytest.approx(dense(sample).square().sum().item())
 
 
 def test_energy_is_summed_in_float64():
@@ -117,13 +130,12 @@ def test_energy_is_summed_in_float64():
 )
 def test_float64_only_if_all_are(kinds, expected):
     data = stack_up({str(k): torch.ones(2, 3, dtype=kind) for k, kind in enumerate(kinds)})
-    assert data.X.dtype == expected
+    assert data.dtype == expected
 
 
-def test_stacking_copies():
+def test_a_block_that_is_right_already_is_not_copied():
     block = torch.ones(2, 3)
-    stack_up({"input": block}).X.zero_()
-    assert torch.equal(block, torch.ones(2, 3))
+    assert stack_up({"input": block}).blocks["input"].data_ptr() == block.data_ptr()
 
 
 def test_a_device_that_was_asked_for_is_taken():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from peeklib import check, coupled_nmf
-from peeklib.nmf import EPS
+from peeklib.solvers import EPS
 
 BLOCK = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
 BLOCKS = {"input": torch.tensor([[1.0, 2.0]]), "relu": BLOCK}

@@ -1,0 +1,306 @@
+"""The solvers behind `coupled_nmf`: updates, compression, stopping, memory, and defects known elsewhere.
+
+X is features × images; factors lie on their side, rank × features and rank × images, as in `peeklib.solvers`.
+"""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from scipy.optimize import nnls
+from tqdm.auto import tqdm
+
+from peeklib import CoupledFactors, coupled_nmf, nmf, rank_sweep, solvers
+from peeklib.blocks import check_blocks, stack
+
+every_solver = pytest.mark.parametrize("solver", ["auto", "hals", "mu"])
+WEIGHTS = {"input": 0.3, "relu": 7.0}
+
+
+def rand(*shape, seed=0, dtype=torch.float64):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def stacked(parts):
+    return torch.cat(list(parts.values()))
+
+
+def product(fit):
+    return stacked(fit.factors).double() @ fit.image_factor.double().T
+
+
+def stack_up(blocks):
+    return stack(check_blocks(blocks), None, torch.device("cpu"))
+
+
+@pytest.fixture
+def blocks():
+    return {"input": rand(15, 40, seed=1), "relu": 3 * rand(10, 40, seed=2)}
+
+
+@pytest.fixture
+def large():
+    """A stack that is worth compressing at rank 3: sparse planted factors of rank 6, and noise."""
+    F, W = (torch.relu(rand(n, 6, seed=n) - 0.5) for n in (120, 110))
+    X = W @ F.T + 0.02 * rand(110, 120)
+    return {"input": X[:50], "relu": X[50:]}
+
+
+# One factor, the other one given
+
+
+def one_by_one(V, B, G):
+    """Coordinate descent as the formula says, row by row."""
+    V = V.clone()
+    for k in range(len(V)):
+        if G[k, k] > 0:
+            V[k] = (V[k] + (B[k] - G[k] @ V) / G[k, k]).clamp(min=0)
+    return V
+
+
+@pytest.mark.parametrize("rank", [1, 2, 7, 8, 9, 21])
+def test_a_sweep_in_blocks_is_coordinate_descent(rank):
+    W, X, V = rand(rank, 30), rand(30, 50, seed=1) - 0.3, rand(rank, 50, seed=2)
+    expected = one_by_one(one_by_one(V, W @ X, W @ W.T), W @ X, W @ W.T)
+    solvers.hals_update(V, W @ X, W @ W.T, [slice(0, rank)], sweeps=2)
+    torch.testing.assert_close(V, expected, rtol=1e-10, atol=1e-12)
+    assert (V >= 0).all() and (rank == 1 or (V == 0).any())
+
+
+def test_a_component_without_a_partner_is_left_alone():
+    W, V = rand(4, 30), rand(4, 50, seed=2)
+    W[2] = 0
+    before = V.clone()
+    solvers.hals_update(V, W @ rand(30, 50, seed=1), W @ W.T, [slice(0, 4)])
+    assert torch.equal(V[2], before[2]) and not torch.equal(V[1], before[1])
+
+
+@pytest.mark.parametrize("update", [solvers.hals_update, solvers.mu_update])
+def test_fits_side_by_side_do_not_see_each_other(update):
+    W, X, V = rand(7, 30), rand(30, 50, seed=1), rand(7, 50, seed=2)
+    rows, B = [slice(0, 3), slice(3, 7)], W @ X
+    G = torch.block_diag(*(W[fit] @ W[fit].T for fit in rows))
+    alone = [V[fit].clone() for fit in rows]
+    for v, fit in zip(alone, rows, strict=True):
+        update(v, B[fit], G[fit, fit], [slice(0, len(v))])
+    update(V, B, G, rows)
+    torch.testing.assert_close(V, torch.cat(alone))
+
+
+def test_sweeps_go_on_to_the_non_negative_least_squares_solution():
+    """An inner stopping rule that fires too early, or never, would show here."""
+    W, X = rand(5, 30), rand(30, 6, seed=1)
+    V = torch.zeros(5, 6, dtype=torch.float64)
+    solvers.hals_update(V, W @ X, W @ W.T, [slice(0, 5)], sweeps=3000)
+    for column, image in zip(V.T, X.T, strict=True):
+        torch.testing.assert_close(column, torch.from_numpy(nnls(W.T.numpy(), image.numpy())[0]), rtol=1e-7, atol=1e-9)
+
+
+# Where a fit ends
+
+
+def factors_of(fit):
+    return [stacked(fit.factors).T], [fit.image_factor.T]
+
+
+@pytest.fixture
+def settled(blocks):
+    """A fit at a stationary point, as far as float64 goes."""
+    fit = coupled_nmf(blocks, 4, solver="hals", max_iter=3000, tol=0)
+    assert fit.kkt < 1e-4
+    return fit
+
+
+@pytest.mark.parametrize("solver", ["auto", "hals"])
+def test_no_solver_leaves_the_fixed_point_of_another(blocks, settled, solver):
+    mine = coupled_nmf(blocks, 4, solver=solver, max_iter=3000, tol=0)
+    for fit in (settled, mine):
+        for other in ("auto", "hals", "mu"):
+            after = coupled_nmf(blocks, 4, solver=other, init=fit, max_iter=20, tol=0)
+            torch.testing.assert_close(product(after), product(fit), rtol=1e-3, atol=1e-3)
+
+
+def test_the_kkt_residual_is_zero_only_where_nothing_moves(blocks, settled):
+    data = stack_up(blocks)
+    (W,), (F,) = factors_of(settled)
+    assert solvers.kkt_residuals(data, [W], [F])[0] < 1e-4
+    assert solvers.kkt_residuals(data, [1.1 * W], [F])[0] > 0.05
+    freed = W.clone()
+    freed[W == 0] = 0.1 * W.max()  # an entry that should be zero and is not
+    assert (W == 0).any() and solvers.kkt_residuals(data, [freed], [F])[0] > 0.01
+
+
+def test_the_kkt_residual_does_not_see_how_components_are_scaled(blocks):
+    fit = coupled_nmf(blocks, 4, max_iter=5)
+    (W,), (F,) = factors_of(fit)
+    scale = torch.tensor([[0.1], [1], [20], [300]], dtype=torch.float64)
+    first, scaled = solvers.kkt_residuals(stack_up(blocks), [W, W * scale], [F, F / scale])
+    assert first == pytest.approx(scaled) and first == pytest.approx(fit.kkt)
+
+
+def test_mu_may_be_slow_without_being_done(large):
+    mu, hals = (coupled_nmf(large, 3, solver=solver, max_iter=40, tol=0) for solver in ("mu", "hals"))
+    assert mu.kkt > 3 * hals.kkt and mu.history[-1] > hals.history[-1]
+
+
+@every_solver
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_errors_of_a_nearly_perfect_fit_are_right(dtype, solver):
+    """‖X‖² − 2⟨…⟩ + ⟨…⟩ would cancel to noise in float32."""
+    F, W = torch.relu(rand(60, 2, seed=1) - 0.3), torch.relu(rand(50, 2, seed=2) - 0.3)
+    blocks = {"a": (W @ F.T).to(dtype)}
+    fit = coupled_nmf(blocks, 2, solver=solver, max_iter=800, tol=0)
+    naive = (blocks["a"].double() - product(fit)).norm() / blocks["a"].double().norm()
+    assert naive < 1e-3
+    assert fit.relative_error == pytest.approx(naive.item(), rel=1e-6 if dtype == torch.float64 else 0.02, abs=1e-8)
+
+
+# Components that die
+
+
+@pytest.mark.parametrize("solver", ["auto", "hals"])
+def test_dead_components_are_revived_and_help(blocks, solver):
+    whole = coupled_nmf(blocks, 6, solver=solver, max_iter=100)
+    half = coupled_nmf(blocks, 3, solver=solver, max_iter=100)
+    padded = {name: torch.cat([W, torch.zeros_like(W)], dim=1) for name, W in half.factors.items()}
+    start = CoupledFactors(
+        torch.cat([half.image_factor, torch.zeros_like(half.image_factor)], dim=1),
+        padded, 0.0, 0.0, {}, half.history, converged=False, seconds=0.0,
+    )  # fmt: skip
+    fit = coupled_nmf(blocks, 6, solver=solver, init=start, max_iter=100)
+    assert fit.image_factor.any(dim=0).all() and fit.relative_error < 0.95 * half.relative_error
+    assert fit.relative_error < 1.1 * whole.relative_error
+
+
+def test_a_component_with_nothing_left_to_explain_stays_dead():
+    F, W = rand(30, 2, seed=1), rand(20, 2, seed=2)
+    fit = coupled_nmf({"a": W @ F.T}, 5, solver="hals", max_iter=500)
+    assert fit.relative_error < 1e-2 and product(fit).isfinite().all()
+
+
+# Extrapolation
+
+
+def test_a_step_that_raises_the_loss_is_undone(blocks):
+    data, runs = stack_up(blocks), {}
+    for beta in (0.3, 50.0):  # sensible, and far too far
+        runs[beta] = solvers.Run(rand(4, 25, seed=1), rand(4, 40, seed=2), beta=beta)
+        how = {"begin": "scale", "max_iter": 200, "tol": 0, "kkt_tol": 0, "bar": tqdm(disable=True)}
+        solvers.descend(data, data.total_energy, [runs[beta]], "auto", **how)
+        assert torch.tensor(runs[beta].history).diff().max() <= 1e-12
+    assert (torch.tensor(runs[50.0].history).diff() == 0).any()
+    assert runs[50.0].loss == pytest.approx(runs[0.3].loss, rel=0.03)
+
+
+# The smaller matrix that "auto" begins with
+
+
+def test_a_compressed_matrix_multiplies_as_the_dense_one(large):
+    X = stacked(large)
+    small = solvers.compress(stack_up(large), 20)
+    dense = small.Q @ small.B
+    torch.testing.assert_close(rand(3, 110) @ small, rand(3, 110) @ dense)
+    torch.testing.assert_close(rand(3, 120) @ small.T, rand(3, 120) @ dense.T)
+    lost = torch.linalg.svdvals(X)[20:].norm()
+    assert lost <= (X - dense).norm() <= 1.1 * lost
+
+
+def matrices_used(monkeypatch, blocks, **options):
+    """Types of what `descend` iterates on, and how many images each has."""
+    used, descend = [], solvers.descend
+
+    def watched(X, *args, **kwargs):
+        used.append((type(X).__name__, X.shape[1]))
+        descend(X, *args, **kwargs)
+
+    monkeypatch.setattr(nmf, "descend", watched)
+    return coupled_nmf(blocks, 3, solver="auto", **options), used
+
+
+def test_auto_begins_on_a_compressed_stack_and_ends_on_the_stack_itself(large, monkeypatch):
+    fit, used = matrices_used(monkeypatch, large)
+    assert used == [("LowRank", 120), ("Stack", 120)] and fit.converged
+
+
+def test_auto_begins_on_a_sample_where_there_are_many_images(large, monkeypatch):
+    monkeypatch.setattr(nmf, "SAMPLE", 1)
+    monkeypatch.setattr(nmf, "PER_COMPONENT", 20)
+    fit, used = matrices_used(monkeypatch, large)
+    assert used == [("LowRank", 60), ("Stack", 120)] and fit.converged
+
+
+@pytest.mark.parametrize("options", [{"max_iter": 2}, {"init": True}], ids=["no time", "a start"])
+def test_auto_leaves_it_where_there_is_nothing_to_gain(large, blocks, monkeypatch, options):
+    if "init" in options:
+        options = {"init": coupled_nmf(large, 3, max_iter=5)}
+    assert matrices_used(monkeypatch, large, **options)[1] == [("Stack", 120)]
+    assert matrices_used(monkeypatch, blocks)[1] == [("Stack", 40)]
+
+
+@pytest.mark.parametrize("sample", [3000, 1])
+@pytest.mark.parametrize(
+    "options", [{}, {"tol": 0, "max_iter": 60}, {"weights": WEIGHTS}], ids=["tol", "tol 0", "weights"]
+)
+def test_auto_ends_as_low_as_hals(large, options, sample, monkeypatch):
+    monkeypatch.setattr(nmf, "SAMPLE", sample)
+    monkeypatch.setattr(nmf, "PER_COMPONENT", 20)
+    auto, hals = (coupled_nmf(large, 3, solver=solver, **options) for solver in ("auto", "hals"))
+    assert auto.history[-1] <= 1.01 * hals.history[-1]
+    naive = (stacked(large) - product(auto)).square().mean().sqrt().item()
+    assert auto.rmse == pytest.approx(naive, rel=1e-6)
+    assert all((factor >= 0).all() for factor in (auto.image_factor, *auto.factors.values()))
+    goes_on = coupled_nmf(large, 3, init=auto, max_iter=0, weights=options.get("weights"))
+    assert auto.history[-1] == pytest.approx(goes_on.history[-1], rel=1e-9)
+
+
+def test_a_sweep_with_auto_fits_as_well_as_one_by_one(large):
+    sweep = rank_sweep(large, [2, 4], solver="auto")
+    for (rank, seed), fit in sweep.fits.items():
+        assert fit.rmse == pytest.approx(coupled_nmf(large, rank, seed=seed, solver="auto").rmse, rel=0.01)
+
+
+def test_an_interrupt_on_the_sample_still_places_every_image(large, monkeypatch):
+    monkeypatch.setattr(nmf, "SAMPLE", 1)
+    monkeypatch.setattr(nmf, "PER_COMPONENT", 20)
+    calls, update = [], solvers.UPDATES["auto"]
+
+    def stops(*args):
+        calls.append(None)
+        update(*args)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(solvers.UPDATES, "auto", stops)
+    fit = coupled_nmf(large, 3, solver="auto", tol=0)
+    assert fit.interrupted and fit.image_factor.shape == (120, 3)
+    assert fit.relative_error < 1.5 * coupled_nmf(large, 3, solver="hals").relative_error
+
+
+# Memory
+
+PEAK = """
+import resource, sys, torch
+from peeklib import coupled_nmf, rank_sweep
+torch.set_num_threads(1)
+blocks = {"input": torch.rand(1000, 30_000), "relu": torch.rand(1500, 30_000)}
+nbytes = sum(block.nbytes for block in blocks.values())
+coupled_nmf({"a": torch.rand(300, 600)}, 5, solver="auto", max_iter=30)  # whatever loads on first use
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+{call}
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / nbytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak as Linux counts it")
+@pytest.mark.parametrize(
+    "call",
+    [
+        'coupled_nmf(blocks, 50, solver="auto", max_iter=6, tol=0, device="cpu")',
+        'rank_sweep(blocks, [20, 50], range(5), solver="auto", max_iter=6, tol=0, device="cpu")',
+    ],
+)
+def test_peak_memory_stays_below_125_percent_of_the_data(call):
+    done = subprocess.run([sys.executable, "-c", PEAK.replace("{call}", call)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) <= 1.25
