@@ -33,7 +33,7 @@ display(data, metadata={"scrapbook": {"name": "training-data", "mime_prefix": ""
 # a fraction of the data for one epoch, record the test images, factorize at every rank. The seed draws the subset, the
 # initial weights, the order of the images and the start of the factorization. There are five seeds.
 #
-# `solver="auto"` is HALS that begins on a compressed copy of the data, which is faster, and ends on the data itself.
+# `solver="auto"`, the default, is HALS made faster ({doc}`08-fast-enough-to-play-with` shows how); it ends on the data itself.
 
 # %%
 FRACTIONS, RANKS = (0.25, 0.5, 0.75, 1.0), (10, 20, 30, 40, 50)

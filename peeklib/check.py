@@ -14,7 +14,7 @@ from torch import nn
 from .hooks import input_blocks, record
 from .models import CifarAlexNet, PaperCNN
 from .nmf import CoupledFactors, coupled_nmf
-from .solvers import EPS
+from .solvers import EPS, hals_update
 
 
 def _exercise(check: Callable) -> Callable:
@@ -220,4 +220,29 @@ def placed(answer: torch.Tensor, fit: CoupledFactors, drawing: torch.Tensor) -> 
     )
     assert torch.allclose(answer.cpu().flatten(), expected, atol=1e-3 * expected.max().item()), (
         "these loadings are not the closest fit without negative numbers; place the pixels with fit.transform"
+    )
+
+
+@_exercise
+def products_over_sweeps(answer: float, features: int, images: int, rank: int) -> None:
+    """Chapter 8: multiply-adds of two products with the data over those of one sweep over each factor."""
+    expected = 2 * rank * features * images / (rank**2 * (features + images))
+    assert abs(answer - expected) <= 0.05 * expected, (
+        f"{answer} is off; a product takes rank · features · images, a sweep rank² times the length of its factor, "
+        "and there are two of each"
+    )
+
+
+@_exercise
+def coordinate_sweep(answer: Callable) -> None:
+    """Chapter 8: `answer(V, B, G)` is one sweep of coordinate descent over the rows of V."""
+    draw = torch.Generator().manual_seed(0)
+    W, X, V = (torch.rand(*shape, generator=draw) for shape in ((4, 9), (9, 12), (4, 12)))
+    X[::2] = 0  # so that some entries end at zero
+    new, expected = answer(V.clone(), W @ X, W @ W.T), V.clone()
+    hals_update(expected, W @ X, W @ W.T, [slice(0, 4)], sweeps=1)
+    assert isinstance(new, torch.Tensor) and new.shape == V.shape, "return the new V, rank × images"
+    assert (new >= 0).all(), "an entry is below zero; take the larger of it and 0"
+    assert torch.allclose(new, expected, atol=1e-5), (
+        "the result differs; does every row use what the rows before it have become, and the diagonal of G below?"
     )

@@ -43,11 +43,11 @@ class CoupledFactors:
     relative_error: float  #: ‖X − W Fᵀ‖ / ‖X‖ over all blocks
     block_errors: dict[str, float]  #: ‖A − O Fᵀ‖ / ‖A‖ of each block
     history: np.ndarray  #: relative error of the (weighted) objective at the start and after each iteration
-    converged: bool  #: True if it stopped by `tol`; False if it ran out of iterations or was interrupted
+    converged: bool  #: True if it stopped by `tol`, slow and stationary; False if it ran out of iterations
     seconds: float  #: wall time of the iterations; of a sweep, its share of them
     weights: dict[str, float] = field(default_factory=dict)  #: of each block in the objective
     interrupted: bool = False  #: True if an interrupt ended it
-    kkt: float = float("nan")  #: KKT residual at the end: 0 at a stationary point, see `peeklib.solvers.kkt_residuals`
+    kkt: float = float("nan")  #: KKT residual: how far one coordinate step would move the factors, 0 if stationary
 
     @property
     def rank(self) -> int:
@@ -125,17 +125,17 @@ def coupled_nmf(
     Args:
         blocks: dict of name → matrix, features × images, non-negative, all with the same images.
         rank: number of components, from 1 to min(stacked features, images).
-        solver: "hals" (fast); "auto", which runs HALS on a compressed stack first and on the stack itself
-            to the end (faster on large stacks); or "mu", the paper's updates. All start from uniform [0, 1]
-            factors, which HALS scales once to fit the data best. Under "auto" `history` begins with errors of
-            the compressed stack.
+        solver: "auto", "hals" or "mu". "mu" is the paper's update. "hals" is hierarchical alternating least
+            squares. "auto" is HALS made faster: it extrapolates, undoing what raised the loss, and begins on a
+            compressed sample of the images where that pays. All start from uniform [0, 1] factors, which the
+            latter two scale once to fit the data best. Under "auto" `history` begins with errors of the sample.
         weights: dict of name → positive number that multiplies the block's term of the objective; None: all 1.
         seed: of the random start.
         init: start from these factors instead of random ones.
         device: where to compute; None takes a GPU if there is one.
         max_iter: iterations at most.
-        tol: stop when an iteration lowers the relative error by less than `tol` times its value; 0 runs all
-            `max_iter` iterations.
+        tol: stop when the last five iterations lowered the relative error by less than `tol` of it on average
+            and the KKT residual is at most 100 `tol`; 0 runs all `max_iter` iterations.
         progress: show a progress bar.
 
     Raises:
@@ -177,7 +177,8 @@ def _fit(data: Stack, pairs, solver, init, max_iter, tol, progress) -> dict[tupl
     """A fit for every (rank, seed), side by side. "auto" begins on a smaller matrix."""
     runs = [Run(*(_start(data, *pair) if init is None else _warm_start(data, pair[0], init))) for pair in pairs]
     begin = "given" if solver == "mu" or init else "scale"
-    with tqdm(total=max_iter * len(runs), disable=not progress, desc=f"{solver}, {len(runs)} fits", leave=False) as bar:
+    title = f"rank {pairs[0][0]}" if len(runs) == 1 else f"{len(runs)} fits"
+    with tqdm(total=max_iter * len(runs), disable=not progress, desc=f"{solver}, {title}", leave=False) as bar:
         how = {"solver": solver, "tol": tol, "bar": bar}
         early = max_iter - 2 - max_iter // 16  # the last iterations are for the data itself
         if solver == "auto" and init is None and early > 0:
@@ -192,21 +193,24 @@ def _fit_small(data: Stack, runs: list[Run], rank: int, begin: str, *, tol: floa
 
     Spread over all images, `SAMPLE` of them determine W nearly as well as all do.
     """
-    features, images = data.shape
-    width, stride = int(1.5 * rank) + 10, max(1, images // max(SAMPLE, PER_COMPONENT * rank))
-    if 2 * width * (features + images) > features * images:
-        return begin
+    images, width = data.shape[1], int(1.5 * rank) + 10
+    stride = max(1, images // max(SAMPLE, PER_COMPONENT * rank))
     sample = data.every(stride)
+    pays = 2 * width * sum(sample.shape) <= sample.shape[0] * sample.shape[1]  # a product costs half as much at most
+    if stride == 1 and not pays:
+        return begin
     for run in runs:
         run.Ft = run.Ft[:, ::stride]
-    descend(compress(sample, width), sample.total_energy, runs, begin=begin, tol=3 * tol, kkt_tol=np.inf, **how)
-    if stride == 1:
-        return "given"
+    small = compress(sample, width) if pays else sample
+    descend(small, sample.total_energy, runs, begin=begin, tol=3 * tol, kkt_tol=np.inf, **how)
+    interrupted = any(run.interrupted for run in runs)
     for run in runs:
-        run.Ft = run.Ft.new_zeros(len(run.Ft), images)
-        if run.interrupted:  # no step on the data will follow
+        run.interrupted = interrupted
+        if stride > 1:
+            run.Ft = run.Ft.new_zeros(len(run.Ft), images)
+        if stride > 1 and interrupted:  # no step on the data will follow
             place(run.Ft, run.Wt @ data, run.Wt @ run.Wt.T, [slice(0, len(run.Wt))])
-    return "place"
+    return "place" if stride > 1 else "given"
 
 
 def _start(data: Stack, rank: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -303,9 +307,10 @@ def rank_sweep(
     tol: float = 1e-4,
     progress: bool = False,
 ) -> Sweep:
-    """`coupled_nmf` for every rank and seed; the blocks are checked, stacked and compressed once.
+    """`coupled_nmf` for every rank and seed, side by side: all of them share the products with the data.
 
-    An interrupt returns the fits so far. With solver="auto" the compression is made once, for the largest rank.
+    The compression of "auto" is made once, for the largest rank. As many fits run at a time as work in the memory
+    that the data takes. An interrupt returns the fits so far.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.

@@ -236,7 +236,7 @@ def descend(
                 bar.update(len(side.runs))
             clock = _share_time(side, clock)
     except KeyboardInterrupt:
-        for run in runs:
+        for run in side.runs:
             run.interrupted = True
     side.write_back()
 
@@ -274,7 +274,8 @@ def _step(X, energy: float, side: Side, solver: str) -> None:
     if extrapolate:
         side.accept(W, F, beta, helped)
     if solver != "mu":
-        _revive(X, energy, side, G, H)
+        alive = (G.diagonal() * H.diagonal() > 0) | (side.by_row(helped)[:, 0] == 0)
+        _revive(X, energy, side, alive)
 
 
 def _check(X, side: Side, tol: float, kkt_tol: float) -> None:
@@ -309,9 +310,9 @@ def _move(V: Tensor, B: Tensor, G: Tensor) -> float:
     return ((weight @ step.square().sum(dim=1)) / size).sqrt().item() if size > 0 else 0.0
 
 
-def _revive(X, energy: float, side: Side, G: Tensor, H: Tensor) -> None:
-    """Start components that have died again, from what the model lacks most in some image."""
-    dead = (G.diagonal() * H.diagonal() == 0).nonzero().flatten().tolist()
+def _revive(X, energy: float, side: Side, alive: Tensor) -> None:
+    """Start components that are not alive again, from what the model lacks most in some image."""
+    dead = (~alive).nonzero().flatten().tolist()
     for run, rows in zip(side.runs, side.rows, strict=True) if dead else []:
         mine = [k for k in dead if rows.start <= k < rows.stop]
         if not mine or run.revived >= len(run.Wt):  # some have nothing left to explain
