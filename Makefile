@@ -6,7 +6,7 @@ EMBEDDED := PEEK_PROFILE=embedded TQDM_DISABLE=1
 # Where results of training and factorizing are kept, for tests and builds alike
 export PEEK_CACHE ?= $(CURDIR)/_build/results
 
-.PHONY: help setup book test notebooks evidence sync lint lock clean distclean
+.PHONY: help setup book test notebooks evidence bench sync lint lock clean distclean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,11 +39,14 @@ notebooks: setup  ## run every notebook as a test, in its small version
 evidence: setup  ## train the many networks behind book/evidence anew (hours)
 	$(BIN)/python book/evidence.py
 
+bench: setup  ## time our factorization beside other people's, on this machine (an hour)
+	$(BIN)/python benchmarks/run.py
+
 sync: setup  ## write each notebook from its .py, and the repository's address from _config.yml
 	$(BIN)/python book/sync.py
 
 lint: setup  ## check style with ruff
-	$(BIN)/ruff check . && $(BIN)/ruff format --check peeklib tests book && \
+	$(BIN)/ruff check . && $(BIN)/ruff format --check peeklib tests book benchmarks && \
 	$(BIN)/ruff format --check --line-length 88 notebooks/*.py
 
 lock:  ## resolve requirements.txt anew (needs uv)
