@@ -49,7 +49,7 @@ import peeklib as pk
 ROOT = Path(__file__).resolve().parent.parent
 INSTALLED = ROOT / "_build/peers"
 ITERATIONS = 20  # of the scaling study
-REPEATS, QUICK = 3, 3.0  # a run under QUICK seconds is done REPEATS times
+REPEATS, QUICK = 3, 1.5  # a run under QUICK seconds is done REPEATS times
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SETTINGS = {  # of `rank_sweep`
     "60 iterations at most, tolerance 1e-3": {"max_iter": 60, "tol": 1e-3},
