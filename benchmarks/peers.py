@@ -31,7 +31,6 @@ class Peer:
     name: str
     package: str  #: the requirement with its exact pin; "" if peeklib itself needs it
     needs: tuple[str, ...]  #: what the solver imports beyond what peeklib needs, pinned
-    takes_start: bool  #: whether it begins from the factors given
     fit: Callable  #: fit(X, W, H, iterations, blocks) -> (W, H), from one iteration up; leaves its arguments alone
     remark: str  #: what a reader of a timing must know
 
@@ -161,7 +160,7 @@ def install(peer: Peer, folder) -> str:
 def _peers(title, package, needs, fit, solvers):
     """The solvers of one package, each with options of `fit` and a remark."""
     for name, options, remark in solvers:
-        yield Peer(f"{title} {name}", package, needs, True, partial(fit, **options), remark)
+        yield Peer(f"{title} {name}", package, needs, partial(fit, **options), remark)
 
 
 SWEEP = "An iteration is one sweep of coordinate descent over each factor"

@@ -13,7 +13,7 @@ What keeps it fair:
 - Ours is timed as a user would call it, with its checks, its compression and its exact errors, in whole; on a GPU with
   the copies there and back. Of a peer only the call of its solver is timed.
 - All begin from the same random factors. Ours draws them on the clock. Peers get them off the clock, scaled to fit
-  best, as ours scales them for HALS itself; a peer that takes no start says so in bench-peers.csv.
+  best, as ours scales them for HALS itself; a peer that takes no start says so in its remark.
 - A budget is a run from scratch without a stopping rule, after one small call that loads and compiles.
 - A quick run is repeated, each repeat as a row, and one round over all solvers ends before the next begins, so that
   noise of the machine hits all alike.
@@ -64,7 +64,7 @@ COLUMNS = {
     "curves": ["problem", *RUN, "budget", "repeat", "seconds", "relative_error", "lowest", "status"],
     "sweep": ["who", "setting", "network", "rank", "seed", "seconds", "relative_error", "status"],
     "scaling": ["ladder", *RUN, "iterations", "repeat", "seconds", "relative_error", "status"],
-    "peers": ["name", "package", "status", "takes_start", "remark"],
+    "peers": ["name", "package", "status", "remark"],
 }
 
 
@@ -122,7 +122,7 @@ def gather(prefixes: list[str], folder: Path) -> tuple[list[Solver], list[dict]]
             _, _, outcome = timed(solvers[-1].fit, small, *small.start(3, SEED), 5)
             status = status if outcome == "ok" else outcome
         what = {"name": peer.name, "package": package, "status": status}
-        rows.append(what | {"takes_start": peer.takes_start, "remark": peer.remark})
+        rows.append(what | {"remark": peer.remark})
         print("peers", peer.name, status, flush=True)
     return solvers, rows
 

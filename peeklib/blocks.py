@@ -127,11 +127,14 @@ class Stack:
             out.addmm_(V[:, rows], self.blocks[name], alpha=self.weights[name] ** 0.5)
         return out
 
-    def every(self, stride: int) -> "Stack":
-        """The stack of one image in `stride`; copied, unless that is all of them."""
-        if stride == 1:
-            return self
-        return _measured({name: block[:, ::stride].contiguous() for name, block in self.blocks.items()}, self.weights)
+    def columns(self, images: Tensor) -> Tensor:
+        """Some columns, as rows: images × features."""
+        parts = [block[:, images].T * self.weights[name] ** 0.5 for name, block in self.blocks.items()]
+        return torch.cat(parts, dim=1)
+
+    def take(self, images: Tensor) -> "Stack":
+        """The stack of some images, copied."""
+        return _measured({name: block[:, images] for name, block in self.blocks.items()}, self.weights)
 
     def split(self, W: Tensor) -> dict[str, Tensor]:
         """A stacked factor, features × rank, cut into blocks and freed of the weights."""

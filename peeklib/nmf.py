@@ -22,10 +22,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .blocks import Stack, check_blocks, pick_device, rows_at_once, stack
-from .solvers import UPDATES, Run, compress, descend, hals_update, kkt_residuals, place
+from .solvers import UPDATES, LowRank, Run, compress, descend, hals_update, kkt_residuals, place
 
 SAMPLE, PER_COMPONENT = 3000, 60  # images that "auto" begins with, and at least how many for each component
-KKT_TOL = 100  # times `tol`: the KKT residual at which a fit has converged
+KKT_TOL = 0.02  # the largest KKT residual at which a fit has converged; 100 `tol` if that is less
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,7 +34,7 @@ class CoupledFactors:
 
     The columns of F have root mean square 1, so `factors` carry the units of the data (grey level,
     activation); components are ordered from strong to weak. Errors are of the data as given, whatever
-    the weights, and computed in float64.
+    the weights: squares of residuals in the data's own precision, summed in float64.
     """
 
     image_factor: Tensor  #: F, images × rank
@@ -57,7 +57,7 @@ class CoupledFactors:
     @property
     def iterations(self) -> int:
         """Iterations done."""
-        return len(self.history) - 1
+        return max(0, len(self.history) - 1)
 
     def __repr__(self):
         return (
@@ -135,7 +135,7 @@ def coupled_nmf(
         device: where to compute; None takes a GPU if there is one.
         max_iter: iterations at most.
         tol: stop when the last five iterations lowered the relative error by less than `tol` of it on average
-            and the KKT residual is at most 100 `tol`; 0 runs all `max_iter` iterations.
+            and the KKT residual is at most 100 `tol`, or 0.02 if that is less; 0 runs all `max_iter` iterations.
         progress: show a progress bar.
 
     Raises:
@@ -143,7 +143,8 @@ def coupled_nmf(
             the message names the block, the place and a remedy.
     """
     data = _prepare(blocks, [rank], solver, weights, device, max_iter, tol)
-    return _fit(data, [(rank, seed)], solver, init, max_iter, tol, progress)[rank, seed]
+    small = _small(data, rank) if solver == "auto" and init is None else None
+    return _fit(data, small, [(rank, seed)], solver, init, max_iter, tol, progress)[rank, seed]
 
 
 def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
@@ -173,44 +174,59 @@ def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
     return data
 
 
-def _fit(data: Stack, pairs, solver, init, max_iter, tol, progress) -> dict[tuple[int, int], CoupledFactors]:
-    """A fit for every (rank, seed), side by side. "auto" begins on a smaller matrix."""
+@dataclass(frozen=True)
+class _Small:
+    """What "auto" begins on: some of the images, or all if that is None, and their matrix, compressed if that pays."""
+
+    images: Tensor | None
+    X: Stack | LowRank
+    energy: float
+
+
+def _small(data: Stack, rank: int) -> _Small | None:
+    """One image in every few, drawn at random, compressed to more than the rank; None if nothing would be gained.
+
+    `SAMPLE` images spread over the whole determine W nearly as well as all do.
+    """
+    count, width = data.shape[1], int(1.5 * rank) + 10
+    stride = count // max(SAMPLE, PER_COMPONENT * rank)
+    images = None
+    if stride > 1:
+        draw = torch.Generator().manual_seed(0)
+        images = torch.arange(count // stride) * stride
+        images = (images + torch.randint(stride, images.shape, generator=draw)).to(data.device)
+    sample = data if images is None else data.take(images)
+    pays = 2 * width * sum(sample.shape) <= sample.shape[0] * sample.shape[1]  # a product costs half as much at most
+    if not sample.total_energy or (images is None and not pays):
+        return None
+    return _Small(images, compress(sample, width) if pays else sample, sample.total_energy)
+
+
+def _fit(data: Stack, small: _Small | None, pairs, solver, init, max_iter, tol, progress) -> dict:
+    """(rank, seed) → CoupledFactors, found side by side: on `small` first, if there is one, then on the data."""
     runs = [Run(*(_start(data, *pair) if init is None else _warm_start(data, pair[0], init))) for pair in pairs]
     begin = "given" if solver == "mu" or init else "scale"
+    early = max_iter - 2 - max_iter // 16  # the last iterations are for the data itself
     title = f"rank {pairs[0][0]}" if len(runs) == 1 else f"{len(runs)} fits"
     with tqdm(total=max_iter * len(runs), disable=not progress, desc=f"{solver}, {title}", leave=False) as bar:
-        how = {"solver": solver, "tol": tol, "bar": bar}
-        early = max_iter - 2 - max_iter // 16  # the last iterations are for the data itself
-        if solver == "auto" and init is None and early > 0:
-            begin = _fit_small(data, runs, max(rank for rank, _ in pairs), begin, max_iter=early, **how)
-        if not any(run.interrupted for run in runs):
-            descend(data, data.total_energy, runs, begin=begin, max_iter=max_iter, kkt_tol=KKT_TOL * tol, **how)
+        if small and early > 0:
+            for run in runs:
+                run.Ft = run.Ft if small.images is None else run.Ft[:, small.images]
+            how = {"begin": begin, "max_iter": early, "tol": 3 * tol, "kkt_tol": np.inf, "bar": bar}
+            descend(small.X, small.energy, runs, solver, **how)
+            begin = "given" if small.images is None else "place"
+        stopped = any(run.interrupted for run in runs)
+        for run in runs:
+            run.interrupted, run.converged = stopped, False
+            if begin == "place":
+                run.Ft, run.loss = run.Ft.new_zeros(len(run.Ft), data.shape[1]), np.inf
+        if not stopped:
+            how = {"begin": begin, "max_iter": max_iter, "tol": tol, "kkt_tol": min(KKT_TOL, 100 * tol), "bar": bar}
+            descend(data, data.total_energy, runs, solver, **how)
+    for run in runs:
+        if begin == "place" and run.loss == np.inf:  # interrupted before the first step on the data was done
+            place(run.Ft.zero_(), run.Wt @ data, run.Wt @ run.Wt.T, [slice(0, len(run.Wt))])
     return {pair: _result(data, run) for pair, run in zip(pairs, runs, strict=True)}
-
-
-def _fit_small(data: Stack, runs: list[Run], rank: int, begin: str, *, tol: float, **how) -> str:
-    """Fit a sample of the images, compressed to more than the rank, if that pays; how to begin on the data after it.
-
-    Spread over all images, `SAMPLE` of them determine W nearly as well as all do.
-    """
-    images, width = data.shape[1], int(1.5 * rank) + 10
-    stride = max(1, images // max(SAMPLE, PER_COMPONENT * rank))
-    sample = data.every(stride)
-    pays = 2 * width * sum(sample.shape) <= sample.shape[0] * sample.shape[1]  # a product costs half as much at most
-    if stride == 1 and not pays:
-        return begin
-    for run in runs:
-        run.Ft = run.Ft[:, ::stride]
-    small = compress(sample, width) if pays else sample
-    descend(small, sample.total_energy, runs, begin=begin, tol=3 * tol, kkt_tol=np.inf, **how)
-    interrupted = any(run.interrupted for run in runs)
-    for run in runs:
-        run.interrupted = interrupted
-        if stride > 1:
-            run.Ft = run.Ft.new_zeros(len(run.Ft), images)
-        if stride > 1 and interrupted:  # no step on the data will follow
-            place(run.Ft, run.Wt @ data, run.Wt @ run.Wt.T, [slice(0, len(run.Wt))])
-    return "place" if stride > 1 else "given"
 
 
 def _start(data: Stack, rank: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -258,7 +274,7 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
 
 
 def _loss(block: Tensor, W: Tensor, Ft: Tensor) -> float:
-    """‖block − W Fᵀ‖², some rows at a time: squares of float32 residuals, summed in float64."""
+    """‖block − W Fᵀ‖², some rows at a time, summed in float64."""
     at_once = rows_at_once(block)
     residuals = (torch.addmm(x, w, Ft, alpha=-1) for x, w in zip(block.split(at_once), W.split(at_once), strict=True))
     return sum(residual.square_().sum(dim=1).double().sum().item() for residual in residuals)
@@ -279,7 +295,7 @@ class Sweep:
         return f"Sweep of {len(self.fits)} fits (rank, seed): {list(self.fits)}"
 
     def table(self) -> pd.DataFrame:
-        """One row per fit: rank, seed, rmse, relative_error, `error of <block>` …, iterations, converged, seconds."""
+        """One row per fit: rank, seed, rmse, relative_error, `error of <block>` …, iterations, kkt, converged, seconds."""
         return pd.DataFrame(
             {
                 "rank": rank,
@@ -288,6 +304,7 @@ class Sweep:
                 "relative_error": fit.relative_error,
                 **{f"error of {name}": error for name, error in fit.block_errors.items()},
                 "iterations": fit.iterations,
+                "kkt": fit.kkt,
                 "converged": fit.converged,
                 "seconds": fit.seconds,
             }
@@ -309,8 +326,8 @@ def rank_sweep(
 ) -> Sweep:
     """`coupled_nmf` for every rank and seed, side by side: all of them share the products with the data.
 
-    The compression of "auto" is made once, for the largest rank. As many fits run at a time as work in the memory
-    that the data takes. An interrupt returns the fits so far.
+    "auto" draws and compresses its sample once, for the largest rank. As many fits run at a time as work in the
+    memory that the data takes. An interrupt returns the fits so far.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.
@@ -323,10 +340,15 @@ def rank_sweep(
         raise ValueError("rank_sweep needs at least one rank and one seed")
     data = _prepare(blocks, [rank for rank, _ in pairs], solver, weights, device, max_iter, tol)
     fits = {}
-    for group in _groups(data, pairs):
-        fits |= _fit(data, group, solver, None, max_iter, tol, progress)
-        if any(fits[pair].interrupted for pair in group):
-            break
+    try:
+        small = _small(data, max(rank for rank, _ in pairs)) if solver == "auto" else None
+        for group in _groups(data, pairs):
+            fits |= _fit(data, small, group, solver, None, max_iter, tol, progress)
+            if any(fits[pair].interrupted for pair in group):
+                break
+    except KeyboardInterrupt:  # between the iterations
+        if not fits:
+            raise
     return Sweep(fits)
 
 

@@ -12,11 +12,11 @@ run side by side, their components one below the other: one product with X then 
 Gram matrices are the blocks on the diagonal of one matrix.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import accumulate
 
 import torch
@@ -47,15 +47,28 @@ def hals_update(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: 
     B costs more than a sweep, so it serves for a few `sweeps` (Gillis & Glineur 2012). A component whose partner
     is zero (G_kk = 0) is left alone. Shapes as in `mu_update`.
     """
-    if V.is_cuda:
-        from .gpu import sweep
-
-        return sweep(V, B, G, rows, sweeps)
-    scale = torch.where(G.diagonal() > 0, G.diagonal(), torch.inf).reciprocal()
+    if V.is_cuda and (gpu := _gpu()) and gpu.takes(V, rows):
+        return gpu.sweep(V, B, G, rows, sweeps)
+    scale = _inverse(G.diagonal())
     G, B = G * scale[:, None], B * scale[:, None]
     for fit in rows:
         for _ in range(sweeps):
             _sweep(V[fit], B[fit], G[fit, fit])
+
+
+def _inverse(weight: Tensor) -> Tensor:
+    """1 / weight, or 0 where that is 0 or too small to divide by."""
+    return torch.where(weight > torch.finfo(weight.dtype).tiny, weight, torch.inf).reciprocal()
+
+
+@functools.cache
+def _gpu():
+    """The module of the fused kernel, or None where Triton is not installed."""
+    try:
+        from . import gpu
+    except ImportError:
+        return None
+    return gpu
 
 
 def _sweep(V: Tensor, B: Tensor, G: Tensor) -> None:
@@ -75,7 +88,7 @@ def _sweep(V: Tensor, B: Tensor, G: Tensor) -> None:
         v += moved[: len(v)]
 
 
-place = partial(hals_update, sweeps=12)  # from zero, nearly to the end
+place = functools.partial(hals_update, sweeps=12)  # from zero, nearly to the end
 UPDATES: dict[str, Update] = {"auto": hals_update, "hals": hals_update, "mu": mu_update}
 
 
@@ -96,6 +109,10 @@ class LowRank:
 
     def __rmatmul__(self, V: Tensor) -> Tensor:
         return (V @ self.Q) @ self.B
+
+    def columns(self, images: Tensor) -> Tensor:
+        """Some columns, as rows: images × features."""
+        return (self.Q @ self.B[:, images]).T
 
 
 def compress(X, width: int, seed: int = 0) -> LowRank:
@@ -137,7 +154,7 @@ class Run:
     def slow(self, tol: float) -> bool:
         """Whether the last iterations on this X brought less than `tol` each, relative to the error."""
         recent = self.history[self.begun :][-WINDOW - 1 :]
-        return len(recent) > WINDOW and recent[0] - recent[-1] < WINDOW * tol * recent[-1]
+        return tol > 0 and len(recent) > WINDOW and recent[0] - recent[-1] <= WINDOW * tol * recent[-1]
 
     def take(self, loss: float, energy: float, undo: bool) -> bool:
         """Take note of the loss after a step; False if it rose, beyond rounding, so that the step is undone."""
@@ -153,11 +170,11 @@ class Run:
 
 
 class Side:
-    """Runs side by side: `W` and `F` are the factors they have, `Wy` is the W they go on from."""
+    """Runs side by side: `W` and `F` are the factors they have; extrapolation goes on from `Wy` instead of W."""
 
     def __init__(self, runs: Sequence[Run]):
         self.W, self.F = torch.cat([run.Wt for run in runs]), torch.cat([run.Ft for run in runs])
-        self.Wy = self.W
+        self.Wy = self.W.clone()
         self._arrange(list(runs))
 
     def _arrange(self, runs: list[Run]) -> None:
@@ -217,8 +234,9 @@ def descend(
 ) -> None:
     """Iterate all runs on X, in place, until each has converged or has `max_iter` iterations behind it.
 
-    Converged means that the last `WINDOW` iterations lowered the relative error by less than `tol` of it on average,
-    and that the KKT residual is at most `kkt_tol`. After an interrupt the runs hold the factors of their last step.
+    Converged means that the last `WINDOW` iterations lowered the relative error by at most `tol` of it on average,
+    and that the KKT residual is at most `kkt_tol`. An interrupted run holds the factors of its last step; its loss is
+    infinite if there was none since `begin` was "place".
 
     X: the stack, or a `LowRank` of it; energy: ‖X‖²; begin: take the factors as "given", "scale" F to fit best, or
     "place" the images anew, whatever F is.
@@ -262,7 +280,7 @@ def _step(X, energy: float, side: Side, solver: str) -> None:
     """F, then W. "auto" extrapolates both and undoes what raised the loss (Ang & Gillis 2019)."""
     update, extrapolate, known = UPDATES[solver], solver == "auto", side.runs[0].loss < math.inf
     F, W = (side.F.clone(), side.Wy.clone()) if extrapolate else (side.F, side.W)
-    (update if known else place)(F, side.Wy @ X, side.grams(side.Wy), side.rows)
+    (update if known else place)(F, W @ X, side.grams(W), side.rows)
     if extrapolate:
         beta = side.by_row(run.beta if known else 0 for run in side.runs)
         F = torch.lerp(side.F, F, 1 + beta).clamp_(min=0)
@@ -274,20 +292,20 @@ def _step(X, energy: float, side: Side, solver: str) -> None:
     if extrapolate:
         side.accept(W, F, beta, helped)
     if solver != "mu":
-        alive = (G.diagonal() * H.diagonal() > 0) | (side.by_row(helped)[:, 0] == 0)
+        alive = (_inverse(G.diagonal()) > 0) & (_inverse(H.diagonal()) > 0) | (side.by_row(helped)[:, 0] == 0)
         _revive(X, energy, side, alive)
 
 
 def _check(X, side: Side, tol: float, kkt_tol: float) -> None:
-    """Find the runs that have converged."""
+    """Find the runs that have converged; one that is slow far from a stationary point is asked again `WINDOW` later."""
     due = [(run, rows) for run, rows in zip(side.runs, side.rows, strict=True) if run.slow(tol)]
-    if due and math.isinf(kkt_tol):
-        for run, _ in due:
-            run.converged = True
-    elif due:
+    if due and math.isfinite(kkt_tol):
         residuals = kkt_residuals(X, [side.W[rows] for _, rows in due], [side.F[rows] for _, rows in due])
         for (run, _), run.kkt in zip(due, residuals, strict=True):
-            run.converged = run.kkt <= kkt_tol
+            run.converged, run.begun = run.kkt <= kkt_tol, len(run.history) - 1
+    else:
+        for run, _ in due:
+            run.converged = True
 
 
 def kkt_residuals(X, Wt: Sequence[Tensor], Ft: Sequence[Tensor]) -> list[float]:
@@ -304,8 +322,7 @@ def kkt_residuals(X, Wt: Sequence[Tensor], Ft: Sequence[Tensor]) -> list[float]:
 
 def _move(V: Tensor, B: Tensor, G: Tensor) -> float:
     weight = G.diagonal()
-    inverse = torch.where(weight > 0, weight, torch.inf).reciprocal()
-    step = V - (V + (B - G @ V) * inverse[:, None]).clamp_(min=0)
+    step = V - (V + (B - G @ V) * _inverse(weight)[:, None]).clamp_(min=0)
     size = weight @ V.square().sum(dim=1)
     return ((weight @ step.square().sum(dim=1)) / size).sqrt().item() if size > 0 else 0.0
 
@@ -318,8 +335,7 @@ def _revive(X, energy: float, side: Side, alive: Tensor) -> None:
         if not mine or run.revived >= len(run.Wt):  # some have nothing left to explain
             continue
         images = torch.linspace(0, X.shape[1] - 1, min(LOOK, X.shape[1])).long().to(side.F.device)
-        pick = torch.nn.functional.one_hot(images, X.shape[1]).to(side.F)
-        lack = (pick @ X.T - side.F[rows][:, images].T @ side.W[rows]).clamp_(min=0)  # images × features
+        lack = (X.columns(images) - side.F[rows][:, images].T @ side.W[rows]).clamp_(min=0)  # images × features
         size = lack.square().sum(dim=1)
         for k, image in zip(mine, size.argsort(descending=True).tolist(), strict=False):
             if size[image] > 1e-9 * energy / X.shape[1]:

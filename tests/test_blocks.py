@@ -108,11 +108,12 @@ def test_energy_is_that_of_the_data_and_the_total_that_of_the_weighted_rows():
     assert data.total_energy == pytest.approx(dense(data).square().sum().item())
 
 
-def test_every_third_image():
+def test_some_images():
     blocks = {"input": count_up(2, 7).double(), "relu": count_up(4, 7).double()}
-    sample = stack_up(blocks, {"input": 9, "relu": 0.25}).every(3)
-    torch.testing.assert_close(dense(sample), dense(stack_up(blocks, {"input": 9, "relu": 0.25}))[:, [0, 3, 6]])
-    assert sample.total_energy == pytest.approx(dense(sample).square().sum().item())
+    data, some = stack_up(blocks, {"input": 9, "relu": 0.25}), torch.tensor([0, 3, 5])
+    torch.testing.assert_close(dense(data.take(some)), dense(data)[:, some])
+    torch.testing.assert_close(data.columns(some), dense(data)[:, some].T)
+    assert data.take(some).total_energy == pytest.approx(dense(data)[:, some].square().sum().item())
 
 
 def test_energy_is_summed_in_float64():

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import peeklib as pk
-from peeklib import cache, nmf, spectra, training
+from peeklib import cache, nmf, solvers, spectra, training
 from peeklib.cache import cached
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -195,7 +195,7 @@ def test_frozen_and_shared_weights_count():
 
 def test_two_ways_of_one_call_have_one_key():
     blocks, images = {"relu": block()}, toy()
-    assert key(pk.coupled_nmf, blocks, 2) == key(pk.coupled_nmf, rank=2, blocks=blocks, seed=0, solver="hals")
+    assert key(pk.coupled_nmf, blocks, 2) == key(pk.coupled_nmf, rank=2, blocks=blocks, seed=0, solver="auto")
     assert key(pk.train, linear(), *images, seed=0) == key(pk.train, linear(), *images, seed=0, progress=True)
     assert key(pk.spectrum, block()) == key(pk.spectrum, block=block().clone())
     assert key(pk.spectrum, block()) != key(pk.effective_rank, block())
@@ -356,8 +356,9 @@ def test_an_interrupted_fit_is_returned_and_not_kept(folder, monkeypatch):
         raise KeyboardInterrupt
 
     blocks = {"input": block()}
+    monkeypatch.setattr(nmf, "_groups", lambda data, pairs: [[pair] for pair in pairs])
     with monkeypatch.context() as patch:
-        patch.setitem(nmf.SOLVERS, "mu", stop)
+        patch.setitem(solvers.UPDATES, "mu", stop)
         assert cached(pk.coupled_nmf)(blocks, 2, solver="mu").interrupted
         assert len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1
     with monkeypatch.context() as patch:

@@ -1,0 +1,80 @@
+"""The sweeps of `solvers.hals_update` on a GPU: one launch for all sweeps of all fits, written in Triton.
+
+Row after row, a sweep is many small steps, and starting each from Python would cost far more than the step. But the
+columns of V do not depend on each other: here each thread keeps one column of one fit in registers and takes it
+through all sweeps. Import this module only where Triton is installed; `solvers.hals_update` does.
+"""
+
+import warnings
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+TILE = 32  # columns of a program: one warp, and each thread has a whole column, so no sum leaves its thread
+PART = 16  # rows among which the one that changes is looked for
+WIDEST = {torch.float32: 128, torch.float64: 64}  # ranks whose columns fit into the registers
+
+
+def takes(V: Tensor, rows: Sequence[slice]) -> bool:
+    """Whether the kernel can sweep these fits, on the GPU where V is."""
+    return max(fit.stop - fit.start for fit in rows) <= WIDEST.get(V.dtype, 0) and _runs(V.device)
+
+
+@cache
+def _runs(device: torch.device) -> bool:
+    """Whether the kernel works here, found out on one number: Triton also needs a C compiler and a GPU it knows."""
+    one = torch.ones(1, 1, device=device)
+    try:
+        sweep(one, one, one, [slice(0, 1)], 1)
+    except Exception as error:  # of many kinds, and none is a reason to stop
+        warnings.warn(f"NMF updates row by row, which is slow, as Triton does not run: {error}", stacklevel=2)
+        return False
+    return True
+
+
+def sweep(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: int) -> None:
+    """What `solvers.hals_update` does, in place. V, B: total rank × n, G: total rank × total rank, rows contiguous."""
+    fits = torch.tensor([(fit.start, fit.stop - fit.start) for fit in rows], dtype=torch.int32).to(V.device)
+    height = max(32, triton.next_power_of_2(max(fit.stop - fit.start for fit in rows)))
+    grid = triton.cdiv(V.shape[1], TILE), len(rows)
+    sizes = V.shape[1], V.stride(0), B.stride(0), G.stride(0), sweeps
+    _sweep_tile[grid](V, B, G, fits, *sizes, RANK=height, TILE=TILE, PART=PART, num_warps=1)
+
+
+@triton.jit(do_not_specialize=["n", "V_row", "B_row", "G_row", "sweeps"])
+def _sweep_tile(
+    V, B, G, fits, n, V_row, B_row, G_row, sweeps, RANK: tl.constexpr, TILE: tl.constexpr, PART: tl.constexpr
+):
+    """All sweeps of one fit over TILE columns. fits: first row and rank of each; X_row: from a row of X to the next.
+
+    A register has no index, so that to change row k all are asked whether they hold it: unless it is known when this
+    is compiled that they do not, which is why k runs over one part of the rows at a time. B comes one row ahead, as
+    it comes from far.
+    """
+    first = tl.load(fits + 2 * tl.program_id(1)).to(tl.int64)
+    rank = tl.load(fits + 2 * tl.program_id(1) + 1)
+    row = tl.arange(0, RANK)
+    column = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    V += first * V_row + column
+    B += first * B_row + column
+    G += first * (G_row + 1)
+    v = tl.load(V + row[:, None] * V_row, mask=(row < rank)[:, None] & (column < n), other=0.0)  # RANK × TILE
+    b = tl.load(B, mask=column < n, other=0.0)
+    for _ in range(sweeps):
+        for part in tl.static_range(0, RANK, PART):
+            for k in range(part, tl.minimum(rank, part + PART)):
+                following = tl.where(k + 1 < rank, k + 1, 0)
+                b_next = tl.load(B + following * B_row, mask=column < n, other=0.0)
+                others = tl.load(G + k * G_row + row, mask=(row < rank) & (row != k), other=0.0)
+                own = tl.load(G + k * (G_row + 1))
+                if own > 1.2e-38:  # as small as float32 can divide by
+                    best = (b - tl.sum(others[:, None] * v, axis=0)) * (1 / own)
+                    best = tl.where(best < 0, 0.0, best)  # a NaN stays one
+                    here = (row >= part) & (row < part + PART) & (row == k)
+                    v = tl.where(here[:, None], best, v)
+                    tl.store(V + k * V_row, best, mask=column < n)
+                b = b_next
