@@ -434,8 +434,9 @@ with pd.option_context("display.max_colwidth", None):
 many = pd.read_csv(f"{RESULTS}/bench-sweep.csv")
 many = many[(many.status == "ok") & ~many.who.str.contains("GPU")]
 total = many[many["rank"].isna()].groupby(["who", "setting"]).seconds.sum()
-means = many.pivot_table("relative_error", ["who", "setting"], "rank")
-summary = means.add_prefix("error at rank ")
+fits = many.dropna(subset="rank").astype({"rank": int})
+means = fits.pivot_table("relative_error", ["who", "setting"], "rank")
+summary = means.add_prefix("error at rank ").rename_axis(columns=None)
 summary.insert(0, "seconds for 25 fits", total)
 summary.insert(1, "times faster", (total.max() / total).round(1))
 summary.sort_values("seconds for 25 fits").round(4)
@@ -445,8 +446,9 @@ summary.sort_values("seconds for 25 fits").round(4)
 #
 # *5 minutes.* Made-up data this time, so that one size can change while the others stand still. On doubly logarithmic axes a cost
 # that grows in proportion has slope 1. The product with the data does: $rmn$. *Which size does a solver pay more than in proportion for?
-# Which one for less, and why?* Mind what 20 rounds buy: `auto` spends most of them on 3,000 images, so its line is flat in the images by
-# design. So the table has the error of each at the largest size, too.
+# Which one for less, and why?* `auto` spends most of its 20 rounds on 3,000
+# images; what grows is its few rounds on the data. Rounds of different methods buy different errors, so the table has those at the
+# largest size, too.
 
 # %% tags=["hide-input"]
 grown = pd.read_csv(f"{RESULTS}/bench-scaling.csv")
@@ -477,7 +479,7 @@ slopes.loc["in proportion"] = 1.0
 largest = grown.sort_values(["images", "features", "rank"])
 largest = largest.groupby(["ladder", "solver"]).last()
 errors = largest.relative_error.unstack("ladder").add_prefix("error, largest ")
-slopes.add_prefix("slope in ").join(errors).round(3)
+slopes.add_prefix("slope in ").join(errors).round(2)
 
 
 # %% tags=["hide-input"]
