@@ -7,7 +7,7 @@ through all sweeps. Import this module only where Triton is installed; `solvers.
 
 import warnings
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 import triton
@@ -37,12 +37,21 @@ def _runs(device: torch.device) -> bool:
 
 
 def sweep(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: int) -> None:
-    """What `solvers.hals_update` does, in place. V, B: total rank × n, G: total rank × total rank, rows contiguous."""
-    fits = torch.tensor([(fit.start, fit.stop - fit.start) for fit in rows], dtype=torch.int32).to(V.device)
-    height = max(32, triton.next_power_of_2(max(fit.stop - fit.start for fit in rows)))
-    grid = triton.cdiv(V.shape[1], TILE), len(rows)
-    sizes = V.shape[1], V.stride(0), B.stride(0), G.stride(0), sweeps
-    _sweep_tile[grid](V, B, G, fits, *sizes, RANK=height, TILE=TILE, PART=PART, num_warps=1)
+    """What `solvers.hals_update` does, in place. V, B: total rank × n, G: total rank × total rank."""
+    fits = tuple((fit.start, fit.stop - fit.start) for fit in rows)
+    height = max(32, triton.next_power_of_2(max(rank for _, rank in fits)))
+    out, B, G = (A if A.stride(1) == 1 else A.contiguous() for A in (V, B, G))
+    sizes = V.shape[1], out.stride(0), B.stride(0), G.stride(0), sweeps
+    how = {"RANK": height, "TILE": TILE, "PART": PART, "num_warps": 1, "enable_fp_fusion": True}
+    with torch.cuda.device_of(V):  # Triton starts on the current one
+        _sweep_tile[triton.cdiv(V.shape[1], TILE), len(rows)](out, B, G, _table(fits, V.device), *sizes, **how)
+    if out is not V:
+        V.copy_(out)
+
+
+@lru_cache(maxsize=16)
+def _table(fits: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    return torch.tensor(fits, dtype=torch.int32, device=device)
 
 
 @triton.jit(do_not_specialize=["n", "V_row", "B_row", "G_row", "sweeps"])
@@ -52,13 +61,14 @@ def _sweep_tile(
     """All sweeps of one fit over TILE columns. fits: first row and rank of each; X_row: from a row of X to the next.
 
     A register has no index, so that to change row k all are asked whether they hold it: unless it is known when this
-    is compiled that they do not, which is why k runs over one part of the rows at a time. B comes one row ahead, as
-    it comes from far.
+    is compiled that they do not, which is why k runs over one part of the rows at a time. Vectors are loaded flat, or
+    the rows of V would lie across the threads. B comes one row ahead, as it comes from far.
     """
     first = tl.load(fits + 2 * tl.program_id(1)).to(tl.int64)
     rank = tl.load(fits + 2 * tl.program_id(1) + 1)
     row = tl.arange(0, RANK)
     column = tl.program_id(0) * TILE + tl.arange(0, TILE)
+    V_row, B_row = V_row.to(tl.int64), B_row.to(tl.int64)
     V += first * V_row + column
     B += first * B_row + column
     G += first * (G_row + 1)

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+import peeklib
 from peeklib import solvers
 
 triton = pytest.importorskip("triton", reason="Triton is not installed")
@@ -28,7 +30,10 @@ for dtype, close in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
         V, beside, expected = wide[:, :n], wide[:, n:].clone(), wide[:, :n].clone()
         solvers.hals_update(expected, B, G, rows, 3)
         assert gpu.takes(V, rows) and not gpu.takes(V, [slice(0, 129)])
+        turned = V.T.clone().T  # column-major
+        gpu.sweep(turned, B.T.contiguous().T, G, rows, 3)
         gpu.sweep(V, B, G, rows, 3)
+        assert torch.equal(turned, V)
         assert (V >= 0).all() and (V == 0).any() and torch.equal(wide[:, n:], beside)
         assert (V - expected).abs().max() <= close * expected.max(), (dtype, ranks, (V - expected).abs().max())
 print("equal")
@@ -43,7 +48,7 @@ def test_the_kernel_does_what_the_cpu_does():
 
 
 @pytest.mark.parametrize("capability", [75, 90], ids=["T4", "H200"])
-@pytest.mark.parametrize(("number", "height"), [("fp32", 32), ("fp32", 128), ("fp64", 64)])
+@pytest.mark.parametrize(("number", "height"), [("fp32", 32), ("fp32", 64), ("fp32", 128), ("fp64", 64)])
 def test_the_kernel_compiles_and_stays_in_its_registers(number, height, capability, tmp_path, monkeypatch):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -55,9 +60,20 @@ def test_the_kernel_compiles_and_stays_in_its_registers(number, height, capabili
     kinds = dict.fromkeys("VBG", f"*{number}") | {"fits": "*i32"} | dict.fromkeys(constants, "constexpr")
     signature = {name: kinds.get(name, "i32") for name in gpu._sweep_tile.arg_names}
     source = ASTSource(fn=gpu._sweep_tile, signature=signature, constexprs=constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 1})
-    assert f"sm_{capability}" in compiled.asm["ptx"] and len(compiled.asm["cubin"]) > 1000
-    assert ".local" not in compiled.asm["ptx"]
+    options = {"num_warps": 1, "enable_fp_fusion": True}
+    done = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    assert "shfl" not in done.asm["ptx"]  # a thread has a whole column: nothing to ask the others
+    (tmp_path / "cubin").write_bytes(done.asm["cubin"])
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    usage = subprocess.run([tool, "-res-usage", tmp_path / "cubin"], capture_output=True, text=True, check=True).stdout
+    assert "STACK:0 " in usage and "LOCAL:0 " in usage
+
+
+def test_without_triton_there_is_no_fused_sweep(monkeypatch):
+    for name in ("triton", "peeklib.gpu"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr(peeklib, "gpu", raising=False)
+    assert solvers._gpu.__wrapped__() is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
