@@ -43,7 +43,7 @@ class CoupledFactors:
     relative_error: float  #: ‖X − W Fᵀ‖ / ‖X‖ over all blocks
     block_errors: dict[str, float]  #: ‖A − O Fᵀ‖ / ‖A‖ of each block
     history: np.ndarray  #: relative error of the (weighted) objective at the start and after each iteration
-    converged: bool  #: True if it stopped by `tol`, slow and stationary; False if it ran out of iterations
+    converged: bool  #: True if it stopped by `tol`, with little progress and a small `kkt`
     seconds: float  #: wall time of the iterations; of a sweep, its share of them
     weights: dict[str, float] = field(default_factory=dict)  #: of each block in the objective
     interrupted: bool = False  #: True if an interrupt ended it
@@ -135,7 +135,7 @@ def coupled_nmf(
         device: where to compute; None takes a GPU if there is one.
         max_iter: iterations at most.
         tol: stop when the last five iterations lowered the relative error by less than `tol` of it on average
-            and the KKT residual is at most 100 `tol`, or 0.02 if that is less; 0 runs all `max_iter` iterations.
+            and the KKT residual is at most min(100 `tol`, 0.02); 0 runs all `max_iter` iterations.
         progress: show a progress bar.
 
     Raises:
@@ -326,7 +326,8 @@ def rank_sweep(
 ) -> Sweep:
     """`coupled_nmf` for every rank and seed, side by side: all of them share the products with the data.
 
-    "auto" draws and compresses its sample once, for the largest rank. As many fits run at a time as work in the
+    "auto" draws and compresses its sample once, for the largest rank, so its fits differ a little from those of
+    `coupled_nmf`. As many fits run at a time as work in the
     memory that the data takes. An interrupt returns the fits so far.
 
     Args:
