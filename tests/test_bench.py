@@ -118,7 +118,7 @@ def test_a_ladder_varies_one_thing(folder, run):
 
 
 def peer(run, package="", fit=None):
-    return run.peers.Peer("fake", package, (), True, fit, "")
+    return run.peers.Peer("fake", package, (), fit, "")
 
 
 def test_a_peer_that_cannot_be_installed_is_a_row(run, monkeypatch, tmp_path):

@@ -24,6 +24,17 @@ def in_place_update(A, O, F):  # noqa: E741
     return O
 
 
+def right_sweep(V, B, G):
+    V = V.clone()
+    for k in range(len(V)):
+        V[k] = (V[k] + (B[k] - G[k] @ V) / G[k, k]).clamp(min=0)
+    return V
+
+
+def sweep_all_at_once(V, B, G):
+    return (V + (B - G @ V) / G.diagonal()[:, None]).clamp(min=0)
+
+
 # NMF of rank 10 leaves about 0.4 of `relu` on its own scale: between a third of 1 and 1
 WIDE = {"input": torch.zeros(1, 60), "relu": torch.rand(60, 60, generator=torch.Generator().manual_seed(0)) * 2}
 OVERLAP = torch.tensor([[1.0, 0.2, 0.6], [0.2, 1.0, 0.3], [0.6, 0.3, 1.0]])
@@ -70,6 +81,8 @@ RIGHT = [
     ("moved_most", 1, (PLACES, PLACES.flip(1))),
     ("placed", torch.tensor([0.5, 0.0]), (ROWS, DRAWING)),
     ("placed", torch.tensor([[0.5, 0.0]]), (ROWS, DRAWING)),
+    ("products_over_sweeps", 4.8, (30, 20, 5)),
+    ("coordinate_sweep", right_sweep, ()),
 ]
 WRONG = [
     ("neuron_counts", {"relu1": 1960, "relu2": 400}, (), "not the number of neurons of relu2"),
@@ -122,6 +135,11 @@ WRONG = [
     ("placed", torch.zeros(2), (ROWS, 0 * DRAWING), "all black"),
     ("placed", torch.zeros(2), (ROWS, 9 * DRAWING), "between 0 and 1"),
     ("placed", torch.zeros(2), (ROWS, DRAWING[:1]), "needs 4 numbers"),
+    ("products_over_sweeps", 2.4, (30, 20, 5), "two of each"),
+    ("products_over_sweeps", 24, (30, 20, 5), "rank²"),
+    ("coordinate_sweep", lambda v, b, g: None, (), "return the new V"),
+    ("coordinate_sweep", lambda v, b, g: torch.linalg.solve(g, b), (), "below zero"),
+    ("coordinate_sweep", sweep_all_at_once, (), "rows before it"),
 ]
 
 
