@@ -51,6 +51,7 @@ for matrix, (features, count) in size.iterrows():
 print(f"{how.machine['cpu']}, {how.threads} threads, {how.date}")
 
 
+# %% tags=["hide-input"]
 def standings(matrix, seconds):
     """Lowest error of each solver by then; NaN if it has not finished a single run."""
     part = runs[runs.matrix == matrix]
