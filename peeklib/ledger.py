@@ -1,4 +1,6 @@
-"""What Saini & Papalexakis (2018) claim, what would count as reproducing it, and how a chapter reports what it found.
+"""What the two studies claim, what would count as reproducing it, and how a chapter reports what it found.
+
+Saini & Papalexakis (2018), and Zhang (2015), whose claims are named "zhang-…".
 
 A criterion has parts, fixed here. A chapter measures, hands in one truth value for each part, and gets a
 `Finding`, which shows itself: the verdict is "reproduced" if all parts hold, "not reproduced" if none does,
@@ -16,7 +18,7 @@ VERDICTS = ("not reproduced", "partly", "reproduced")
 
 
 class Claim(NamedTuple):
-    """One accuracy, figure or sentence of the paper (paraphrased), and the parts of our criterion."""
+    """One accuracy, figure or sentence of a study (paraphrased), and the parts of our criterion."""
 
     where: str
     says: str
@@ -195,6 +197,95 @@ CLAIMS = {
             "The RMSE keeps its order if a layer is rescaled and the next one scaled back, which changes no answer.",
         ),
     ),
+    "zhang-readable": Claim(
+        "Zhang 2015, section 4.2.1, Figures 2 and 3",
+        "Images with the highest activations on a neuron have features in common, of neurons of high variance as of "
+        "random ones.",
+        (
+            "In pool5, the mean class purity of the top 8 images of the 50 neurons of highest variance is above that of "
+            "999 in 1,000 sets of as many random images, in every seed.",
+            "So is that of 50 random neurons.",
+            "So it is not in an untrained network.",
+        ),
+    ),
+    "zhang-variance": Claim(
+        "Zhang 2015, section 4.2.1",
+        "Variance is a rough proxy for interpretability: below a threshold images have less in common, above it the "
+        "relation is coarse.",
+        (
+            "Over all neurons of pool5 that vary, variance and class purity have a positive Spearman correlation, above "
+            "that of 999 in 1,000 permutations, in every seed.",
+            "The quarter of neurons of lowest variance has a lower mean purity than the rest, in every seed.",
+            "Over the other three quarters the correlation is below 0.5, in every seed.",
+        ),
+    ),
+    "zhang-redundant": Claim(
+        "Zhang 2015, sections 4.2.1 and 4.2.3",
+        "Single neurons are redundant, with near-identical sets of images above all at the low end; the leading singular "
+        "directions are not.",
+        (
+            "In pool5, the top-8 sets of the 8 neurons of highest variance share more images than those of 8 random "
+            "directions, as a mean over the seeds.",
+            "Those of the first 8 singular directions share less than half as many as those of the neurons, as a mean "
+            "over the seeds.",
+            "Of the neurons, the bottom sets share more than the top sets, in every seed.",
+        ),
+    ),
+    "zhang-random": Claim(
+        "Zhang 2015, section 4.2.2",
+        "Images along random directions have less in common than those of neurons, and high variance does not help.",
+        (
+            "In pool5, the mean purity of 50 random directions is below that of 50 random neurons, in every seed.",
+            "The purity of the 50 random directions of highest variance of 1,000 differs from theirs by less than two "
+            "standard errors, in at least 4 of 5 seeds.",
+        ),
+    ),
+    "zhang-classes": Claim(
+        "Zhang 2015, section 4.2.3",
+        "Top images of singular directions span several classes, those of neurons are often of one kind.",
+        (
+            "In pool5, the class entropy of the top and bottom sets of the first 8 singular directions is above that of "
+            "the top sets of the 8 neurons of highest variance, in at least 4 of 5 seeds.",
+            "It is above that of 8 random neurons, in at least 4 of 5 seeds.",
+        ),
+    ),
+    "zhang-magnitude": Claim(
+        "Zhang 2015, abstract and section 4.2.3",
+        "How interpretable a singular direction is, is loosely correlated with its singular value.",
+        (
+            "Over the first 50 directions of pool5, singular value and class purity (mean of both ends) have a positive "
+            "Spearman correlation, above that of 99 in 100 permutations, in at least 4 of 5 seeds.",
+            "The first 8 have a higher mean purity than the 43rd to 50th, in every seed.",
+        ),
+    ),
+    "zhang-thorough": Claim(
+        "Zhang 2015, section 4.2.3",
+        "The leading 8 singular directions leave most of a layer unexplained: an error of 7,050, which is 95 % of the norm.",
+        (
+            "In pool5, the relative error of rank 8 is above 0.9, as a mean over the seeds.",
+            "It is above 0.71, so that more than half of the energy is lost, as a mean over the seeds.",
+        ),
+    ),
+    "zhang-abstract": Claim(
+        "Zhang 2015, section 4.3",
+        "Earlier layers yield colour and texture, later ones approach categories.",
+        (
+            "The class purity of the first 8 singular directions is higher in the last two layers than in the first "
+            "two, in every seed.",
+            "The top images differ less in mean colour, compared with random sets, in the first two layers than in "
+            "the last two, in every seed.",
+        ),
+    ),
+    "zhang-large": Claim(
+        "Zhang 2015, section 4.3",
+        "Earlier layers have fewer large singular values.",
+        (
+            "Above one cut-off for all layers, 2.7 % of the norm of pool5 as in the study, the first two layers have "
+            "fewer singular values than the last two, in every seed.",
+            "So they have above 2.7 % of each layer's own norm.",
+            "So they have above the largest singular value of the same layer with every neuron's activations permuted.",
+        ),
+    ),
 }
 
 
@@ -232,7 +323,7 @@ class Finding:
         )
         kind = "none" if self.stand_in else ("no", "partly", "yes")[VERDICTS.index(self.verdict)]
         rows = {
-            f"The paper says ({claim.where})": html.escape(claim.says),
+            f"The study says ({claim.where})": html.escape(claim.says),
             "Our criterion": f"<ul>{parts}</ul>",
             "We measure": html.escape(self.measured),
             "Verdict": f'<a href="../notebooks/{self.chapter}.html#claim-{self.name}">{html.escape(self.verdict)}</a>',

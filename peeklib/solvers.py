@@ -115,15 +115,17 @@ class LowRank:
         return (self.Q @ self.B[:, images]).T
 
 
-def compress(X, width: int, seed: int = 0) -> LowRank:
+def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
     """X projected on about its leading `width` left singular directions (Halko, Martinsson & Tropp 2011, alg. 4.4).
 
-    A random sketch and one power iteration: four products with X, shared by every rank and seed fitted afterwards.
+    A random sketch and, by default, one power iteration: four products with X, shared by every rank and seed fitted
+    afterwards. More `iterations` bring the directions closer to the singular ones.
     """
     draw = torch.Generator().manual_seed(seed)
     sketch = torch.randn(width, X.shape[1], generator=draw, dtype=X.dtype).to(X.device)
     Q = _orthonormal(sketch @ X.T)  # width × features
-    Q = _orthonormal((Q @ X) @ X.T)
+    for _ in range(iterations):
+        Q = _orthonormal((Q @ X) @ X.T)
     return LowRank(Q.T, Q @ X)
 
 
