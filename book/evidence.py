@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import rankdata
 from torch.nn.functional import pad
 
 import peeklib as pk
@@ -115,7 +116,130 @@ def cases(seeds=range(5)) -> Iterator[dict]:
             )
 
 
-STUDIES = {"alexnet": alexnet, "orders": orders, "cases": cases}
+def subjects(seeds) -> Iterator[tuple[dict, pk.subjects.Subject]]:
+    """CifarAlexNets, trained as chapter 9 does and not at all, and 6,000 test images; such as the trained one gets right."""
+    data = load("cifar10")
+    for seed in seeds:
+        for setting in ("trained", "untrained"):
+            model = pk.models.CifarAlexNet(3, seed=seed)
+            if setting == "trained":
+                model = pk.subjects.train_cifar(model, *data.train, seed=seed)
+            one = pk.subjects.cifar(model, data, only_correct=setting == "trained", seed=seed)
+            facts = {"setting": setting, "seed": seed, "accuracy": pk.accuracy(model, *data.test)}
+            yield {**facts, "images": len(one.images)}, one
+
+
+def directions(seeds=range(5)) -> Iterator[dict]:
+    """Zhang's kinds of directions, and those of a coupled NMF: what the images at their ends have in common."""
+    for which, one in subjects(seeds):
+        pixels = pk.to_float(one.images).mean(dim=(2, 3))  # images × 3
+        raw = {layer: one.activations(layer) for layer in one.layers}
+        blocks = {layer: A for layer, A in raw.items() if A.min() >= 0}
+        fit = pk.coupled_nmf(pk.input_blocks(one.images) | blocks, 30, seed=which["seed"], **FIT)
+        for layer, A in raw.items():
+            found = {("normalized", *key): d for key, d in kinds(pk.directions.normalize(A), which["seed"]).items()}
+            if layer == "pool5":
+                found |= {("raw", *key): d for key, d in kinds(A, which["seed"]).items()}
+            if layer in blocks:
+                found["raw", "nmf", 8] = pk.directions.nmf(A, 8, fit=fit, layer=layer)
+            for key, some in found.items():
+                colour = [pixels[pk.directions.top_images(d)].var(dim=0).sum().item() for d in some]
+                yield {
+                    **which,
+                    "layer": layer,
+                    **dict(zip(("activations", "method", "count"), key, strict=True)),
+                    **pk.directions.describe(some, one.labels),
+                    "colour": float(np.mean(colour)) / pixels.var(dim=0).sum().item(),
+                }
+
+
+def kinds(A: torch.Tensor, seed: int) -> dict[tuple[str, int], list]:
+    """Zhang's kinds of directions, 8 of each and 50, as far as the layer has them."""
+    make = {
+        "neurons of high variance": lambda n: pk.directions.neurons(A, n),
+        "random neurons": lambda n: pk.directions.neurons(A, n, select="random", seed=seed),
+        "random": lambda n: pk.directions.random(A, n, seed=seed),
+        "random of high variance": lambda n: pk.directions.random(A, n, tail=n / 1000, seed=seed),
+        "singular": lambda n: pk.directions.singular(A, n, seed=seed),
+    }
+    alive = int((A.std(dim=1) > 0).sum())
+    return {(name, n): made(n) for n in (8, 50) for name, made in make.items() if n <= alive}
+
+
+def layers(seeds=range(5)) -> Iterator[dict]:
+    """Of every layer: how variance and singular values go with class purity, and how many singular values are large."""
+    for which, subject, layer in ((*pair, layer) for pair in subjects(seeds) for layer in pair[1].layers):
+        A = pk.directions.normalize(subject.activations(layer))
+        share = (
+            200 / (9216 * 6000) ** 0.5
+        )  # of the norm: the study's cut-off for its pool5, 9,216 neurons × 6,000 images
+        values = pk.spectrum(A)
+        norm = values.norm().item()
+        pool5 = (256 / len(A)) ** 0.5 * norm  # the norm of a layer of 256 neurons
+        yield {
+            **which,
+            "layer": layer,
+            "neurons": len(A),
+            "norm": norm,
+            "above one cut": int((values > share * pool5).sum()),
+            "above own cut": int((values > share * norm).sum()),
+            "above chance": pk.spectra.above_chance(A),
+            "entropy rank": pk.effective_rank(values),
+            "error of 8": (values[8:].norm() / norm).item(),
+            **neurons_by_variance(A, subject.labels),
+            **directions_by_value(A, subject.labels),
+        }
+
+
+def neurons_by_variance(A: torch.Tensor, labels: torch.Tensor) -> dict:
+    """Class purity of the top 8 images of every neuron that varies, against its variance."""
+    variance = A.var(dim=1, correction=0)
+    alive = variance > 0
+    purity = pk.directions.purity(labels[A[alive].topk(8, dim=1).indices]).numpy()
+    variance = variance[alive].numpy()
+    low = variance <= np.quantile(variance, 0.25)
+    draw = torch.Generator().manual_seed(0)
+    sets = labels[torch.randint(len(labels), (50_000, 8), generator=draw)]  # repeats are rare among thousands
+    return {
+        "neurons that vary": len(variance),
+        "purity by chance": pk.directions.purity(sets).reshape(1000, 50).mean(dim=1).quantile(0.999).item(),
+        "variance and purity": rank_correlation(variance, purity),
+        "variance and purity by chance": chance_correlation(variance, purity, 0.999),
+        "purity of low variance": purity[low].mean(),
+        "purity of the rest": purity[~low].mean(),
+        "variance and purity of the rest": rank_correlation(variance[~low], purity[~low]),
+    }
+
+
+def directions_by_value(A: torch.Tensor, labels: torch.Tensor) -> dict:
+    """Class purity, mean of both ends, of the first 50 singular directions, against their singular values."""
+    found = pk.directions.singular(A, min(50, len(A)))
+    both = [pk.directions.describe([one], labels) for one in found]
+    purity = np.array([(one["purity"] + one["bottom purity"]) / 2 for one in both])
+    value = np.array([one.scale for one in found])
+    return {
+        "value and purity": rank_correlation(value, purity),
+        "value and purity by chance": chance_correlation(value, purity, 0.99),
+        "purity of first 8": purity[:8].mean(),
+        "purity of 43 to 50": purity[42:].mean() if len(purity) == 50 else float("nan"),
+    }
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's ρ."""
+    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+
+
+def chance_correlation(x: np.ndarray, y: np.ndarray, quantile: float) -> float:
+    """That quantile of Spearman's ρ over 1,000 permutations of y."""
+    draw = np.random.default_rng(0)
+    return float(np.quantile([rank_correlation(x, draw.permutation(y)) for _ in range(1000)], quantile))
+
+
+STUDIES = {"alexnet": alexnet, "orders": orders, "cases": cases, "directions": directions, "layers": layers}
+
+DATA = {"alexnet": ("cifar10", "mnist"), "orders": ("mnist",), "cases": ("mnist",)}
+DATA |= {"directions": ("cifar10",), "layers": ("cifar10",)}
 
 
 def commit() -> str:
@@ -133,7 +257,7 @@ def sidecar(study: str, code: str, table: pd.DataFrame, seconds: float) -> dict:
         "fit": FIT,
         "pins": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "device": "cuda" if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} of {os.cpu_count()} cores",
-        "data": {name: load(name).source for name in (("cifar10", "mnist") if study == "alexnet" else ("mnist",))},
+        "data": {name: load(name).source for name in DATA[study]},
         "date": time.strftime("%Y-%m-%d"),
         "minutes": round(seconds / 60, 1),
     }
@@ -146,7 +270,7 @@ def run(study: str) -> None:
     part = HERE / f"{study}.part"
     for row in STUDIES[study]():
         rows.append(row)
-        print(f"{study}: {list(row.values())[:6]} rmse {row['rmse']:.4f}, accuracy {row['accuracy']:.3f}", flush=True)
+        print(f"{study}: {list(row.values())[:8]}", flush=True)
         table = pd.DataFrame(rows)
         table.to_csv(part, index=False, float_format="%.5g")
     how = sidecar(study, code, table, time.perf_counter() - started)

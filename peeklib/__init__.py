@@ -1,6 +1,6 @@
 """peeklib: look into a neural network by factorizing its inputs and hidden layers together."""
 
-from . import check, models, plots
+from . import check, directions, models, plots, spectra, subjects
 from .cache import cached
 from .data import Dataset, Split, load_dataset, profile, subset
 from .explorer import Explorer, show
@@ -23,6 +23,7 @@ __all__ = [
     "cached",
     "check",
     "coupled_nmf",
+    "directions",
     "effective_rank",
     "input_blocks",
     "judge",
@@ -34,7 +35,9 @@ __all__ = [
     "record",
     "relu_layers",
     "show",
+    "spectra",
     "spectrum",
+    "subjects",
     "subset",
     "to_float",
     "train",

@@ -199,7 +199,7 @@ def class_entropy(labels: Tensor) -> Tensor:
 
 def _counts(labels: Tensor) -> Tensor:
     """How often each class occurs in each row: sets × classes."""
-    return torch.nn.functional.one_hot(labels.long()).sum(dim=1).float()
+    return torch.nn.functional.one_hot(labels.long()).sum(dim=1).double()
 
 
 def overlap(sets: Sequence[Tensor]) -> float:
@@ -214,3 +214,24 @@ def overlap(sets: Sequence[Tensor]) -> float:
     stacked = torch.stack(list(sets))  # sets × k
     shared = (stacked[:, None, :, None] == stacked[None, :, None, :]).sum(dim=(2, 3)).double() / stacked.shape[1]
     return shared[*np.triu_indices(len(sets), 1)].mean().item()
+
+
+def describe(directions: Sequence[Direction], labels: Tensor, k: int = 8) -> dict[str, float]:
+    """What the `k` images at each end of these directions have in common, by their labels.
+
+    Args:
+        directions: of the same images.
+        labels: one integer for each image.
+        k: images at each end.
+
+    Returns:
+        Means over the directions: "purity" and "entropy" (bits) of the top sets, "bottom purity" and "bottom entropy";
+        and "overlap" and "bottom overlap", means over their pairs, NaN for a single direction.
+    """
+    found = {}
+    for end, pick in (("", top_images), ("bottom ", bottom_images)):
+        sets = torch.stack([pick(one, k).cpu() for one in directions])  # directions × k
+        found[f"{end}purity"] = purity(labels[sets]).mean().item()
+        found[f"{end}entropy"] = class_entropy(labels[sets]).mean().item()
+        found[f"{end}overlap"] = overlap(list(sets)) if len(sets) > 1 else math.nan
+    return found

@@ -283,7 +283,8 @@ CLAIMS = {
             "Above one cut-off for all layers, 2.7 % of the norm of pool5 as in the study, the first two layers have "
             "fewer singular values than the last two, in every seed.",
             "So they have above 2.7 % of each layer's own norm.",
-            "So they have above the largest singular value of the same layer with every neuron's activations permuted.",
+            "So they have above those of the same index once every neuron's activations are permuted over the images "
+            "(parallel analysis, Horn 1965).",
         ),
     ),
 }

@@ -15,7 +15,10 @@ import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
+from .directions import Direction, bottom_images, top_images
+from .hooks import to_float
 from .nmf import CoupledFactors
 
 WIDTH = 5.5  # inches; a 390 px phone then shows 11 pt text at about 10 px
@@ -117,6 +120,42 @@ def image_grid(
     ax.axis("off")
     for (top, left), label in zip(corners, labels, strict=False):
         ax.text(left, top - 0.6, label, fontsize=10, ha="left", va="bottom")
+    return figure
+
+
+@theme()
+def contact_sheet(rows: Sequence[Direction], images: Tensor, k: int = 5, *, title: str) -> Figure:
+    """For each direction a row of images: the `k` of highest score on the left, the `k` of lowest on the right.
+
+    A single direction gets two lines, one for each end.
+
+    Args:
+        rows: directions of these images.
+        images: images × channels × height × width, uint8 or in [0, 1].
+        k: images at each end.
+        title: what the figure says.
+    """
+    ends = [[top_images(row, k), bottom_images(row, k)] for row in rows]
+    labels = [f"{row.name}, {row.layer}".rstrip(", ") for row in rows]
+    lines = [torch.cat(pair) for pair in ends]
+    if len(rows) == 1:
+        lines, labels = ends[0], [f"highest, {labels[0]}", "lowest"]
+    height, width = images.shape[2:]
+    gap, label = max(1, width // 10), 0.4 * width
+    across, split = len(lines[0]), k if len(rows) > 1 else 0
+    total = across * (width + gap) + (gap if split else 0)
+    figure, ax = canvas(height=0.6 + WIDTH * len(lines) * (height + label) / total, title=title)
+    for y, (line, text) in enumerate(zip(lines, labels, strict=True)):
+        top = y * (height + label)
+        for x, image in enumerate(to_float(images[line.cpu()])):
+            left = x * (width + gap) + (gap if split and x >= split else 0)
+            picture = _numpy(image.permute(1, 2, 0)).squeeze()
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(left, left + width, top + height, top))
+        ax.text(0, top - 0.06 * width, text, fontsize=10, va="bottom")
+    if split:
+        ax.text(total - gap, -0.06 * width, "lowest", fontsize=10, ha="right", va="bottom")
+    ax.set(xlim=(0, total - gap), ylim=(len(lines) * (height + label) - label, -label), aspect="equal")
+    ax.axis("off")
     return figure
 
 

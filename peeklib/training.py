@@ -86,14 +86,29 @@ def _history(losses: Tensor, sizes: list[int], every: int = 50) -> pd.DataFrame:
     )
 
 
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
-    """Share of images whose largest output is at their label, 0 … 1."""
+def correct(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> Tensor:
+    """For each image, on the CPU, whether its largest output is at its label; arguments as for `accuracy`."""
     if not len(images) or len(images) != len(labels):
         raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
     home = next(model.parameters()).device
     with torch.no_grad(), eval_mode(model):
         hits = [
-            (model(to_float(x.to(home, copy=True))).argmax(1).cpu() == y).sum()
+            model(to_float(x.to(home, copy=True))).argmax(1).cpu() == y
             for x, y in zip(images.split(batch_size), labels.cpu().split(batch_size), strict=True)
         ]
-    return int(sum(hits)) / len(labels)
+    return torch.cat(hits)
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
+    """Share of images whose largest output is at their label, 0 … 1.
+
+    Args:
+        model: run in eval mode without gradients on its own device.
+        images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
+        labels: one integer for each image.
+        batch_size: images in one forward pass.
+
+    Raises:
+        ValueError: for no images, or another number of labels.
+    """
+    return correct(model, images, labels, batch_size=batch_size).double().mean().item()
