@@ -227,6 +227,8 @@ def directions_by_value(A: torch.Tensor, labels: torch.Tensor) -> dict:
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Spearman's ρ."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:  # no order to compare
+        return float("nan")
     return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
 
 

@@ -225,13 +225,17 @@ def describe(directions: Sequence[Direction], labels: Tensor, k: int = 8) -> dic
         k: images at each end.
 
     Returns:
-        Means over the directions: "purity" and "entropy" (bits) of the top sets, "bottom purity" and "bottom entropy";
-        and "overlap" and "bottom overlap", means over their pairs, NaN for a single direction.
+        "purity" and "entropy" (bits) of the top sets, means over the directions; "purity error", the standard error of
+        the former; "overlap", as from `overlap`, and "same class", the share of pairs whose most frequent class is the
+        same; NaN where there is a single direction. "bottom purity" … are those of the bottom sets.
     """
     found = {}
     for end, pick in (("", top_images), ("bottom ", bottom_images)):
         sets = torch.stack([pick(one, k).cpu() for one in directions])  # directions × k
+        several, major = len(sets) > 1, _counts(labels[sets]).argmax(dim=1)
         found[f"{end}purity"] = purity(labels[sets]).mean().item()
+        found[f"{end}purity error"] = purity(labels[sets]).std().item() / len(sets) ** 0.5 if several else math.nan
         found[f"{end}entropy"] = class_entropy(labels[sets]).mean().item()
-        found[f"{end}overlap"] = overlap(list(sets)) if len(sets) > 1 else math.nan
+        found[f"{end}overlap"] = overlap(list(sets)) if several else math.nan
+        found[f"{end}same class"] = overlap(list(major[:, None])) if several else math.nan
     return found
