@@ -1,6 +1,6 @@
 """Build the book into _build/html, or _build/embedded/_build/html under PEEK_PROFILE=embedded.
 
-Executed notebooks are kept in a cache whose folder is named by a hash of everything they depend on besides
+Notebooks run two at a time, each on its share of the cores, before Sphinx starts. Executed ones are kept in a cache whose folder is named by a hash of everything they depend on besides
 their own cells: the package, the pins, the interpreter, the profile, the data and the evidence. Warnings and failing cells
 fail the build.
 """
@@ -12,14 +12,21 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import nbformat
 import torch
 import yaml
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.executors.utils import single_nb_execution
 
 import peeklib as pk
 
 ROOT = Path(__file__).resolve().parent.parent
+WORKERS = 2
+LAST = ("05", "06", "10", "11", "12")  # chapters that read results of 03 and 09, which run longest and so go first
 
 
 def key() -> str:
@@ -46,15 +53,48 @@ def cache() -> Path:
     return here
 
 
-def write_config() -> Path:
+def write_config(folder: Path) -> Path:
     """_config.yml with what only this machine knows: where the cache and MathJax are."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
-    config["execute"]["cache"] = str(cache())
+    config["execute"]["cache"] = str(folder)
     mathjax = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static"
     config["sphinx"]["config"]["html_static_path"].append(str(mathjax))
     path = ROOT / "_build" / "config.yml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def order() -> list[Path]:
+    """The notebooks of the book, in the order to run them."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    notebooks = [ROOT / f"{file}.ipynb" for file in files if file.startswith("notebooks/")]
+    return sorted(notebooks, key=lambda path: (path.name[:2] in LAST, path.name[:2] not in ("03", "09"), path.name))
+
+
+def execute(folder: Path) -> bool:
+    """Run what is not in the cache there yet, side by side; True if nothing failed."""
+    shelf = get_cache(str(folder))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+    waiting = {}
+    for path in order():
+        notebook = nbformat.read(path, as_version=4)
+        try:
+            shelf.match_cache_notebook(notebook)
+        except KeyError:
+            waiting[path] = notebook
+    whole = True
+    with ThreadPoolExecutor(WORKERS) as pool:
+        how = {"cwd": str(ROOT / "notebooks"), "timeout": None, "allow_errors": False}
+        running = {pool.submit(single_nb_execution, notebook, **how): path for path, notebook in waiting.items()}
+        for future in as_completed(running):
+            path, result = running[future], future.result()
+            print(f"{path.stem}: {result.time:.0f} s" if result.err is None else result.exc_string, flush=True)
+            whole &= result.err is None
+            if result.err is None:
+                bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time})
+                shelf.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    return whole
 
 
 def main() -> int:
@@ -64,9 +104,14 @@ def main() -> int:
     output = ROOT if pk.profile() == "full" else ROOT / "_build" / "embedded"
     site = output / "_build" / "html"
     shutil.rmtree(site, ignore_errors=True)  # no page of a chapter that is gone
+    os.environ["TQDM_DISABLE"] = "1"
+    folder = cache()
+    config = write_config(folder)
+    if not execute(folder):
+        return 1
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    options = ["--config", write_config(), "--path-output", output, "--all", "-W", "--keep-going", "-q"]
-    done = subprocess.run([jupyter_book, "build", ROOT, *options], env={**os.environ, "TQDM_DISABLE": "1"})
+    options = ["--config", config, "--path-output", output, "--all", "-W", "--keep-going", "-q"]
+    done = subprocess.run([jupyter_book, "build", ROOT, *options])
     if done.returncode:
         return done.returncode
     print(f"\nThe book is in {site}/index.html ({pk.profile()} profile). Its pages ran on:")

@@ -8,6 +8,7 @@ import functools
 from collections import OrderedDict
 from collections.abc import Callable
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -15,6 +16,7 @@ from .hooks import input_blocks, record
 from .models import CifarAlexNet, PaperCNN
 from .nmf import CoupledFactors, coupled_nmf
 from .solvers import EPS, hals_update
+from .spectra import cka
 
 
 def _exercise(check: Callable) -> Callable:
@@ -245,4 +247,74 @@ def coordinate_sweep(answer: Callable) -> None:
     assert (new >= 0).all(), "an entry is below zero; take the larger of it and 0"
     assert torch.allclose(new, expected, atol=1e-5), (
         "the result differs; does every row use what the rows before it have become, and the diagonal of G below?"
+    )
+
+
+@_exercise
+def images_needed(answer: int, floor: dict[int, float], limit: float) -> None:
+    """Chapter 12: the fewest images for which unrelated blocks are at most `limit` alike; floor: images → similarity."""
+    enough = [count for count, value in floor.items() if value <= limit]
+    assert enough, f"no number in {sorted(floor)} brings it down to {limit}; choose a larger limit"
+    assert answer in enough, (
+        f"{answer} is not a number of images at which shuffled blocks are at most {limit:.2f} alike"
+    )
+    assert answer == min(enough), f"{answer} images will do, and so will fewer"
+
+
+@_exercise
+def alignment(answer: Callable) -> None:
+    """Chapter 12: `answer(X, Y)` is the linear CKA of two blocks, features × images."""
+    draw = torch.Generator().manual_seed(0)
+    X, Y = (torch.rand(*shape, generator=draw) for shape in ((5, 30), (7, 30)))
+    value = float(answer(X.clone(), Y.clone()))
+    assert abs(value - float(answer(X + 9, Y))) < 1e-4, (
+        "a number added to a feature changes the result; take the mean over the images off every feature"
+    )
+    assert abs(value - cka(X, Y)) < 1e-4, (
+        f"{value:.4f} is not {cka(X, Y):.4f} for a small example; is the square on the numerator, and the product of two norms below?"
+    )
+
+
+@_exercise
+def set_purity(answer: Callable) -> None:
+    """Chapter 9: `answer(labels)` is the share of the most frequent label."""
+    for labels in ([3, 1, 3, 3], [0, 1, 2, 9], [7, 7]):
+        expected = max(map(labels.count, labels)) / len(labels)
+        found = float(answer(torch.tensor(labels)))
+        assert abs(found - expected) < 1e-6, f"{found} for {labels}: the most frequent label has a share of {expected}"
+
+
+@_exercise
+def tail_cut(answer: float, variances: torch.Tensor, share: float) -> None:
+    """Chapter 9: the cut-off above which `share` of the variances lie."""
+    above = (variances > answer).float().mean().item()
+    assert abs(above - share) <= 1 / len(variances) + 1e-6, f"{above:.1%} lie above {answer}, not {share:.0%}"
+
+
+@_exercise
+def large_values(answer: tuple[int, int], values: torch.Tensor, entries: int, share: float) -> None:
+    """Chapter 10: singular values above a share of the layer's norm, and of that of random numbers of variance 1."""
+    expected = tuple(int((values > share * norm).sum()) for norm in (values.norm(), entries**0.5))
+    assert tuple(answer) == expected, (
+        f"{answer} is off; the norm is the root of the sum of the squares of all singular values, and of {entries:,} random "
+        f"numbers of variance 1 it is the root of {entries:,}"
+    )
+
+
+@_exercise
+def most_silent(answer: str, layers: pd.DataFrame) -> None:
+    """Chapter 11: the layer with the largest share of zeros, of a report's table of layers."""
+    assert answer in layers.index, f"there is no layer {answer!r}; there are {list(layers.index)}"
+    assert layers.zeros[answer] == layers.zeros.max(), (
+        f"{layers.zeros[answer]:.0%} of the activations of {answer} are zero, of another layer more"
+    )
+
+
+@_exercise
+def most_gained(answer: str, errors: pd.DataFrame, ranks: tuple[int, int]) -> None:
+    """Chapter 11: the part whose error falls by the largest share from the first rank to the second."""
+    left = errors[ranks[1]] / errors[ranks[0]]
+    assert answer in left.index, f"there is no part {answer!r}; there are {list(left.index)}"
+    assert left[answer] == left.min(), (
+        f"{answer} keeps {left[answer]:.0%} of its error, another part less; divide, do not subtract"
     )

@@ -34,6 +34,16 @@ class Subject(NamedTuple):
         block = record(self.model, self.images, [self.layers[layer]], negative="keep", batch_size=250)
         return block[self.layers[layer]]
 
+    def shape(self, layer: str) -> tuple[int, ...]:
+        """Of one image's activations: channels, height and width, or neurons alone."""
+        found = []
+        hook = self.model.get_submodule(self.layers[layer]).register_forward_hook(lambda *args: found.append(args[2]))
+        try:
+            correct(self.model, self.images[:1], self.labels[:1])
+        finally:
+            hook.remove()
+        return tuple(found[0].shape[1:])
+
     def __repr__(self):
         return f"{self.source}: {len(self.images):,} images, layers {', '.join(self.layers)}"
 

@@ -3,11 +3,13 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
 from peeklib import check, coupled_nmf
 from peeklib.solvers import EPS
+from peeklib.spectra import cka
 
 BLOCK = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
 BLOCKS = {"input": torch.tensor([[1.0, 2.0]]), "relu": BLOCK}
@@ -35,6 +37,14 @@ def sweep_all_at_once(V, B, G):
     return (V + (B - G @ V) / G.diagonal()[:, None]).clamp(min=0)
 
 
+FLOOR = {50: 0.7, 200: 0.3, 500: 0.2}
+
+
+def right_alignment(X, Y):
+    X, Y = X - X.mean(dim=1, keepdim=True), Y - Y.mean(dim=1, keepdim=True)
+    return (X @ Y.T).square().sum() / ((X @ X.T).norm() * (Y @ Y.T).norm())
+
+
 # NMF of rank 10 leaves about 0.4 of `relu` on its own scale: between a third of 1 and 1
 WIDE = {"input": torch.zeros(1, 60), "relu": torch.rand(60, 60, generator=torch.Generator().manual_seed(0)) * 2}
 OVERLAP = torch.tensor([[1.0, 0.2, 0.6], [0.2, 1.0, 0.3], [0.6, 0.3, 1.0]])
@@ -55,6 +65,8 @@ ROWS = replace(
     factors={"input": torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])},
 )
 DRAWING = torch.tensor([[0.25, 0.25], [0.75, 0.75]])
+SPREADS = torch.arange(26.0)
+GAINS = pd.DataFrame({5: [0.9, 0.2], 10: [0.7, 0.1]}, index=["a", "b"])  # 0.2 less, and half
 RIGHT = [
     ("neuron_counts", {"relu1": 1960, "relu2": 500}, ()),
     ("neuron_row", 3 * 144 + 5 * 12 + 7, ()),
@@ -83,6 +95,14 @@ RIGHT = [
     ("placed", torch.tensor([[0.5, 0.0]]), (ROWS, DRAWING)),
     ("products_over_sweeps", 4.8, (30, 20, 5)),
     ("coordinate_sweep", right_sweep, ()),
+    ("set_purity", lambda labels: labels.bincount().max() / len(labels), ()),
+    ("tail_cut", 19.5, (SPREADS, 0.25)),
+    ("large_values", (2, 1), (torch.tensor([4.0, 3.0, 1.0]), 49, 0.5)),
+    ("most_silent", "b", (pd.DataFrame({"zeros": [0.2, 0.7]}, index=["a", "b"]),)),
+    ("most_gained", "b", (GAINS, (5, 10))),
+    ("images_needed", 200, (FLOOR, 0.3)),
+    ("alignment", right_alignment, ()),
+    ("alignment", cka, ()),
 ]
 WRONG = [
     ("neuron_counts", {"relu1": 1960, "relu2": 400}, (), "not the number of neurons of relu2"),
@@ -140,6 +160,20 @@ WRONG = [
     ("coordinate_sweep", lambda v, b, g: None, (), "return the new V"),
     ("coordinate_sweep", lambda v, b, g: torch.linalg.solve(g, b), (), "below zero"),
     ("coordinate_sweep", sweep_all_at_once, (), "rows before it"),
+    ("set_purity", lambda labels: labels.bincount().max(), (), "share of 0.75"),
+    ("set_purity", lambda labels: labels.unique().numel() / len(labels), (), "for .3, 1, 3, 3."),
+    ("tail_cut", 10.0, (SPREADS, 0.25), "lie above 10.0, not 25%"),
+    ("large_values", (2, 2), (torch.tensor([4.0, 3.0, 1.0]), 49, 0.5), "the root of 49"),
+    ("most_silent", "a", (pd.DataFrame({"zeros": [0.2, 0.7]}, index=["a", "b"]),), "20% of"),
+    ("most_silent", "c", (pd.DataFrame({"zeros": [0.2, 0.7]}, index=["a", "b"]),), "no layer 'c'"),
+    ("most_gained", "a", (GAINS, (5, 10)), "divide, do not subtract"),
+    ("most_gained", "relu", (GAINS, (5, 10)), "no part"),
+    ("images_needed", 500, (FLOOR, 0.3), "so will fewer"),
+    ("images_needed", 50, (FLOOR, 0.3), "50 is not"),
+    ("images_needed", 500, (FLOOR, 0.1), "no number"),
+    ("alignment", lambda x, y: (x @ y.T).norm() ** 2 / ((x @ x.T).norm() * (y @ y.T).norm()), (), "off every feature"),
+    ("alignment", lambda x, y: right_alignment(x, y) ** 0.5, (), "square"),
+    ("alignment", lambda x, y: torch.tensor(0.5), (), "small example"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Singular values against NumPy, and entropy rank against cases known by heart."""
+"""Singular values against NumPy, entropy rank and similarities against cases known by heart, convolutions against their matrix."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from peeklib import effective_rank, spectrum
+from peeklib.spectra import cka, conv_singular_values, svcca
 
 
 def rand(*shape, seed=0):
@@ -90,3 +91,143 @@ def test_singular_values_that_cannot_be_are_refused(bad):
 def test_effective_rank_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="zero"):
         effective_rank(torch.zeros(3, 4))
+
+
+SHAPES = [((5, 40), (8, 40)), ((60, 40), (8, 40)), ((60, 40), (70, 40))]  # fewer, or more, features than images
+similarity = pytest.mark.parametrize("measure", [cka, svcca], ids=["cka", "svcca"])
+
+
+@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+def test_cka_equals_its_formula_over_images(shapes):
+    """Kornblith et al. 2019, equations 2 and 3: centred Gram matrices, images × images."""
+    X, Y = (rand(*shape, seed=k) for k, shape in enumerate(shapes))
+    H = torch.eye(40, dtype=torch.float64) - 1 / 40
+    K, L = H @ X.T @ X @ H, H @ Y.T @ Y @ H
+    assert cka(X, Y) == pytest.approx((K * L).sum().item() / (K.norm() * L.norm()).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("shapes", SHAPES[:2], ids=str)
+def test_svcca_of_everything_is_the_mean_cosine_of_principal_angles(shapes):
+    """With share 1: cosines between the spaces that the centred features span."""
+    X, Y = (rand(*shape, seed=k) for k, shape in enumerate(shapes))
+    bases = []
+    for block in (X, Y):
+        U, values, _ = np.linalg.svd((block - block.mean(dim=1, keepdim=True)).T.numpy(), full_matrices=False)
+        bases.append(U[:, values > 1e-9 * values[0]])
+    expected = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False).mean()
+    assert svcca(X, Y, share=1) == pytest.approx(expected, rel=1e-6)
+
+
+@similarity
+@pytest.mark.parametrize("shape", [(6, 50), (60, 50)], ids=str)
+def test_a_block_is_wholly_like_itself_rotated_scaled_and_shifted(measure, shape):
+    X = rand(*shape)
+    Q = torch.linalg.qr(rand(len(X), len(X), seed=1)).Q
+    assert measure(X, X) == pytest.approx(1)
+    assert measure(X, -3 * Q @ X + 100) == pytest.approx(1)
+
+
+@similarity
+def test_similarity_is_symmetric_and_knows_rotations(measure):
+    X, Y = rand(6, 50), rand(9, 50, seed=1)
+    Q = torch.linalg.qr(rand(6, 6, seed=2)).Q
+    assert measure(X, Y) == pytest.approx(measure(Y, X))
+    assert measure(7 * Q @ X + 1, Y) == pytest.approx(measure(X, Y))
+
+
+def test_only_cca_ignores_any_invertible_map():
+    X, Y = rand(6, 50), rand(9, 50, seed=1)
+    stretched = rand(6, 6, seed=2) @ X
+    assert svcca(stretched, Y, share=1) == pytest.approx(svcca(X, Y, share=1), rel=1e-6)
+    assert abs(cka(stretched, Y) - cka(X, Y)) > 0.01
+
+
+def test_unrelated_directions_have_no_similarity_and_a_shared_one_counts():
+    """Orthonormal, centred rows: SVCCA counts the shared one as one of two, CKA by its size."""
+    rows = torch.linalg.qr(torch.cat([torch.ones(1, 20), rand(3, 20).float()]).double().T).Q.T[1:]
+    a, b, c = rows
+    assert cka(a[None], b[None]) == pytest.approx(0, abs=1e-12)
+    assert svcca(a[None], b[None]) == pytest.approx(0, abs=1e-6)
+    assert svcca(torch.stack([a, b]), torch.stack([a, c])) == pytest.approx(0.5)
+    assert cka(torch.stack([a, b]), torch.stack([a, c])) == pytest.approx(0.5)
+    assert cka(torch.stack([3 * a, b]), torch.stack([3 * a, c])) == pytest.approx(81 / 82)
+
+
+def test_svcca_keeps_the_fewest_directions_with_the_share():
+    """One row carries 98.9 % of the variance: it alone is kept below that share, both above."""
+    a, b, c = torch.linalg.qr(torch.cat([torch.ones(1, 20), rand(3, 20).float()]).double().T).Q.T[1:]
+    X, Y = torch.stack([9.5 * a, b]), torch.stack([9.5 * a, c])
+    assert svcca(X, Y, share=0.98) == pytest.approx(1)
+    assert svcca(X, Y, share=0.99) == pytest.approx(0.5)
+
+
+def test_few_images_make_unrelated_blocks_alike():
+    few, many = ((rand(20, count), rand(20, count, seed=1)) for count in (30, 3000))
+    assert svcca(*few) > 0.6 > 0.2 > svcca(*many)
+
+
+@similarity
+def test_single_precision_agrees_with_double(measure):
+    X, Y = rand(6, 50) + 3, rand(60, 50, seed=1)
+    assert measure(X.float(), Y.float()) == pytest.approx(measure(X, Y), rel=1e-4)
+
+
+@similarity
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        (torch.ones(3, 6), "number of images"),
+        (torch.arange(3.0)[:, None].expand(3, 5), "'Y' is the same for all of its 5 images"),
+        (torch.full((3, 5), torch.nan), "'Y' has NaN"),
+        (torch.ones(5), "'Y' has shape"),
+    ],
+    ids=["images", "constant", "nan", "axes"],
+)
+def test_blocks_that_cannot_be_compared_are_refused(measure, other, why):
+    with pytest.raises(ValueError, match=why):
+        measure(rand(4, 5), other)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.1, float("nan")])
+def test_a_share_is_above_0_and_at_most_1(share):
+    with pytest.raises(ValueError, match="share"):
+        svcca(rand(4, 5), rand(4, 5, seed=1), share=share)
+
+
+def conv_matrix(weight, size, wrap):
+    """The convolution as a matrix: its answers to images with a single one."""
+    ones = torch.eye(weight.shape[1] * size[0] * size[1], dtype=torch.float64).unflatten(1, (-1, *size))
+    if wrap:
+        ones = torch.nn.functional.pad(ones, (0, weight.shape[3] - 1, 0, weight.shape[2] - 1), mode="circular")
+    return torch.nn.functional.conv2d(ones, weight).flatten(1).T
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5, 5), (2, 3, 3, 2), (3, 1, 1, 1), (1, 4, 4, 6)], ids=str)
+@pytest.mark.parametrize("size", [(6, 6), (7, 8)], ids=str)
+def test_singular_values_of_a_convolution_that_wraps(shape, size):
+    weight = rand(*shape)
+    values = conv_singular_values(weight, size)
+    assert values.shape == (*size, min(shape[:2])) and values.dtype == torch.float64
+    expected = torch.linalg.svdvals(conv_matrix(weight, size, wrap=True))
+    found = values.flatten().sort(descending=True).values
+    np.testing.assert_allclose(found, expected[: len(found)], atol=1e-10)
+    assert expected[len(found) :].sum() < 1e-9
+
+
+def test_without_padding_no_singular_value_is_larger():
+    weight, size = rand(4, 3, 3, 3), (8, 7)
+    valid = torch.linalg.svdvals(conv_matrix(weight, size, wrap=False))
+    wraps = conv_singular_values(weight, size).flatten().sort(descending=True).values
+    assert (valid <= wraps[: len(valid)] + 1e-12).all() and valid[0] < wraps[0]
+
+
+def test_a_parameter_will_do_and_keeps_its_gradient():
+    conv = torch.nn.Conv2d(2, 3, 3)
+    assert not conv_singular_values(conv.weight, (5, 5)).requires_grad
+    assert conv.weight.requires_grad
+
+
+@pytest.mark.parametrize(("shape", "why"), [((3, 2, 5), "shape"), ((3, 2, 5, 9), "larger")])
+def test_kernels_that_do_not_fit_are_refused(shape, why):
+    with pytest.raises(ValueError, match=why):
+        conv_singular_values(torch.ones(shape), (8, 8))

@@ -1,0 +1,458 @@
+# %% [markdown]
+# # What one neuron sees
+#
+# [![Open in Colab](../book/_static/colab.svg)](https://colab.research.google.com/github/OWNER/peek/blob/main/notebooks/09-what-one-neuron-sees.ipynb)
+#
+# *Take one neuron, or any direction among the neurons, and look at the images that lie farthest along it: do they have
+# something in common, and is a single neuron special?*
+#
+# You know {doc}`01-a-network-as-matrices`. Allow 50 minutes to read and answer; the chapter trains a network for about five
+# minutes on a laptop CPU.
+
+# %% tags=["remove-cell"]
+import sys
+
+EVIDENCE = "../book/evidence"
+if (
+    "google.colab" in sys.modules
+):  # Colab keeps its own torch and numpy; this adds peeklib alone
+    get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
+    EVIDENCE = "https://raw.githubusercontent.com/OWNER/peek/main/book/evidence"
+
+# %%
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.cluster import AgglomerativeClustering
+
+import peeklib as pk
+
+full = pk.profile() == "full"  # the tests run a small version
+data = pk.load_dataset("cifar10", fallback=True)
+data
+
+# %% [markdown]
+# Zhang {cite}`zhang2015visualizing` took a network trained on ImageNet, kept 6,000 images that it classifies correctly, and looked
+# for each layer at those with the highest and lowest activations. We do the same with the AlexNet of
+# {doc}`04-deeper-and-in-colour`, trained for five epochs on CIFAR-10, and its test images. Convolutions are taken at the end of
+# their pipeline of convolution, ReLU and pooling.
+#
+# Have you a folder of ImageNet images, one folder a class? Write its path in `FOLDER`: then this chapter and
+# the next look at torchvision's pretrained AlexNet, all eight layers, as the study did.
+
+# %%
+FOLDER = None  # such as "/content/imagenet/val"
+
+if FOLDER:
+    subject = pk.subjects.imagenet(FOLDER)
+else:
+    part = pk.subset(data, fraction=1.0 if full else 0.05, seed=0)
+    model = pk.models.CifarAlexNet(3, seed=0)
+    model = pk.subjects.train_cifar(model, *part, seed=0, epochs=4 if full else 1)
+    print(f"test accuracy {pk.accuracy(model, *data.test):.1%}")
+    subject = pk.subjects.cifar(model, data, only_correct=full, seed=0)
+subject
+
+# %% [markdown]
+# Every row below belongs to one direction: *highest* are the images with the largest scores along it, *lowest* those with the
+# smallest. **Which of these rows could you give a name? Look at `pool1` first, then at `pool5`, then at random directions.**
+
+# %% tags=["hide-input"]
+LAYERS, SHOWN = list(subject.layers), range(1, 6)
+MAKE = {
+    "neuron, high variance": {"make": pk.directions.neurons},
+    "neuron, random": {"make": pk.directions.neurons, "select": "random"},
+    "random direction": {"make": pk.directions.random},
+}
+found = {}
+for layer in LAYERS:  # one at a time: a layer of a large network takes a gigabyte
+    A = pk.directions.normalize(subject.activations(layer))
+    for kind, how in MAKE.items():
+        how = {**how, "layer": layer}
+        found[kind, layer] = how.pop("make")(A, len(SHOWN), **how)
+
+
+def draw(kind, layer, which):
+    direction = found[kind, layer][which - 1]
+    ends = [
+        [subject.classes[label] for label in subject.labels[pick(direction, 6)]]
+        for pick in (pk.directions.top_images, pk.directions.bottom_images)
+    ]
+    figure = pk.plots.contact_sheet([direction], subject.images, 6, title=kind)
+    text = f"{direction.name} of {layer}: highest {', '.join(ends[0])}; lowest {', '.join(ends[1])}."
+    return figure, text
+
+
+axes = {"kind": list(MAKE), "layer": LAYERS, "which": SHOWN}
+pk.Explorer(axes, draw, start={"layer": LAYERS[-2]}, prepared={"which": SHOWN[:3]})
+
+# %% [markdown]
+# **You will be able to**
+#
+# - find the images that drive a neuron, or any direction, most;
+# - measure whether such images have more in common than random ones;
+# - say whether the variance of a neuron tells how readable it is, and whether neurons repeat each other;
+# - recognize what normalization alone can do to the low end.
+#
+# ## Which images excite a neuron?
+#
+# *10 minutes.* The activations of a layer are a matrix $\Phi$, neurons × images: a block of chapter 1, though layers without a
+# ReLU may be negative. Before anything else the study shifts and scales every *column*, all neurons for one image, to
+# mean 0 and variance 1. A direction is a unit vector $v$ among the neurons, and $\langle \tilde\varphi(x), v\rangle$ is the
+# score of image $x$. For a single neuron $v$ is an axis, and the scores are a row of $\tilde\Phi$.
+
+# %%
+raw, labels = subject.activations("pool5"), subject.labels
+A = pk.directions.normalize(raw)
+neurons = pk.directions.neurons(A, 8, layer="pool5")  # of highest variance
+neurons[0]
+
+# %%
+pk.show(
+    pk.plots.contact_sheet(
+        neurons, subject.images, 5, title="pool5, the 8 neurons of highest variance"
+    ),
+    "Eight rows of images: the five with the highest score and the five with the lowest for each of eight neurons of pool5.",
+)
+
+# %%
+some = pk.directions.neurons(A, 8, select="random", layer="pool5")
+pk.show(
+    pk.plots.contact_sheet(
+        some, subject.images, 5, title="pool5, 8 neurons drawn at random"
+    ),
+    "The same for eight neurons of pool5 drawn at random.",
+)
+
+# %% [markdown]
+# The study judged by eye. Eyes find patterns in noise too, so we count. **Class purity** is the share of the most frequent
+# class among the 8 top images: 1 if they are all of one class. It is a poor judge, blind to colours and shapes that
+# classes share, but a fair one. Eight random images of ten classes have a purity of about a third.
+
+# %%
+draws = torch.Generator().manual_seed(0)
+random_sets = torch.randint(len(labels), (50 * 200, 8), generator=draws)
+chance = pk.directions.purity(labels[random_sets]).reshape(200, 50).mean(dim=1)
+live = {
+    select: pk.directions.describe(pk.directions.neurons(A, 50, select=select), labels)
+    for select in ("variance", "random")
+}
+purities = {f"50 neurons by {name}": one["purity"] for name, one in live.items()}
+purities["random images, highest of 200 draws"] = chance.max().item()
+pd.Series(purities, name="class purity").to_frame().round(3)
+
+# %% [markdown]
+# One network proves little, so the table `directions` holds five, and five untrained ones (`make evidence`). Chance is
+# the level that 999 of 1,000 draws of random images stay below.
+
+# %%
+table = pd.read_csv(f"{EVIDENCE}/directions.csv")
+layers = pd.read_csv(f"{EVIDENCE}/layers.csv")
+CHAPTER = {"chapter": "09-what-one-neuron-sees", "data": None}
+SEEDS = table.seed.nunique()
+
+
+def measured(measure, method, layer="pool5", count=50, setting="trained", form=None):
+    """A column of the table for one kind of direction: one number a seed."""
+    rows = table[(table.method == method) & (table.layer == layer)]
+    rows = rows[(rows["count"] == count) & (rows.setting == setting)]
+    rows = rows[
+        rows.activations == (form or ("raw" if method == "nmf" else "normalized"))
+    ]
+    return rows.set_index("seed")[measure].sort_index()
+
+
+def of_layer(column, layer="pool5", setting="trained"):
+    rows = layers[(layers.layer == layer) & (layers.setting == setting)]
+    return rows.set_index("seed")[column].sort_index()
+
+
+def spread(values, form=".2f"):
+    return f"{values.mean():{form}} ({values.min():{form}} to {values.max():{form}})"
+
+
+# %%
+high, anyone = "neurons of high variance", "random neurons"
+level = of_layer("purity by chance")
+purity = {method: measured("purity", method) for method in (high, anyone)}
+without = measured("purity", high, setting="untrained")
+pk.judge(
+    "zhang-readable",
+    [
+        (purity[high] > level).all(),
+        (purity[anyone] > level).all(),
+        (without <= of_layer("purity by chance", setting="untrained")).all(),
+    ],
+    f"purity of high-variance neurons {spread(purity[high])}, of random ones {spread(purity[anyone])}, of those of an "
+    f"untrained network {spread(without)}, chance {level.mean():.2f}; mean (range) of {SEEDS} seeds",
+    **CHAPTER,
+)
+
+# %% [markdown]
+# Does the table tell the truth? The network above is its seed 0. Training is chaotic, so the build allows a tenth.
+
+# %%
+listed = measured("purity", high).loc[0]
+if data.name == "cifar10" and not FOLDER:
+    assert abs(live["variance"]["purity"] - listed) < 0.1
+print(f"table {listed:.3f}, this network {live['variance']['purity']:.3f}")
+
+# %% [markdown]
+# ### Exercise 1 ●○○ (5 minutes)
+#
+# Write the class purity of one set of images: a function from a tensor of labels to a number.
+#
+# <details><summary>Hint</summary><code>torch.bincount</code> counts how often each label occurs.</details>
+
+# %%
+my_purity = None
+pk.check.set_purity(my_purity)
+
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+def set_purity(labels):
+    return labels.bincount().max().item() / len(labels)
+
+
+pk.check.set_purity(set_purity)
+
+# %% [markdown]
+# ## Is a neuron that varies more easier to read?
+#
+# *5 minutes.* The study's Figure 1 is the histogram of the variances; it suspected the salient neurons in its upper tail. Here it is, and
+# below it what the study could not draw: purity against variance, a point for each neuron of `pool5`.
+
+# %% tags=["hide-input"]
+variance = A.var(dim=1, correction=0)
+alive = variance > 0
+tops = A[alive].topk(8, dim=1).indices
+of_neurons = pk.directions.purity(labels[tops])
+figure, axes = pk.plots.canvas(2, height=5, sharex=True)
+axes[0].hist(variance[alive].cpu(), bins=40, color="C0")
+axes[0].set(ylabel="neurons", title="pool5: variance of the normalized activations")
+jitter = torch.rand(len(of_neurons), generator=draws) * 0.06 - 0.03  # ties lie apart
+axes[1].scatter(variance[alive].cpu(), of_neurons + jitter, s=10, color="C0")
+ends = (variance[alive].min().item(), variance[alive].max().item())
+axes[1].axhline(chance.mean(), color="black", linestyle="--", linewidth=1)
+axes[1].set(xlabel="variance of a neuron", ylabel="class purity of its top 8")
+text = f"{len(tops)} neurons with variances from {ends[0]:.2g} to {ends[1]:.2g}; the dashed line is the purity of random images."
+pk.show(figure, f"A histogram of variances over a scatter of purity: {text}")
+
+# %%
+ρ, by_chance = (
+    of_layer("variance and purity"),
+    of_layer("variance and purity by chance"),
+)
+low, rest = of_layer("purity of low variance"), of_layer("purity of the rest")
+upper = of_layer("variance and purity of the rest")
+pk.judge(
+    "zhang-variance",
+    [(ρ > by_chance).all(), (low < rest).all(), (upper < 0.5).all()],
+    f"Spearman correlation {spread(ρ)}, by chance up to {by_chance.mean():.2f}; purity of the quarter of lowest "
+    f"variance {spread(low)}, of the rest {spread(rest)}; correlation within the rest {spread(upper)}",
+    **CHAPTER,
+)
+
+# %% [markdown]
+# And in the other layers? Spearman correlation of variance and purity over all neurons, a row for each layer, with its range over the
+# seeds; `chance` is what 999 of 1,000 permutations stay below.
+
+# %% tags=["hide-input"]
+trained = layers[layers.setting == "trained"].groupby("layer", sort=False)
+columns = ["variance and purity", "purity of low variance", "purity of the rest"]
+shown = trained[columns].agg(spread)
+shown["chance"] = trained["variance and purity by chance"].mean().map("{:.2f}".format)
+shown.drop(index="fc")  # ten neurons, all of purity 1
+
+# %% [markdown]
+# ## Do neurons repeat each other?
+#
+# *10 minutes.* The study saw near-identical sets of images again and again, above all at the low end, and called the single
+# neurons redundant. **Overlap** is the share of images that the sets of two directions have in common, as a mean over
+# all pairs. Two random sets of 8 of 6,000 images share about 0.001.
+
+# %% tags=["hide-input"]
+METHODS = ["neurons of high variance", "random neurons", "random", "singular"]
+rows = table[(table["count"] == 8) & (table.layer == "pool5")]
+rows = rows[(rows.setting == "trained") & rows.method.isin(METHODS)]
+rows.groupby(["activations", "method"], sort=False)[["overlap", "bottom overlap"]].agg(
+    lambda x: spread(x, ".3f")
+)
+
+# %%
+top = {m: measured("overlap", m, count=8) for m in METHODS}
+bottom = measured("bottom overlap", high, count=8)
+pk.judge(
+    "zhang-redundant",
+    [
+        top[high].mean() > top["random"].mean(),
+        top["singular"].mean() < top[high].mean() / 2,
+        (bottom > top[high]).all(),
+    ],
+    f"overlap of 8 neurons {spread(top[high], '.3f')}, of 8 random directions {spread(top['random'], '.3f')}, of 8 "
+    f"singular directions {spread(top['singular'], '.3f')}; at the low end of the neurons {spread(bottom, '.3f')}",
+    **CHAPTER,
+)
+
+# %% [markdown]
+# Mind two things. Our `pool5` has one neuron for each channel, the study's had 36, one for each place, and neighbours
+# look at nearly the same pixels. And sets may look alike without sharing an image.
+#
+# The low end is another matter. After a ReLU most activations are zero. Let an image have mean $m$ and standard deviation
+# $s$ over the neurons of the layer: *every* silent neuron gets the same score for it, $-m/s$. So the lowest scores of two neurons belong to
+# the same images, those with the largest $m/s$ among the ones that leave both silent. Raw activations are worse: all silent images tie at zero, and the
+# order of the file decides.
+
+# %%
+silent = []
+for neuron in neurons:
+    row, ends = (raw * neuron.vector[:, None]).sum(dim=0), pk.directions.bottom_images
+    silent.append((row[ends(neuron)] == 0).float().mean().item())
+print(f"images at the low end that leave the neuron silent: {np.mean(silent):.0%}")
+
+# %% [markdown]
+# Near-identical bottom sets are what this normalization does to silent neurons. They say nothing of what a neuron has learnt.
+#
+# ## Is a neuron better than any other direction?
+#
+# *10 minutes.* Szegedy and colleagues {cite}`szegedy2014intriguing` found images along random directions as easy to
+# name as those of neurons. The study tried directions with and without a cut-off on the variance of their scores. It took
+# the cut-off, 850, from the tail of the distribution; we draw 1,000 unit vectors and take the 50 of highest variance.
+
+# %%
+many = pk.directions.random(A, 1000, layer="pool5")
+tail = pk.directions.random(A, 50, tail=0.05, layer="pool5")
+variances = torch.tensor([one.scale**2 for one in many])
+cut = tail[-1].scale ** 2
+
+# %% tags=["hide-input"]
+figure, ax = pk.plots.canvas(
+    height=3, title="pool5: variances of 1,000 random directions"
+)
+ax.hist(variances, bins=40, color="C0")
+ax.axvline(cut, color="black", linestyle="--", linewidth=1)
+ax.set(xlabel="variance of the scores", ylabel="directions")
+pk.show(
+    figure,
+    f"A histogram from {variances.min():.2f} to {variances.max():.2f}; 5 % lie above the dashed line, {cut:.2f}.",
+)
+
+# %% [markdown]
+# The study does not say how it drew its vectors. Its 850 gives a hint: if each of 9,216 entries is uniform between 0 and 1, and the columns of
+# $\tilde\Phi$ have variance 1, the variance of the scores is at most 768 on average (a twelfth for each entry), so that 850 lies in a tail. With
+# entries of variance 1 it could be far larger.
+
+# %%
+pk.show(
+    pk.plots.contact_sheet(
+        tail[:8], subject.images, 5, title="pool5, 8 random directions of high variance"
+    ),
+    "Eight rows of images, for the random directions of highest variance.",
+)
+
+# %%
+anyhow, wide = (measured("purity", m) for m in ("random", "random of high variance"))
+errors = [measured("purity error", m) for m in ("random", "random of high variance")]
+error = (errors[0] ** 2 + errors[1] ** 2) ** 0.5  # of the difference
+pk.judge(
+    "zhang-random",
+    [
+        (anyhow < purity[anyone]).all(),
+        ((wide - anyhow).abs() < 2 * error).sum() >= 0.8 * SEEDS,
+    ],
+    f"purity of random directions {spread(anyhow)}, of those of high variance {spread(wide)}, of random neurons "
+    f"{spread(purity[anyone])}; standard error of the difference of the first two {error.mean():.2f}",
+    **CHAPTER,
+)
+
+# %% [markdown]
+# ### Exercise 2 ●●○ (10 minutes)
+#
+# A cut-off lets one random direction of twenty pass. What is it, for the 1,000 `variances` above?
+#
+# <details><summary>Hint</summary>A share of 0.95 lies below it: <code>torch.quantile</code>.</details>
+
+# %%
+my_cut = None
+pk.check.tail_cut(my_cut, variances, 0.05)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+tail_cut = variances.quantile(0.95).item()
+pk.check.tail_cut(tail_cut, variances, 0.05)
+print(f"{tail_cut:.3f}")
+
+# %% [markdown]
+# ## What do groups of neurons see?
+#
+# *10 minutes.* Among the things that the study leaves to others is clustering. If a layer holds many local features, each
+# computed by several neurons, agglomerative clustering should find them: start with every neuron by itself, and join the two
+# groups whose activations correlate most, until ten are left. A group is a direction too: the mean of its neurons.
+
+# %%
+live_rows = alive.nonzero().flatten()
+Z = torch.nn.functional.normalize(A[live_rows] - A[live_rows].mean(dim=1, keepdim=True))
+distance = (1 - Z @ Z.T).clamp(min=0).cpu().numpy()  # neurons × neurons
+settings = {"n_clusters": 10, "metric": "precomputed", "linkage": "average"}
+group = AgglomerativeClustering(**settings).fit_predict(distance)
+
+
+def group_direction(members, name):
+    v = torch.zeros(len(A), device=A.device)
+    v[live_rows[members]] = len(members) ** -0.5
+    scores = v @ A
+    return pk.directions.Direction(v, scores.std().item(), "pool5", name, scores)
+
+
+def groups(assignment):
+    found = [np.flatnonzero(assignment == g) for g in range(10)]
+    return [
+        group_direction(m, f"group of {len(m)}") for m in sorted(found, key=len)[::-1]
+    ]
+
+
+# %% tags=["hide-input"]
+clusters = groups(group)
+pk.show(
+    pk.plots.contact_sheet(
+        clusters,
+        subject.images,
+        5,
+        title="pool5: ten groups of neurons that go together",
+    ),
+    "Ten rows of images, one for each group of neurons: "
+    + ", ".join(c.name for c in clusters)
+    + ".",
+)
+
+# %% [markdown]
+# The control: ten groups of the same sizes with neurons drawn at random.
+
+# %%
+shuffled = [groups(np.random.default_rng(k).permutation(group)) for k in range(20)]
+by_group = {
+    "clusters": [pk.directions.describe(clusters, labels)],
+    "random groups, 20 draws": [
+        pk.directions.describe(one, labels) for one in shuffled
+    ],
+    "the ten neurons of highest variance": [
+        pk.directions.describe(pk.directions.neurons(A, 10), labels)
+    ],
+}
+rows = {name: pd.DataFrame(many).mean() for name, many in by_group.items()}
+pd.DataFrame(rows).T[["purity", "entropy", "overlap", "same class"]].round(3)
+
+# %% [markdown]
+# *Same class* is the share of pairs of rows whose most frequent class is the same; for classes drawn at random it is a tenth.
+#
+# ## We saw
+#
+# - Images at the top of a neuron of a trained `pool5` are mostly of one class, whatever the neuron's variance; before training
+#   they are nearly like random images. Random directions do nearly as well.
+# - Sets of different neurons share few images at the top. At the low end they share more, because normalization gives all silent
+#   neurons the same score.
+# - Neurons that go together can be grouped, and the table above says what that gains over groups made at random.
+#
+# Next: directions that are neither single neurons nor random, {doc}`10-singular-directions`. References are in the
+# {doc}`../book/bibliography`.

@@ -1,0 +1,222 @@
+# %% [markdown]
+# # Your own network
+#
+# [![Open in Colab](../book/_static/colab.svg)](https://colab.research.google.com/github/OWNER/peek/blob/main/notebooks/11-your-own-network.ipynb)
+#
+# *One call on a network that nobody here designed: which layers it found, how few components explain them, what their directions
+# respond to, and what it had to leave out.*
+#
+# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps. Allow 35 minutes to read and answer; the chapter runs for about three
+# minutes on a laptop CPU.
+
+# %% tags=["remove-cell"]
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # Colab keeps its own torch and numpy; this adds peeklib alone
+    get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
+
+# %%
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torchvision
+
+import peeklib as pk
+
+full = pk.profile() == "full"  # the tests run a small version
+data = pk.load_dataset("cifar10", fallback=True)
+data
+
+# %% [markdown]
+# Three architectures of torchvision, made by others for ImageNet: a residual network, one for phones with signed activations, and
+# one with very few parameters. Each is trained for one epoch on a part of CIFAR-10, at the small size of its images: enough to
+# leave the start, far from good. If you can download weights, set `PRETRAINED`: then they are those of ImageNet, and the images
+# are enlarged to what the networks expect.
+
+# %%
+PRETRAINED = False
+NAMES = ["resnet18", "mobilenet_v3_small", "squeezenet1_1"]
+draw = torch.Generator().manual_seed(0)
+chosen = torch.randperm(len(data.test.images), generator=draw)[: 300 if full else 40]
+images = data.test.images[chosen]
+part = pk.subset(data, fraction=0.2 if full else 0.01, seed=0)
+
+
+def untrained(name):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return torchvision.models.get_model(name, num_classes=10)
+
+
+def network(name):
+    """A network, and what it expects to be done to images from 0 to 1."""
+    if PRETRAINED:
+        weights = torchvision.models.get_model_weights(name).DEFAULT
+        return torchvision.models.get_model(name, weights=weights), weights.transforms()
+    return pk.cached(pk.train)(untrained(name), *part, seed=0, lr=0.01).model, None
+
+
+# %%
+how = {"ranks": (5, 10, 20, 40) if full else (2, 5), "progress": False}
+models, reports = {}, {}
+for name in NAMES:
+    models[name], preprocess = network(name)
+    reports[name] = pk.peek(models[name], images, preprocess=preprocess, **how)
+seconds = {name: round(report.seconds, 1) for name, report in reports.items()}
+print(f"seconds for each report: {seconds}")
+
+# %% [markdown]
+# This is all of it for the first network, as a reader of the file would see it, with its sliders. **Which layer do few components explain
+# best, and which worst? In which layer do the directions begin to sort images by what is in them?**
+
+# %%
+reports["resnet18"]
+
+# %% [markdown]
+# **You will be able to**
+#
+# - run `pk.peek` on a network of yours, and hand the report on as one file;
+# - say what it measured, on which part of each layer, and what it did with negative activations;
+# - compare two states of a network, without labels, and know what such a comparison is worth.
+#
+# ## What did it look at?
+#
+# *5 minutes.* `peek` runs one small batch and notes every place where an activation function is applied, as a module or as a function inside
+# another module. At most eight of them are kept, spread over the depth. The second network has signed activations:
+
+# %%
+columns = ["activation", "shape", "kept", "below zero", "negatives", "zeros"]
+reports["mobilenet_v3_small"].layers[columns].round(3)
+
+# %% [markdown]
+# *Below zero* is the share of a layer's sum of squares that negative values hold. Where it is under 5 % they are set to zero for the factorization;
+# else the negative side becomes a block of its own. The notes say so, and all else that was left out:
+
+# %%
+for name, report in reports.items():
+    print(name, *(f"- {note}" for note in report.notes), sep="\n")
+
+# %% [markdown]
+# ### Exercise 1 ●○○ (5 minutes)
+#
+# Which layer of `squeezenet1_1` is silent most, so that the largest share of its activations is zero? Give its name.
+#
+# <details><summary>Hint</summary><code>report.layers</code> is a table with a row for each layer.</details>
+
+# %%
+report = reports["squeezenet1_1"]
+my_layer = None
+pk.check.most_silent(my_layer, report.layers)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+most_silent = report.layers["zeros"].idxmax()
+pk.check.most_silent(most_silent, report.layers)
+print(most_silent)
+
+# %% [markdown]
+# ## How do the three compare?
+#
+# *5 minutes.* The factorization gives pixels and every layer an equal say, whatever their size. The error of each part at the third rank, against its
+# depth; the pixels are at depth 0.
+
+# %% tags=["hide-input"]
+rank = how["ranks"][-2]
+rows = [
+    {"network": name, "depth": depth / (len(report.errors) - 1), "error": error}
+    for name, report in reports.items()
+    for depth, error in enumerate(report.errors[rank])
+]
+depths = pd.DataFrame(rows).assign(seed=0)
+lowest = depths.loc[depths.error.idxmin()]
+title = f"Explained best at rank {rank}: {lowest.network}, depth {lowest.depth:.1f}"
+figure = pk.plots.curves(
+    depths,
+    "depth",
+    "error",
+    "network",
+    title=title,
+    xlabel="depth (0 pixels, 1 last layer)",
+    ylabel=f"relative error at rank {rank}",
+)
+pk.show(figure, f"Relative error against depth for three networks. {title}.")
+
+# %% [markdown]
+# ## What does training change?
+#
+# *10 minutes.* The same network before its epoch, and after: the same images, the same call. No label is used.
+
+# %%
+before = pk.peek(untrained("resnet18"), images, preprocess=preprocess, **how)
+pair = {"before": before, "after": reports["resnet18"]}
+scores = pd.DataFrame({when: report.scores["value"] for when, report in pair.items()})
+if not PRETRAINED:
+    answers = {"before": untrained("resnet18").eval(), "after": models["resnet18"]}
+    scores.loc["test accuracy (uses labels)"] = {
+        when: pk.accuracy(model, *data.test) for when, model in answers.items()
+    }
+scores.astype(float).round(3)
+
+# %%
+both = pd.concat({when: report.errors[rank] for when, report in pair.items()}, axis=1)
+both["change"] = both["after"] - both["before"]
+both.round(3)
+
+# %% [markdown]
+# One pair is an observation and no test. Chapters 3 to 6 say how far such differences can be trusted over many networks: the error of all blocks
+# mixes what was learnt with the scale of the layers, and the last layer tells most.
+#
+# ### Exercise 2 ●●○ (10 minutes)
+#
+# Which part of `resnet18` gains most from a doubling of the rank, from the second to the third of the ranks above: whose error
+# falls most, as a share of what it was?
+#
+# <details><summary>Hint</summary><code>report.errors</code> has a row for each part and a column for each rank. Divide the two columns.</details>
+
+# %%
+errors = reports["resnet18"].errors
+my_part = None
+pk.check.most_gained(my_part, errors, how["ranks"][-3:-1] if full else how["ranks"])
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+ranks = how["ranks"][-3:-1] if full else how["ranks"]
+most_gained = (errors[ranks[1]] / errors[ranks[0]]).idxmin()
+pk.check.most_gained(most_gained, errors, ranks)
+print(most_gained)
+
+# %% [markdown]
+# ## And yours?
+#
+# *5 minutes.* Four lines. Give a few hundred images, as a person would see them, from 0 to 1; what the model expects beyond that goes into `preprocess`. The
+# report is one file that needs no network; send it to somebody.
+#
+# ```python
+# weights = torchvision.models.ResNet18_Weights.DEFAULT
+# model = torchvision.models.resnet18(weights=weights)
+# report = pk.peek(model, images, preprocess=weights.transforms(), memory=1.0)
+# report.save("report.html")
+# ```
+#
+# - `layers=[…]` names the places yourself; an unknown name gets you a list of all.
+# - `memory` bounds, in gigabytes, what is kept. Layers too large for their share are kept at some of their positions, drawn at random.
+# - The model comes back as it was: its modes, hooks, gradients and buffers, and all random states.
+# - Compare reports only on the same images, at the same settings.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    file = reports["squeezenet1_1"].save(Path(folder) / "report.html")
+    print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB")
+
+# %% [markdown]
+# ## We saw
+#
+# - One call finds the layers of networks of three kinds, says which part of each it kept, and treats negative activations in a stated way.
+# - The same images explain the three networks differently well, layer by layer; one epoch of training changes the errors and the entropy rank of
+#   the layers, as the tables above show.
+#
+# Next: other ways to look into the same networks, {doc}`12-neighbours`. References are in the {doc}`../book/bibliography`.
