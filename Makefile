@@ -33,8 +33,11 @@ test: notebooks  ## unit tests, notebooks, pairs, and the built pages in a brows
 	$(EMBEDDED) $(BIN)/python book/build.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 2
 
-notebooks: setup  ## run every notebook as a test, in its small version
+notebooks: setup _build/notebooks.passed  ## run every notebook as a test, in its small version, if anything has changed
+
+_build/notebooks.passed: .venv/ready $(wildcard notebooks/*.ipynb peeklib/*.py book/evidence/*.csv benchmarks/results/*.csv)
 	$(EMBEDDED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 notebooks
+	mkdir -p $(@D) && touch $@
 
 evidence: setup  ## train the many networks behind book/evidence anew (hours)
 	$(BIN)/python book/evidence.py

@@ -12,7 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import traceback
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -26,7 +27,10 @@ import peeklib as pk
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKERS = 2
-LAST = ("05", "06", "10", "11", "12")  # chapters that read results of 03 and 09, which run longest and so go first
+LONG, READERS = (
+    ("03", "09"),
+    ("05", "06", "10", "12"),
+)  # chapters that train for long, and those that read what they kept
 
 
 def key() -> str:
@@ -64,37 +68,59 @@ def write_config(folder: Path) -> Path:
     return path
 
 
-def order() -> list[Path]:
-    """The notebooks of the book, in the order to run them."""
+def waves() -> list[list[Path]]:
+    """The notebooks of the book, those that read others' results in the second of two lists; long ones first."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     notebooks = [ROOT / f"{file}.ipynb" for file in files if file.startswith("notebooks/")]
-    return sorted(notebooks, key=lambda path: (path.name[:2] in LAST, path.name[:2] not in ("03", "09"), path.name))
+    notebooks.sort(key=lambda path: (path.name[:2] not in LONG, path.name))
+    return [[path for path in notebooks if (path.name[:2] in READERS) == late] for late in (False, True)]
 
 
 def execute(folder: Path) -> bool:
     """Run what is not in the cache there yet, side by side; True if nothing failed."""
     shelf = get_cache(str(folder))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+    return all([run(wave, shelf) for wave in waves()])
+
+
+def run(wave: list[Path], shelf) -> bool:
+    """Run and keep these notebooks; one that fails is told and does not stop the others."""
     waiting = {}
-    for path in order():
+    for path in wave:
         notebook = nbformat.read(path, as_version=4)
         try:
             shelf.match_cache_notebook(notebook)
         except KeyError:
             waiting[path] = notebook
-    whole = True
+    failed = []
     with ThreadPoolExecutor(WORKERS) as pool:
         how = {"cwd": str(ROOT / "notebooks"), "timeout": None, "allow_errors": False}
         running = {pool.submit(single_nb_execution, notebook, **how): path for path, notebook in waiting.items()}
-        for future in as_completed(running):
-            path, result = running[future], future.result()
-            print(f"{path.stem}: {result.time:.0f} s" if result.err is None else result.exc_string, flush=True)
-            whole &= result.err is None
-            if result.err is None:
-                bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time})
-                shelf.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-    return whole
+        try:
+            for future in as_completed(running):
+                if not keep(running[future], future, shelf):
+                    failed.append(running[future])
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return not failed
+
+
+def keep(path: Path, future: Future, shelf) -> bool:
+    """Put a notebook that ran into the cache, or say why it failed."""
+    try:
+        result = future.result()
+        failure = result.exc_string
+    except Exception:  # a kernel that died
+        failure = traceback.format_exc()
+    if failure:
+        print(f"{path.stem} failed:\n{failure}", flush=True)
+        return False
+    bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time})
+    shelf.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    print(f"{path.stem}: {result.time:.0f} s", flush=True)
+    return True
 
 
 def main() -> int:

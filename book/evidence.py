@@ -117,13 +117,12 @@ def cases(seeds=range(5)) -> Iterator[dict]:
 
 
 def subjects(seeds) -> Iterator[tuple[dict, pk.subjects.Subject]]:
-    """CifarAlexNets, trained as chapter 9 does and not at all, and 6,000 test images; such as the trained one gets right."""
+    """CifarAlexNets and 6,000 test images: trained as chapter 9 does, on images it gets right and on any; and untrained."""
     data = load("cifar10")
     for seed in seeds:
-        for setting in ("trained", "untrained"):
-            model = pk.models.CifarAlexNet(3, seed=seed)
-            if setting == "trained":
-                model = pk.subjects.train_cifar(model, *data.train, seed=seed)
+        fresh = pk.models.CifarAlexNet(3, seed=seed)
+        trained = pk.subjects.train_cifar(pk.models.CifarAlexNet(3, seed=seed), *data.train, seed=seed)
+        for setting, model in (("trained", trained), ("trained, all images", trained), ("untrained", fresh)):
             one = pk.subjects.cifar(model, data, only_correct=setting == "trained", seed=seed)
             facts = {"setting": setting, "seed": seed, "accuracy": pk.accuracy(model, *data.test)}
             yield {**facts, "images": len(one.images)}, one
@@ -137,9 +136,10 @@ def directions(seeds=range(5)) -> Iterator[dict]:
         blocks = {layer: A for layer, A in raw.items() if A.min() >= 0}
         fit = pk.coupled_nmf(pk.input_blocks(one.images) | blocks, 30, seed=which["seed"], **FIT)
         for layer, A in raw.items():
-            found = {("normalized", *key): d for key, d in kinds(pk.directions.normalize(A), which["seed"]).items()}
-            if layer == "pool5":
-                found |= {("raw", *key): d for key, d in kinds(A, which["seed"]).items()}
+            alive = A.std(dim=1) > 0
+            normal = kinds(pk.directions.normalize(A), alive, which["seed"], counts=(8, 50))
+            found = {("normalized", *key): some for key, some in normal.items()}
+            found |= {("raw", *key): some for key, some in kinds(A, alive, which["seed"], counts=(8,)).items()}
             if layer in blocks:
                 found["raw", "nmf", 8] = pk.directions.nmf(A, 8, fit=fit, layer=layer)
             for key, some in found.items():
@@ -153,55 +153,73 @@ def directions(seeds=range(5)) -> Iterator[dict]:
                 }
 
 
-def kinds(A: torch.Tensor, seed: int) -> dict[tuple[str, int], list]:
-    """Zhang's kinds of directions, 8 of each and 50, as far as the layer has them."""
+def kinds(A: torch.Tensor, alive: torch.Tensor, seed: int, counts) -> dict[tuple[str, int], list]:
+    """Zhang's kinds of directions, as many of each as `counts` says and the layer has."""
     make = {
-        "neurons of high variance": lambda n: pk.directions.neurons(A, n),
-        "random neurons": lambda n: pk.directions.neurons(A, n, select="random", seed=seed),
-        "random": lambda n: pk.directions.random(A, n, seed=seed),
+        "neurons of high variance": lambda n: pk.directions.neurons(A, n, among=alive),
+        "random neurons": lambda n: pk.directions.neurons(A, n, select="random", among=alive, seed=seed),
+        "random": lambda n: pk.directions.random(A, n, seed=1000 + seed),
         "random of high variance": lambda n: pk.directions.random(A, n, tail=n / 1000, seed=seed),
         "singular": lambda n: pk.directions.singular(A, n, seed=seed),
     }
-    alive = int((A.std(dim=1) > 0).sum())
-    return {(name, n): made(n) for n in (8, 50) for name, made in make.items() if n <= alive}
+    found = {(name, n): made(n) for n in counts for name, made in make.items() if n <= int(alive.sum())}
+    if ("singular", 50) in found:
+        found["singular, 9th to 50th", 42] = found["singular", 50][8:]
+    return found
 
 
 def layers(seeds=range(5)) -> Iterator[dict]:
     """Of every layer: how variance and singular values go with class purity, and how many singular values are large."""
     for which, subject, layer in ((*pair, layer) for pair in subjects(seeds) for layer in pair[1].layers):
-        A = pk.directions.normalize(subject.activations(layer))
-        share = (
-            200 / (9216 * 6000) ** 0.5
-        )  # of the norm: the study's cut-off for its pool5, 9,216 neurons × 6,000 images
-        values = pk.spectrum(A)
-        norm = values.norm().item()
-        pool5 = (256 / len(A)) ** 0.5 * norm  # the norm of a layer of 256 neurons
+        raw = subject.activations(layer)
+        A = pk.directions.normalize(raw)
+        alive = raw.std(dim=1) > 0
         yield {
             **which,
             "layer": layer,
             "neurons": len(A),
-            "norm": norm,
-            "above one cut": int((values > share * pool5).sum()),
-            "above own cut": int((values > share * norm).sum()),
-            "above chance": pk.spectra.above_chance(A),
-            "entropy rank": pk.effective_rank(values),
-            "error of 8": (values[8:].norm() / norm).item(),
-            **neurons_by_variance(A, subject.labels),
+            "neurons that vary": int(alive.sum()),
+            **large_values(A),
+            **neurons_by_variance(A[alive], subject.labels),
             **directions_by_value(A, subject.labels),
         }
 
 
+def large_values(A: torch.Tensor) -> dict:
+    """Singular values above the study's cut-off, above chance, and what the first of them is."""
+    share = 200 / (9216 * 6000) ** 0.5  # of the norm: the study's cut-off for its pool5, 9,216 neurons × 6,000 images
+    values, centred = pk.spectrum(A), pk.spectrum(A - A.mean(dim=1, keepdim=True))
+    norm, mean = values.norm().item(), A.mean(dim=1)
+    shuffled = torch.from_numpy(np.random.default_rng(0).permuted(A.numpy(), axis=1))
+    first = pk.directions.singular(A, 1)[0].vector
+    return {
+        "above one cut": int((values > share * norm * (256 / len(A)) ** 0.5).sum()),  # 256: the neurons of pool5
+        "above own cut": int((values > share * norm).sum()),
+        "noise above own cut": noise_above(share, *A.shape),
+        "above chance": pk.spectra.parallel_analysis(A),
+        "above all of chance": int((values > pk.directions.singular(shuffled, 1)[0].scale).sum()),
+        "first along the mean": torch.nn.functional.cosine_similarity(first, mean, dim=0).abs().item(),
+        "entropy rank": pk.effective_rank(values),
+        "error of 8": (values[8:].norm() / norm).item(),
+        "error of 8, centred": (centred[8:].norm() / centred.norm()).item(),
+    }
+
+
+@functools.cache
+def noise_above(share: float, neurons: int, images: int) -> int:
+    """How many singular values of white noise lie above that share of its norm."""
+    noise = pk.directions.normalize(torch.randn(neurons, images, generator=torch.Generator().manual_seed(0)))
+    return int((pk.spectrum(noise) > share * noise.norm()).sum())
+
+
 def neurons_by_variance(A: torch.Tensor, labels: torch.Tensor) -> dict:
-    """Class purity of the top 8 images of every neuron that varies, against its variance."""
-    variance = A.var(dim=1, correction=0)
-    alive = variance > 0
-    purity = pk.directions.purity(labels[A[alive].topk(8, dim=1).indices]).numpy()
-    variance = variance[alive].numpy()
+    """Class purity of the top 8 images of every neuron, against its variance."""
+    variance = A.var(dim=1, correction=0).numpy()
+    purity = pk.directions.purity(labels[A.topk(8, dim=1).indices]).numpy()
     low = variance <= np.quantile(variance, 0.25)
     draw = torch.Generator().manual_seed(0)
     sets = labels[torch.randint(len(labels), (50_000, 8), generator=draw)]  # repeats are rare among thousands
     return {
-        "neurons that vary": len(variance),
         "purity by chance": pk.directions.purity(sets).reshape(1000, 50).mean(dim=1).quantile(0.999).item(),
         "variance and purity": rank_correlation(variance, purity),
         "variance and purity by chance": chance_correlation(variance, purity, 0.999),

@@ -7,7 +7,9 @@ from .explorer import Explorer, show
 from .hooks import input_blocks, record, relu_layers, to_float
 from .ledger import CLAIMS, judge
 from .nmf import CoupledFactors, Sweep, coupled_nmf, rank_sweep
+from .report import Peek
 from .spectra import effective_rank, spectrum
+from .study import peek
 from .training import Trained, accuracy, train
 
 __version__ = "0.1.0"
@@ -16,6 +18,7 @@ __all__ = [
     "CoupledFactors",
     "Dataset",
     "Explorer",
+    "Peek",
     "Split",
     "Sweep",
     "Trained",
@@ -29,6 +32,7 @@ __all__ = [
     "judge",
     "load_dataset",
     "models",
+    "peek",
     "plots",
     "profile",
     "rank_sweep",

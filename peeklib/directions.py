@@ -5,7 +5,7 @@
 
 Zhang (2015, *Visualizing neuron role with dimensionality reduction of feature space*) looks at the images of highest and
 lowest score along single neurons, random directions (after Szegedy et al. 2014) and left singular vectors. The columns of
-a non-negative factorization are directions too, and here all four are of one type.
+a non-negative factorization are directions too, and here all four are of one type; what the `scale` is depends on where it comes from.
 """
 
 import math
@@ -26,7 +26,7 @@ class Direction:
     """A unit vector among the neurons of a layer, and the score of every image along it."""
 
     vector: Tensor  #: v, neurons; of length 1
-    scale: float  #: standard deviation of the scores; of a singular or nmf direction the norm of its part of Φ
+    scale: float  #: standard deviation of the scores; singular: the singular value; nmf: the norm of the component
     layer: str  #: the layer it belongs to
     name: str  #: what it is, such as "neuron 137" or "singular 1"
     scores: Tensor  #: one for each image: ⟨φ(x), v⟩; of an nmf direction the image's loading
@@ -50,7 +50,13 @@ def normalize(activations) -> Tensor:
 
 
 def neurons(
-    activations, count: int = 8, *, select: str = "variance", layer: str = "", seed: int = 0
+    activations,
+    count: int = 8,
+    *,
+    select: str = "variance",
+    among: Tensor | None = None,
+    layer: str = "",
+    seed: int = 0,
 ) -> list[Direction]:
     """Single neurons: those whose scores vary most, or any that vary, drawn at random.
 
@@ -58,17 +64,20 @@ def neurons(
         activations: Φ, neurons × images.
         count: how many.
         select: "variance" takes those of highest variance, strongest first; "random" draws with `seed`.
+        among: one truth value for each neuron: which to choose from. Needed after `normalize`, which makes dead neurons
+            vary, all alike; then give `raw.std(dim=1) > 0`. None takes all.
         layer: what to call the layer.
         seed: of the draw.
 
     Raises:
-        ValueError: for another `select`, or fewer than `count` neurons that vary.
+        ValueError: for another `select`, an `among` of another shape, or fewer than `count` neurons that vary.
     """
     if select not in ("variance", "random"):
         raise ValueError(f'select is {select!r}; it is "variance" or "random"')
     X = as_matrix(activations, layer or "activations")
     spread = X.std(dim=1, correction=0)  # neurons
-    alive = (spread > 0).nonzero().flatten()
+    alive = spread > 0 if among is None else (spread > 0) & _mask(among, X)
+    alive = alive.nonzero().flatten()
     _check_count(count, len(alive), "neurons that vary", layer)
     if select == "variance":
         chosen = alive[spread[alive].argsort(descending=True, stable=True)[:count]]
@@ -78,7 +87,7 @@ def neurons(
     axes = torch.zeros(count, len(X), dtype=X.dtype, device=X.device)
     axes[range(count), chosen] = 1
     return [
-        Direction(axis, spread[j].item(), layer, f"neuron {j}", X[j])
+        Direction(axis, spread[j].item(), layer, f"neuron {j}", X[j].clone())  # a view would hold all of X
         for axis, j in zip(axes, chosen.tolist(), strict=True)
     ]
 
@@ -107,7 +116,7 @@ def random(activations, count: int = 8, *, tail: float = 1.0, layer: str = "", s
     scores = V @ X  # drawn × images
     spread = scores.std(dim=1, correction=0)
     kept = spread.argsort(descending=True, stable=True)[:count].tolist()
-    return [Direction(V[k], spread[k].item(), layer, f"random {k + 1}", scores[k]) for k in kept]
+    return [Direction(V[k].clone(), spread[k].item(), layer, f"random {k + 1}", scores[k].clone()) for k in kept]
 
 
 def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> list[Direction]:
@@ -165,6 +174,12 @@ def nmf(
     order = lengths.argsort(descending=True, stable=True)[:count].tolist()
     norms = lengths * F.norm(dim=0)
     return [Direction(O[:, k] / lengths[k], norms[k].item(), layer, f"nmf {k + 1}", F[:, k]) for k in order]
+
+
+def _mask(among: Tensor, X: Tensor) -> Tensor:
+    if among.dtype != torch.bool or among.shape != X.shape[:1]:
+        raise ValueError(f"among is {among.dtype} of shape {tuple(among.shape)}; give {len(X)} truth values")
+    return among.to(X.device)
 
 
 def _check_count(count: int, most: float, what: str, layer: str) -> None:

@@ -240,6 +240,15 @@ CLAIMS = {
             "standard errors, in at least 4 of 5 seeds.",
         ),
     ),
+    "zhang-raw": Claim(
+        "Zhang 2015, section 4.2",
+        "Normalized or raw activations make little difference to the images.",
+        (
+            "In pool5, the purity of the top sets of the 8 neurons of highest variance differs by less than 0.1 between "
+            "the two, as a mean over the seeds.",
+            "Their overlap differs by less than 0.05.",
+        ),
+    ),
     "zhang-classes": Claim(
         "Zhang 2015, section 4.2.3",
         "Top images of singular directions span several classes, those of neurons are often of one kind.",
@@ -258,9 +267,19 @@ CLAIMS = {
             "The first 8 have a higher mean purity than the 43rd to 50th, in every seed.",
         ),
     ),
+    "zhang-later": Claim(
+        "Zhang 2015, section 4.2.3",
+        "Beyond the eighth singular direction the sets of top images are quite similar to each other.",
+        (
+            "In pool5, the top sets of the 9th to 50th direction share more than twice as many images as those of the "
+            "first 8, as a mean over the seeds.",
+            "More of their pairs are of the same class, in at least 4 of 5 seeds.",
+        ),
+    ),
     "zhang-thorough": Claim(
         "Zhang 2015, section 4.2.3",
-        "The leading 8 singular directions leave most of a layer unexplained: an error of 7,050, which is 95 % of the norm.",
+        "The leading 8 singular directions leave most of a layer unexplained: an error of 7,050 (95 % of the norm, by our "
+        "reckoning).",
         (
             "In pool5, the relative error of rank 8 is above 0.9, as a mean over the seeds.",
             "It is above 0.71, so that more than half of the energy is lost, as a mean over the seeds.",

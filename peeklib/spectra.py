@@ -4,6 +4,7 @@ X and Y are blocks, features × images, with the same images in the same order. 
 over the images first. Sources stand at the functions.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -136,20 +137,27 @@ def conv_singular_values(weight: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.linalg.svdvals(frequencies.permute(2, 3, 0, 1))
 
 
-def above_chance(block: Tensor, *, seed: int = 0) -> int:
-    """How many leading singular values exceed those of chance (parallel analysis, Horn 1965).
+def parallel_analysis(block: Tensor, *, permutations: int = 19, seed: int = 0) -> int:
+    """How many leading singular values exceed those of chance (Horn 1965).
 
-    Every feature is centred over the images; what all images have in common does not count. Chance is the same
-    block with every feature's values permuted over the images, by itself: features keep their variances and
-    lose what they share. The k-th value is compared with the k-th, up to the first that is not larger.
+    Every feature is centred over the images: what all images have in common does not count. Chance is the same block
+    with every feature's values permuted over the images, by itself, so that features keep their variances and lose
+    what they share. The k-th value is compared with the largest k-th of all permutations (19 of them: the 95 %
+    quantile), up to the first that is not larger. With many more images than features this asks which directions
+    are above the average, and says little where there are few features.
 
     Args:
         block: features × images, of any sign.
-        seed: of the permutation.
+        permutations: how many.
+        seed: of the permutations.
     """
     X = as_matrix(block)
-    X = X - X.mean(dim=1, keepdim=True)
-    draw = torch.Generator().manual_seed(seed)
-    order = torch.rand(X.shape, generator=draw).argsort(dim=1).to(X.device)
-    larger = spectrum(X) > spectrum(X.gather(1, order))
-    return int(larger.long().cumprod(0).sum())
+    X = (X - X.mean(dim=1, keepdim=True)).cpu().numpy()
+    draw = np.random.default_rng(seed)
+    chance = np.max([_gram_spectrum(draw.permuted(X, axis=1)) for _ in range(permutations)], axis=0)
+    return int((_gram_spectrum(X) > chance * (1 + 1e-4)).cumprod().sum())
+
+
+def _gram_spectrum(X: np.ndarray) -> np.ndarray:
+    """Squares of the singular values, largest first, in the precision of X: enough to compare the leading ones."""
+    return np.linalg.eigvalsh(X @ X.T if len(X) <= X.shape[1] else X.T @ X)[::-1]

@@ -6,6 +6,7 @@ of ImageNet images, where one is.
 """
 
 import os
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .blocks import pick_device
 from .cache import cached
 from .data import Dataset
 from .hooks import record
@@ -84,7 +86,7 @@ def imagenet(
 ) -> Subject:
     """torchvision's pretrained AlexNet and at most `count` images of a folder `<folder>/<class>/<image>`.
 
-    The class folders are all 1,000 in ImageNet's order, or some, named by torchvision's names for them ("goldfish").
+    The class folders are all 1,000 under their WordNet numbers, or some, named as torchvision does ("goldfish").
     The network begins with the normalization it was trained with, so that it takes images from 0 to 1.
 
     Args:
@@ -121,18 +123,20 @@ def imagenet(
 
 
 def _class_numbers(folders: list[str], classes: tuple[str, ...]) -> list[int]:
-    """The class of each folder."""
-    if len(folders) == len(classes):
+    """The class of each folder: by its name, or by its place if all are there under WordNet numbers, which sort so."""
+    unknown = [name for name in folders if name not in classes]
+    if len(folders) == len(classes) and all(re.fullmatch(r"n\d{8}", name) for name in folders):
         return list(range(len(classes)))
-    if unknown := [name for name in folders if name not in classes]:
+    if unknown:
         raise ValueError(
-            f"{len(folders)} class folders, and {unknown[:3]} are no names of classes; give all {len(classes)} in their "
-            f"order, or name each as torchvision does, such as {classes[1]!r}"
+            f"{len(folders)} class folders, and {unknown[:3]} are no names of classes; give all {len(classes)} by their WordNet "
+            f"numbers (n01440764 …), or name each as torchvision does, such as {classes[1]!r}"
         )
     return [classes.index(name) for name in folders]
 
 
 def _choose(model, layers, images, labels, classes, source, count, only_correct, seed) -> Subject:
+    model = model.to(pick_device(None, torch.device("cpu")))
     kept = correct(model, images, labels, batch_size=250) if only_correct else torch.ones(len(labels), dtype=torch.bool)
     kept = kept.nonzero().flatten()
     if not len(kept):
