@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import pandas as pd
+
 from .data import Dataset
 
 VERDICTS = ("not reproduced", "partly", "reproduced")
@@ -371,3 +373,22 @@ def judge(name: str, holds: Sequence[bool], measured: str, *, chapter: str, data
     if len(holds) != len(CLAIMS[name].parts):
         raise ValueError(f"claim {name!r} has {len(CLAIMS[name].parts)} parts, not {len(holds)}: {CLAIMS[name].parts}")
     return Finding(name, holds, measured, chapter, data.name if data is not None and data.stand_in_for else None)
+
+
+def by_seed(table: pd.DataFrame, column: str, **where) -> pd.Series:
+    """One column of a table of evidence, a value for each seed, from the rows where other columns have these values.
+
+    Raises:
+        ValueError: if that leaves no row, or several of one seed.
+    """
+    for name, value in where.items():
+        table = table[table[name] == value]
+    found = table.set_index("seed")[column].sort_index()
+    if found.empty or not found.index.is_unique:
+        raise ValueError(f"{where} leaves {len(found)} rows for {found.index.nunique()} seeds; name one for each")
+    return found
+
+
+def spread(values: pd.Series, form: str = ".2f") -> str:
+    """Mean and range in words: "0.82 (0.79 to 0.85)"."""
+    return f"{values.mean():{form}} ({values.min():{form}} to {values.max():{form}})"

@@ -232,7 +232,7 @@ class _Glimpse(NamedTuple):
 
     sight: Sight  # without its tensor
     shape: tuple[int, ...]
-    marks: list[Tensor]  # mean magnitude along each axis
+    marks: list[Tensor]  # sums of magnitudes, for each entry of each axis
     signed: bool
 
 
@@ -260,13 +260,19 @@ def _glimpses(model, images, preprocess) -> dict[str, _Glimpse]:
 
     def see(sight: Sight) -> None:
         t = sight.tensor
-        marks = [t.abs().movedim(a, 0).flatten(1).float().mean(1) if t.ndim > 1 else t for a in range(t.ndim)]
+        marks = [_sums(t, axis) for axis in range(t.ndim)]
         signed = bool(t.numel() and t.min() < 0)
         found[sight.name] = _Glimpse(sight._replace(tensor=None), tuple(t.shape), marks, signed)
 
     with watching(model, see):
         forward(model, images, preprocess)
     return found
+
+
+def _sums(t: Tensor, axis: int) -> Tensor:
+    """Sum of magnitudes for each entry of an axis, without a temporary of the tensor's size."""
+    others = [a for a in range(t.ndim) if a != axis]
+    return torch.linalg.vector_norm(t, 1, dim=others, dtype=torch.float32) if others else t.float().abs()
 
 
 def _site(two: _Glimpse | None, three: _Glimpse) -> Site:

@@ -9,6 +9,7 @@ import pytest
 
 from peeklib import CLAIMS, judge
 from peeklib.data import Dataset, Split
+from peeklib.ledger import by_seed, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 TWO = next(name for name, claim in CLAIMS.items() if len(claim.parts) == 2)
@@ -59,6 +60,15 @@ def test_every_claim_is_judged_in_one_chapter_and_shown_in_the_ledger():
     shown = re.findall(r"\{glue:any\} claim-(\S+)\n:doc: \.\./notebooks/(\S+)\.ipynb", ledger)
     assert [name for name, _ in shown] == list(CLAIMS)
     assert {name: [chapter] for name, chapter in shown} == judged
+
+
+def test_one_value_for_each_seed_or_an_error():
+    table = pd.DataFrame({"seed": [1, 0, 1], "layer": ["a", "a", "b"], "x": [3.0, 2.0, 5.0]})
+    assert by_seed(table, "x", layer="a").to_dict() == {0: 2, 1: 3}
+    assert spread(by_seed(table, "x", layer="a"), ".1f") == "2.5 (2.0 to 3.0)"
+    for where in ({}, {"layer": "c"}):
+        with pytest.raises(ValueError, match="name one for each"):
+            by_seed(table, "x", **where)
 
 
 @pytest.mark.parametrize("table", sorted((ROOT / "book/evidence").glob("*.csv")), ids=lambda path: path.stem)

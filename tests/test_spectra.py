@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from peeklib import effective_rank, spectrum
-from peeklib.spectra import cka, conv_singular_values, svcca
+from peeklib.spectra import cka, conv_singular_values, parallel_analysis, svcca
 
 
 def rand(*shape, seed=0):
@@ -231,3 +231,15 @@ def test_a_parameter_will_do_and_keeps_its_gradient():
 def test_kernels_that_do_not_fit_are_refused(shape, why):
     with pytest.raises(ValueError, match=why):
         conv_singular_values(torch.ones(shape), (8, 8))
+
+
+def test_parallel_analysis_finds_next_to_nothing_in_noise_and_what_was_planted():
+    in_noise = []
+    for seed in range(10):
+        draw = torch.Generator().manual_seed(seed)
+        noise = torch.randn(60, 300, generator=draw)
+        in_noise.append(parallel_analysis(noise))
+        planted = noise + 4 * torch.randn(60, 3, generator=draw) @ torch.randn(3, 300, generator=draw) / 3
+        assert parallel_analysis(planted) == parallel_analysis(5 * planted + 7) == 3
+        assert parallel_analysis(planted.T) >= 1  # more features than images
+    assert sum(in_noise) <= 2, "one in twenty, by its level"
