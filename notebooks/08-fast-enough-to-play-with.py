@@ -135,6 +135,8 @@ pd.DataFrame(
 ).T.round(1)
 
 # %% [markdown]
+# (These times were taken while another chapter was being built beside this one; those of the race were not.)
+#
 # The product with the data does $rmn$ multiply-adds for rank $r$, $m$ features and $n$ images; a sweep over one factor does
 # $r^2 n$, or $r^2 m$. The sweep is slower than its count suggests: it goes row by row, and waits for memory where the product
 # keeps the processor busy. Still the product costs most. So a good method asks for few products and gets much out of each.

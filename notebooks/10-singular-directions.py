@@ -6,7 +6,7 @@
 # *Which few directions carry most of what a layer does, what do images at their ends share, and how do they compare with the
 # components of a coupled factorization?*
 #
-# You know {doc}`02-coupled-nmf` and {doc}`09-what-one-neuron-sees`. Allow 50 minutes to read and answer; the chapter runs for about a minute
+# You know {doc}`02-coupled-nmf` and {doc}`09-what-one-neuron-sees`; symbols are in {doc}`../book/notation`. Allow 50 minutes to read and answer; the chapter runs for about a minute
 # on a laptop CPU after chapter 9, six without.
 
 # %% tags=["remove-cell"]
@@ -52,7 +52,8 @@ subject
 # %% [markdown]
 # Four kinds of directions in every layer: *singular* ones, after Zhang {cite}`zhang2015visualizing`; *nmf* ones, the neurons of a component of the
 # coupled factorization, with the images that load on it; single *neurons* of high variance; and *random* ones. **What do the images
-# at the ends of the first singular directions share in `pool1`, and what in `pool5`? Which kind is easiest to name?**
+# at the ends of the first singular directions share in `pool1`, and what in `pool5`? Which kind is easiest to name?** (Of *nmf* look at the highest only: many
+# loadings are zero, and the order of the file decides which of them comes last.)
 
 # %% tags=["hide-input"]
 blocks = {name: subject.activations(name) for name in LAYERS}
@@ -103,10 +104,11 @@ pk.Explorer(axes, draw, prepared={"which": SHOWN[:3]})
 #
 # ## Which few directions hold most of a layer?
 #
-# *10 minutes.* The singular value decomposition writes the normalized activations as $\tilde\Phi = U S V^T$. The columns of $U$ are
-# directions among the neurons, orthogonal to each other; column $j$ of $V$, times $\sigma_j$, holds the scores of the images along
-# direction $j$. The first $s$ of them give the best approximation of rank $s$. `pk.directions.singular` computes them by
-# randomized subspace iteration {cite}`halko2011finding`, on a GPU if the activations are there; scikit-learn's is the reference.
+# *10 minutes.* The singular value decomposition writes the normalized activations as $\tilde\Phi = U S V^T$. $S$ is diagonal and holds the singular values
+# $\sigma_i$. The columns of $U$ are
+# directions among the neurons, orthogonal to each other; column $i$ of $V$, times $\sigma_i$, holds the scores of the images along
+# direction $i$. The first $r$ of them give the best approximation of rank $r$. `pk.directions.singular` computes them by
+# randomized subspace iteration {cite}`halko2011finding`, on a GPU if the activations are there, with $\sigma_i$ as their `scale`; scikit-learn's is the reference.
 
 # %%
 A = pk.directions.normalize(blocks["pool5"])
@@ -120,9 +122,11 @@ pd.DataFrame({"ours": scales, "scikit-learn": S, "|cosine|": alike}).round(4)
 # %% tags=["hide-input"]
 shares = {name: values[:50] / values.norm() for name, values in spectra.items()}
 figure = pk.plots.lines(
-    shares,
-    title="Singular values of the normalized activations",
-    xlabel="index",
+    {
+        name: share[share > 1e-3] for name, share in shares.items()
+    },  # the rest is rounding
+    title="How fast singular values fall, layer by layer",
+    xlabel="index, from 0",
     ylabel="share of the norm",
     log=True,
 )
@@ -132,6 +136,8 @@ pk.show(
 )
 
 # %% [markdown]
+# Normalization takes one dimension from every layer, so `fc`, with ten neurons, has nine. The values of the last two layers fall fastest: there few directions hold most.
+#
 # The study kept 8 directions of its `pool5` and found an error of 7,050 alarming. It does not give the norm; under its own normalization that is the root of the number of
 # entries, $\sqrt{9216 \cdot 6000} = 7436$. So its eight directions held a tenth of the energy. Ours, over five networks:
 
@@ -202,8 +208,9 @@ pk.show(
 )
 
 # %% [markdown]
-# It saw such sets span several classes and share something more abstract, yellow or an obelisk's shape, where those of neurons are often of one kind.
-# And it found sets of small singular values hard to name. Purity and entropy of classes, over five networks:
+# The study saw such sets span several classes and share something more abstract, yellow or an obelisk's shape, where those of neurons are often of one kind. Do they
+# span more classes? The **entropy** of the classes of 8 images is 0 bits if all are of one class, 1 if they are half and half of two, and 3 if all
+# differ: high where purity is low.
 
 
 # %%
@@ -222,6 +229,9 @@ pk.judge(
     **CHAPTER,
 )
 
+# %% [markdown]
+# Do small singular values mean less? The study found their sets hard to name.
+
 # %%
 ρ, chance, first, last = (
     by_seed(layers, column, **HERE)
@@ -239,6 +249,9 @@ pk.judge(
     f"{chance.mean():.2f}; purity of the first 8 {spread(first)}, of the 43rd to 50th {spread(last)}",
     **CHAPTER,
 )
+
+# %% [markdown]
+# And do later sets repeat each other?
 
 # %%
 LATER = "singular, 9th to 50th"
@@ -261,7 +274,7 @@ pk.judge(
 )
 
 # %% [markdown]
-# *Colour* below is how much the mean colours of 8 top images vary, divided by how much those of all images do: small
+# What do early layers see, and what late ones? *Colour* below is how much the mean colours of 8 top images vary, divided by how much those of all images do: small
 # if they are of one colour. It is a mean over the first 8 singular directions, like purity.
 
 # %%
@@ -296,16 +309,25 @@ pk.judge(
 rows = table[(table.method == "singular") & (table["count"] == 8)]
 rows = rows[rows.activations == "normalized"]
 by_setting = rows.groupby(["setting", "layer"], sort=False)["purity"].mean()
-by_setting.unstack("layer").round(2)
+by_setting = by_setting.unstack("layer")
+anyhow = by_setting.loc["trained, all images"]
+assert anyhow[early].mean() > anyhow[late].mean()
+by_setting.round(2)
+
+# %% [markdown]
+# So the rise towards the last layers is a rise on images that the network gets right. On any test images purity is highest in the middle, and lower in the last two layers than in the first two.
 
 # %% [markdown]
 # ## Have early layers fewer large singular values?
 #
-# *10 minutes.* So the study reports: one above a cut-off of about 200 in the first layers, at least eight in the last. But a cut-off has a unit. A matrix
-# with more rows has larger singular values, whatever is in it. So we ask three times: above one cut-off for all layers, as the study did (200 is
-# 2.7 % of the norm of its `pool5`); above 2.7 % of each layer's own norm; and above chance. By chance we mean
-# the same layer, centred, with every neuron's activations permuted by themselves {cite}`horn1965rationale`. Means over five networks, and for comparison how many singular
-# values of white noise of the same shape lie above 2.7 % of its norm:
+# *10 minutes.* So the study reports: one above a cut-off of about 200 in the first layers, at least eight in the last. But a cut-off has a unit, and a matrix
+# with more rows has larger singular values, whatever is in it. So we count three times:
+#
+# 1. above one number for all layers, as the study did: 200 is 2.7 % of the norm of its `pool5`, and we take that of ours;
+# 2. above 2.7 % of each layer's own norm;
+# 3. above chance: the singular values of the same layer, centred, with every neuron's activations permuted by themselves {cite}`horn1965rationale`.
+#
+# The first two will turn out to mean little. Watch the column of noise, which counts as 2. does, for white noise of the same shape. Means over five networks:
 
 # %%
 CUTS = ["above one cut", "above own cut", "above chance"]
@@ -334,9 +356,9 @@ pk.judge(
 )
 
 # %% [markdown]
-# The first two counts were badly posed, and say nothing about the study. On matrices as small as ours the cut-off lies below white noise, as the column of noise shows; in its `pool5`
-# it lay above: noise of 9,216 × 6,000 reaches $\sqrt{9216} + \sqrt{6000} = 173$. And a layer of ten neurons has ten singular values at most. The third count has
-# no such limit but one of its own: with few neurons it asks which directions are above the average. What remains is a warning: how many singular values are *large* depends on
+# White noise has far more values above the cut-off than our layers: it spreads its norm evenly over all directions, and on matrices as small as ours an even share is more than 2.7 %. So the first two
+# counts say how many directions there are, and little else. In the study's `pool5` the cut-off lay above noise, since noise of 9,216 × 6,000 reaches
+# $\sqrt{9216} + \sqrt{6000} = 173$. The third count has a limit too: where there are ten neurons it can hardly find more than a few. How many singular values are *large* depends on
 # where the line is drawn. What the cut-off costs, in the network on this page:
 
 # %%
@@ -354,22 +376,25 @@ share.map("{:.0%}".format).to_frame("entropy rank / neurons").T
 # %% [markdown]
 # ### Exercise 2 ●●○ (10 minutes)
 #
-# How many singular values does *white noise* of the shape of our `pool5` have above 2.7 % of its norm? Draw it, and count.
+# Where is the line for noise? Draw white noise of the shape of our `relu4`, and give its largest singular value as a share of its norm.
 #
 # <details><summary>Hint</summary><code>torch.randn(*shape)</code> draws it, <code>pk.spectrum</code> gives its singular values, and
 # <code>values.norm()</code> is its norm.</details>
 
 # %%
-shape = blocks["pool5"].shape
-my_count = None
-pk.check.noise_above(my_count, shape, 0.027)
+shape = blocks[LAYERS[3]].shape
+my_share = None
+pk.check.noise_share(my_share, shape)
 
 # %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
 # @title Solution
 noise = pk.spectrum(torch.randn(*shape, generator=torch.Generator().manual_seed(1)))
-my_count = int((noise > 0.027 * noise.norm()).sum())
-pk.check.noise_above(my_count, shape, 0.027)
-print(my_count, "of", len(noise))
+my_share = (noise[0] / noise.norm()).item()
+pk.check.noise_share(my_share, shape)
+print(
+    f"{my_share:.1%}, and by (√neurons + √images) / √entries "
+    f"{(shape[0] ** 0.5 + shape[1] ** 0.5) / (shape[0] * shape[1]) ** 0.5:.1%}"
+)
 
 # %% [markdown]
 # ## How do they compare with the components of a coupled factorization?
@@ -396,15 +421,15 @@ compared.index = list(ROWS.values())
 compared.round(2)
 
 # %%
+assert (compared[["pool2", "relu3", "relu4"]].idxmax() == "coupled NMF, raw").all()
 for layer in compared:
     ranked = compared[layer].sort_values(ascending=False)
-    print(
-        f"{layer}: {ranked.index[0]} {ranked.iloc[0]:.2f}, then {ranked.index[1]} {ranked.iloc[1]:.2f}"
-    )
+    names = [f"{name} {value:.2f}" for name, value in ranked.iloc[:2].items()]
+    print(f"{layer}: {', then '.join(names)}")
 
 # %% [markdown]
 # An NMF takes raw activations, since normalized ones are negative; compare it with the raw rows. Its components share the images' loadings over all layers: a
-# component of `pool2` knows what `pool5` made of its images, and the columns of its row are not independent of each other, while singular directions and neurons know their own layer alone. Are the two kinds
+# component of `pool2` knows what `pool5` made of its images, so the numbers in its row are not five separate findings, while singular directions and neurons know their own layer alone. Are the two kinds
 # the same directions? Normalization removes from an image what all its neurons have in common, so we remove it from the NMF directions too. Then
 # their largest cosine with any of 50 singular directions, and the length of what lies in the span of these, at most 1:
 
@@ -448,17 +473,20 @@ first = LAYERS[0]
 maps = subject.shape(first)
 for kind in ("singular", "nmf")[: 1 + (first in hidden)]:
     one = found[kind, first][1]
-    picture = pk.plots.channel_maps(
-        one.vector, maps, title=f"{one.name} of {first}, channel by channel"
-    )
-    text = f"{maps[0]} small maps of {maps[1]} × {maps[2]} places, one a channel."
-    display(pk.show(picture, f"{one.name} of {first}: {text}"))  # noqa: F821
+    channels = one.vector.reshape(maps)
+    strongest = channels.flatten(1).norm(dim=1).argsort(descending=True)[:10]
+    title = f"{one.name} of {first}: its 10 strongest channels"
+    picture = pk.plots.channel_maps(channels[strongest], (10, *maps[1:]), title=title)
+    text = f"Small maps of {maps[1]} × {maps[2]} places, one for each channel."
+    display(pk.show(picture, f"{title}. {text}"))  # noqa: F821
 
 # %% [markdown]
+# Blue is negative, red positive; a direction of the NMF has no negative entries.
+#
 # ## Which directions of the next layer does it become?
 #
 # *5 minutes.* Two directions in different layers are alike if their scores over the images correlate. For whole layers there is centred
-# kernel alignment {cite}`kornblith2019similarity`: 1 if one layer is a rotation of the other, near 0 if they share nothing.
+# kernel alignment {cite}`kornblith2019similarity`: 1 if one layer is a rotation of the other, up to scale, and near 0 if they share nothing.
 
 # %%
 lined_up = pd.DataFrame(
@@ -485,13 +513,21 @@ pk.show(
     f"A matrix of the correlations of the first {len(SHOWN)} directions of {a} with those of {b}; the largest is {joint.max():.2f}.",
 )
 
+# %%
+best = joint.max(dim=1)
+for k, (value, to) in enumerate(zip(best.values, best.indices)):
+    print(
+        f"direction {k + 1} of {a}: nearest is {to + 1} of {b}, correlation {value:.2f}"
+    )
+
 # %% [markdown]
 # ## We saw
 #
 # - The leading singular directions of a trained `pool5` have purer sets of images than later ones. In the
-#   first layers their images agree more in colour, in the last ones more in class; part of the latter comes from looking at images that the network gets right.
+#   first layers their images agree more in colour; in the last ones more in class, but only on images that the network gets right.
 # - How many singular values are large depends on the line that is drawn, and on the shape of the matrix: on small layers the study's
 #   cut-off lies below white noise.
-# - Singular directions and the components of a coupled factorization are different directions in the same span, and the table above says whose images are purest in which layer.
+# - Singular directions and the components of a coupled factorization are different directions in the same span. From `pool2` to `relu4` the components have the purest
+#   images of all kinds that we tried; in `pool5` neurons of high variance, raw, do as well.
 #
 # Next: all of this for a network of your own, {doc}`11-your-own-network`. References are in the {doc}`../book/bibliography`.

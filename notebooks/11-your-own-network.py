@@ -6,7 +6,7 @@
 # *One call on a network that nobody here designed: which layers it found, how few components explain them, what their directions
 # respond to, and what it had to leave out.*
 #
-# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps. Allow 35 minutes to read and answer; the chapter runs for about three
+# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps; symbols are in {doc}`../book/notation`. Allow 35 minutes to read and answer; the chapter runs for about three
 # minutes on a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -86,7 +86,8 @@ reports["resnet18"]
 # ## What did it look at?
 #
 # *5 minutes.* `peek` runs one small batch and notes every place where an activation function is applied, as a module or as a function inside
-# another module. At most eight of them are kept, spread over the depth. The second network has signed activations:
+# another module. At most eight of them are shown, spread over the depth. *Kept* is how much of a layer is in the report, *zeros* the share of its activations that are exactly
+# zero; in a name, `:2` is the second time that the network calls this module. The second network has signed activations:
 
 # %%
 columns = ["activation", "shape", "kept", "below zero", "negatives", "zeros"]
@@ -161,6 +162,9 @@ if not PRETRAINED:
     }
 scores.astype(float).round(3)
 
+# %% [markdown]
+# Look at the last layer: its error, and its entropy rank. And part by part, at the third rank:
+
 # %%
 both = pd.concat({when: report.errors[rank] for when, report in pair.items()}, axis=1)
 both["change"] = both["after"] - both["before"]
@@ -172,8 +176,8 @@ both.round(3)
 #
 # ### Exercise 2 ●●○ (10 minutes)
 #
-# Which part of `resnet18` gains most from a doubling of the rank, from the second to the third of the ranks above: whose error
-# falls most, as a share of what it was?
+# Which part of `resnet18` gains most from a doubling of the rank, from 10 to 20: whose error falls most, as a share of what it was?
+# (On stand-in data, from 2 to 5.)
 #
 # <details><summary>Hint</summary><code>report.errors</code> has a row for each part and a column for each rank. Divide the two columns.</details>
 
@@ -216,7 +220,7 @@ with tempfile.TemporaryDirectory() as folder:
 # ## We saw
 #
 # - One call finds the layers of networks of three kinds, says which part of each it kept, and treats negative activations in a stated way.
-# - The same images explain the three networks differently well, layer by layer; one epoch of training changes the errors and the entropy rank of
-#   the layers, as the tables above show.
+# - The same number of components explains the layers of the three networks differently well, and one epoch of training changes which layers are
+#   explained best.
 #
 # Next: other ways to look into the same networks, {doc}`12-neighbours`. References are in the {doc}`../book/bibliography`.

@@ -6,7 +6,7 @@
 # *The coupled factorization is one way to look into a network. What do its neighbours see in the same networks, and which of them
 # tells best how much a network was trained?*
 #
-# You know {doc}`03-how-much-training`. Allow 60 minutes to read and answer; the chapter runs for about two minutes on a
+# You know {doc}`03-how-much-training`; symbols are in {doc}`../book/notation`. Allow 60 minutes to read and answer; the chapter runs for about two minutes on a
 # laptop CPU if you ran chapter 3 before, and for six if not.
 
 # %% tags=["remove-cell"]
@@ -181,7 +181,7 @@ pk.show(
 
 # %% [markdown]
 # *What this sees that the others do not:* what is in the weights, before any image chose what to use of it. It tells learning from
-# steps: with shuffled labels the weights took just as many steps, and their largest singular values stayed where they were.
+# steps (whether better than the mere distance of the weights from their start, we did not test): with shuffled labels the weights took just as many steps, and their largest singular values stayed where they were.
 #
 # *What it cannot see:* the biases, the ReLUs, which patterns occur in images, and what the layers do together.
 
@@ -261,7 +261,8 @@ shift.agg(lambda x: f"{x.mean():.3f} ± {x.std(ddof=0):.3f}")
 
 # %% [markdown]
 # *What this sees that the others do not:* the same thing at another place, and where it is. By position the error stays; flattened, it
-# grows by more than half. Six groups of 20 channels explain `relu2` about as well as 30 components of 320 neurons do.
+# grows by more than half. Six groups of 20 channels explain `relu2` about as well as 30 components of 320 neurons do, though with more numbers for each image: 6 × 16
+# loadings against 30.
 #
 # *What it cannot see:* what goes together at different places, such as the two ends of a stroke, and what goes together in different layers. Positions of
 # `relu1` and of `relu2` are different rows, so the layers have no factor to share, and there are no pixels to draw a component with.
@@ -275,8 +276,8 @@ shift.agg(lambda x: f"{x.mean():.3f} ± {x.std(ddof=0):.3f}")
 #
 # $$\mathrm{CKA}(X, Y) = \frac{\lVert X Y^T \rVert_F^2}{\lVert X X^T \rVert_F\, \lVert Y Y^T \rVert_F}$$
 #
-# *SVCCA* cuts either block to the singular directions that hold 99 % of its variance, and takes the mean of the canonical correlations,
-# cosines between what is left {cite}`raghu2017svcca`. Both are 1 for equal blocks. The test of CKA's authors: of all layers of a second
+# *SVCCA* cuts either block to the singular directions that hold 99 % of its variance. Then it looks for the direction in the one and the direction in the other whose scores
+# over the images correlate most, for the next pair uncorrelated with the first, and so on; and takes the mean of these canonical correlations {cite}`raghu2017svcca`. Both are 1 for equal blocks. The test of CKA's authors: of all layers of a second
 # network, is a layer most like its own twin? Here are both hidden layers and the output `fc`, each network beside that of the next
 # seed. Layers of different shape are flattened, as either paper does; 1,000 images, for speed.
 
@@ -323,8 +324,8 @@ floors = pd.concat(nothing, axis=1)
 floors.round(2)
 
 # %% [markdown]
-# SVCCA ran for two of the seeds, since it takes longer. It calls `fc` the nearest to everything, and that is no accident of few images: the table shows the same
-# for shuffled images, and `relu2` with `fc` stays low there. The mean is over the directions of the *smaller* layer, and `fc` has ten. They lie
+# SVCCA ran for two of the seeds, since it takes longer. It calls `fc` the nearest to everything. Chance does not explain that: with the images
+# shuffled, in the table, `relu2` with `fc` is far lower. The mean is over the directions of the *smaller* layer, and `fc` has ten. They lie
 # almost entirely within `relu2` of another network.
 #
 # *What CKA sees that the others do not:* which layer corresponds to which, without matching neurons. *What it cannot see:* directions
@@ -507,7 +508,7 @@ score.assign(**{"pairs right": score["pairs right"].map("{:.0%}".format)})
 # knows nothing from one that knows much. NMF of `relu2` alone loses nothing against the coupled one here. The pixels and the first layer
 # add no order; they add what the components look like.
 #
-# CKA and SVCCA do not order the networks. By CKA, `relu2` is as like that of a finished network after three quarters of the data as after all. An untrained network already has most of the CKA of a trained one: the architecture and the pixels
+# CKA and SVCCA do not order the networks. By CKA, three quarters of the data bring `relu2` as close to a finished network as all of it. An untrained network already has most of the CKA of a trained one: the architecture and the pixels
 # decide which images are alike. This is a stronger null than shuffled images. SVCCA by position sees something else: every trained network lies
 # above every control of any seed, and how much it was trained leaves no trace.
 #
@@ -574,13 +575,14 @@ assert abs(pair[0] - pair[1]) < 1e-3
 # %% [markdown]
 # ## What needs what?
 #
-# *3 minutes.* No method here needs labels. The last column is what the sections above found missing.
+# *3 minutes.* No method here needs labels. *Rescaled* is how far the measure moves, as a share of the way from 25 to 100 % of the data, when each channel gets a number of its own:
+# small is good. The last column is what the sections above found missing.
 
 # %% tags=["hide-input"]
-TRAINING = "no training from much training"
+TRAINING = "an untrained network from a well-trained one"
 PLAIN = "images, biases, ReLUs, other layers"
 ABOUT = [  # needs; cannot see
-    ("images", "structure apart from size"),
+    ("images", "a change of pattern from a change of scale"),
     ("images", TRAINING),
     ("images", TRAINING),
     ("images", f"{TRAINING}; pixels, other layers"),
@@ -588,14 +590,15 @@ ABOUT = [  # needs; cannot see
     ("images", f"{TRAINING}; pixels, other layers; whole shapes"),
     ("images, second network", "weak directions; how much training"),
     ("many images, second network", "size; how much training"),
-    ("weights", f"{PLAIN}; structure apart from size"),
+    ("weights", f"{PLAIN}; a change of pattern from a change of scale"),
     ("weights", PLAIN),
 ]
 about = pd.DataFrame(ABOUT, index=score.index, columns=["needs", "cannot see"])
 told = score.join(shares["each its own"].rename("rescaled"))
 for name in ("pairs right", "rescaled"):
     told[name] = told[name].map("{:.0%}".format)
-about[["needs"]].join(told).join(about["cannot see"])
+with pd.option_context("display.max_colwidth", None):
+    display(about[["needs"]].join(told).join(about["cannot see"]))
 
 # %% [markdown]
 # ## We saw

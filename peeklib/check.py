@@ -292,12 +292,12 @@ def tail_cut(answer: float, variances: torch.Tensor, share: float) -> None:
 
 
 @_exercise
-def noise_above(answer: int, shape: tuple[int, int], share: float) -> None:
-    """Chapter 10: how many singular values of white noise lie above a share of its norm."""
+def noise_share(answer: float, shape: tuple[int, int]) -> None:
+    """Chapter 10: the largest singular value of white noise as a share of its norm."""
     values = spectrum(torch.randn(*shape, generator=torch.Generator().manual_seed(0)))
-    expected = int((values > share * values.norm()).sum())
-    assert abs(answer - expected) <= max(1, 0.05 * len(values)), (
-        f"{answer} is off; compare every singular value with {share} times the root of the sum of all their squares"
+    expected = (values[0] / values.norm()).item()
+    assert abs(answer - expected) < 0.05 * expected, (
+        f"{answer} is off; divide the largest singular value by the root of the sum of the squares of all"
     )
 
 

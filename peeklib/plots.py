@@ -138,6 +138,8 @@ def contact_sheet(rows: Sequence[Direction], images: Tensor, k: int = 5, *, titl
     ends = [[top_images(row, k), bottom_images(row, k)] for row in rows]
     labels = [f"{row.name}, {row.layer}".rstrip(", ") for row in rows]
     lines = [torch.cat(pair) for pair in ends]
+    if len(rows) > 1:
+        labels[0] += ": highest"
     if len(rows) == 1:
         lines, labels = ends[0], [f"highest, {labels[0]}", "lowest"]
     height, width = images.shape[2:]
@@ -153,7 +155,7 @@ def contact_sheet(rows: Sequence[Direction], images: Tensor, k: int = 5, *, titl
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(left, left + width, top + height, top))
         ax.text(0, top - 0.06 * width, text, fontsize=10, va="bottom")
     if split:
-        ax.text(total - gap, -0.06 * width, "lowest", fontsize=10, ha="right", va="bottom")
+        ax.text(split * (width + gap) + gap, -0.06 * width, "lowest", fontsize=10, va="bottom")
     ax.set(xlim=(0, total - gap), ylim=(len(lines) * (height + label) - label, -label), aspect="equal")
     ax.axis("off")
     return figure

@@ -272,7 +272,11 @@ def _glimpses(model, images, preprocess) -> dict[str, _Glimpse]:
 def _sums(t: Tensor, axis: int) -> Tensor:
     """Sum of magnitudes for each entry of an axis, without a temporary of the tensor's size."""
     others = [a for a in range(t.ndim) if a != axis]
-    return torch.linalg.vector_norm(t, 1, dim=others, dtype=torch.float32) if others else t.float().abs()
+    return (
+        torch.linalg.vector_norm(t, 1, dim=others, dtype=torch.promote_types(t.dtype, torch.float32))
+        if others
+        else t.abs()
+    )
 
 
 def _site(two: _Glimpse | None, three: _Glimpse) -> Site:

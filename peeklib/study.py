@@ -70,7 +70,7 @@ def peek(
         ranks: numbers of components; those larger than the data allows are dropped, with a note.
         negative: of activations below zero, which a non-negative factorization cannot take: "clip" sets them to
             zero, "split" makes two blocks, "auto" clips where they have less than 5 % of the layer's squares.
-        memory: GB (10⁹ bytes) for recorded activations and input blocks, the copies that signs need, and the
+        memory: GB (10⁹ bytes) for recorded activations and input blocks, the second block that negative activations may need, and the
             factorization with its results. A layer whose share is too small is kept at some of its positions, drawn
             at random, and the report says so. More memory keeps more neurons and takes proportionally longer. Not
             counted: the images, the forward pass of a batch, a few matrices of images × images, and the drawing.
@@ -401,7 +401,7 @@ def _scores(errors: pd.DataFrame, table: pd.DataFrame, sweep: Sweep) -> pd.DataF
             own["entropy rank"],
             "In how many directions the last layer shown spreads the images: 1 if all lie along one line.",
         ),
-        "the same as a share": (
+        f"entropy rank of {last}, as a share": (
             own["entropy rank"] / own["largest possible"],
             f"Of the largest possible, {own['largest possible']}. Compare networks on the same images only.",
         ),

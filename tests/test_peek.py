@@ -842,7 +842,7 @@ def test_scores_come_from_the_tables(found):
     overall = [fit_error(found.errors[rank]) for rank in ranks]
     assert scores["area under the error"] == pytest.approx(np.mean(overall))
     assert scores["error of gelu at rank 4"] == found.errors.loc["gelu", 4]
-    assert scores["the same as a share"] == pytest.approx(found.layers["entropy rank"]["gelu"] / 12)
+    assert scores["entropy rank of gelu, as a share"] == pytest.approx(found.layers["entropy rank"]["gelu"] / 12)
     assert all(text.endswith(".") for text in found.scores["how to read it"])
 
 
