@@ -6,7 +6,7 @@
 # *One call on a network that nobody here designed: which layers it found, how few components explain them, what their directions
 # respond to, and what it had to leave out.*
 #
-# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps; symbols are in {doc}`../book/notation`. Allow 35 minutes to read and answer; the chapter runs for about three
+# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps; symbols are in {doc}`../book/notation`. Allow 40 minutes to read and answer; the chapter runs for about three
 # minutes on a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -85,7 +85,7 @@ reports["resnet18"]
 #
 # ## What did it look at?
 #
-# *5 minutes.* `peek` runs one small batch and notes every place where an activation function is applied, as a module or as a function inside
+# *5 minutes.* `peek` runs two images, then three, and notes every place where an activation function is applied, as a module or as a function inside
 # another module. At most eight of them are shown, spread over the depth. *Kept* is how much of a layer is in the report, *zeros* the share of its activations that are exactly
 # zero; in a name, `:2` is the second time that the network calls this module. The second network has signed activations:
 
@@ -171,8 +171,8 @@ both["change"] = both["after"] - both["before"]
 both.round(3)
 
 # %% [markdown]
-# One pair is an observation and no test. Chapters 3 to 6 say how far such differences can be trusted over many networks: the error of all blocks
-# mixes what was learnt with the scale of the layers, and the last layer tells most.
+# One pair is an observation and no test. Chapters 3 to 6 say how far differences between networks can be trusted over many of them. Here pixels and layers have an equal say and no unit, so what is
+# left to doubt is chance: other images, another seed.
 #
 # ### Exercise 2 ●●○ (10 minutes)
 #
@@ -220,7 +220,7 @@ with tempfile.TemporaryDirectory() as folder:
 # ## We saw
 #
 # - One call finds the layers of networks of three kinds, says which part of each it kept, and treats negative activations in a stated way.
-# - The same number of components explains the layers of the three networks differently well, and one epoch of training changes which layers are
-#   explained best.
+# - The same number of components explains the layers of the three networks differently well, and one epoch of training changes how well
+#   each layer is explained.
 #
 # Next: other ways to look into the same networks, {doc}`12-neighbours`. References are in the {doc}`../book/bibliography`.

@@ -31,7 +31,7 @@ PACKAGES = {"peeklib", "torch", "torchvision", *sys.stdlib_module_names}  # a so
 SOURCES = {  # read on import: later a file may change, and the code that runs does not
     f"{__package__}.{path.stem}": hashlib.sha256(path.read_bytes()).hexdigest()
     for path in sorted(Path(__file__).parent.glob("*.py"))
-    if path.stem not in {"plots", "explorer", "check", "ledger"}  # they decide no result
+    if path.stem not in {"plots", "explorer", "check", "ledger", "study", "probe", "report"}  # they decide no result
 }
 
 

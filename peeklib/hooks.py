@@ -140,8 +140,9 @@ def _check(model, images, layers, negative) -> list[str]:
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """The model in eval mode; afterwards each module in the mode it had."""
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
+        for module in modes:  # not model.eval(): some models do more there than a flag can take back
+            module.training = False
         yield
     finally:
         for module, mode in modes.items():

@@ -15,7 +15,7 @@ Gates (sigmoid, softmax) are no sites, nor is what scripted code does inside.
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -51,8 +51,8 @@ class Sight(NamedTuple):
     kind: str  # class of the module, else name of the function
     role: str  # "activation", "leaf" (a module with weights and no parts) or "module"
     tensor: Tensor
-    feature_axis: int  # in the tensor of the last map or normalization,
-    width: int  # and its length there
+    feature_axis: int  # in the output of the last map or normalization with as many axes,
+    width: int  # and its length there, 0 if there was none
 
 
 class _Watch(TorchFunctionMode):
@@ -61,11 +61,14 @@ class _Watch(TorchFunctionMode):
     def __init__(self, model: nn.Module, see: Callable[[Sight], None]):
         super().__init__()
         self.see = see
-        self.paths = {module: name for name, module in model.named_modules()}
+        self.paths = {module: name.replace("_orig_mod.", "") for name, module in model.named_modules()}
         self.stack: list[nn.Module] = []
         self.calls: Counter[str] = Counter()
         self.activations: set[str] = set()  # modules that are an activation and nothing else
-        self.last = (1, 0)
+        self.seen: set[str] = set()
+        self.last: dict[
+            int, tuple[int, int]
+        ] = {}  # axes of the output of the last map → its feature axis and its length
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))  # the mode is off in here, so functions inside functions do not count
@@ -74,15 +77,14 @@ class _Watch(TorchFunctionMode):
             if name in ACTIVATIONS:
                 self._activation(name, out)
             elif name in FEATURE_AXIS:
-                self.last = FEATURE_AXIS[name], out.shape[FEATURE_AXIS[name] if out.ndim > 1 else 0]
+                self.last[out.ndim] = FEATURE_AXIS[name], out.shape[FEATURE_AXIS[name] if out.ndim > 1 else 0]
         return out
 
     def _activation(self, kind: str, out: Tensor) -> None:
         module = self.stack[-1] if self.stack else None
         path = self.paths.get(module, "")
         if module is not None and type(module).__module__ == "torch.nn.modules.activation" and path:
-            self.activations.add(path)
-            self._emit(path, type(module).__name__, "activation", out)
+            self.activations.add(path)  # seen when it leaves, after hooks of its own
         else:
             self._emit(f"{path}.{kind}()".lstrip("."), kind, "activation", out)
 
@@ -93,16 +95,21 @@ class _Watch(TorchFunctionMode):
         while self.stack and self.stack.pop() is not module:
             pass
         path = self.paths[module] or "(output)"
-        if output is not None and path not in self.activations:
+        if path in self.activations:
+            self._emit(path, type(module).__name__, "activation", output)
+        elif output is not None:
             weighs = not list(module.children()) and bool(list(module.parameters(recurse=False)))
             self._emit(path, type(module).__name__, "leaf" if weighs else "module", output)
 
     def _emit(self, base: str, kind: str, role: str, output) -> None:
-        self.calls[base] += 1
-        name = base if self.calls[base] == 1 else f"{base}:{self.calls[base]}"
+        name = base
+        while name in self.seen:  # a second call, or another module of that name
+            self.calls[base] += 1
+            name = f"{base}:{self.calls[base] + 1}"
+        self.seen.add(name)
         for where, tensor in _tensors(output):
             if tensor.is_floating_point() and not tensor.is_meta:
-                self.see(Sight(name + where, base, kind, role, tensor.detach(), *self.last))
+                self.see(Sight(name + where, base, kind, role, tensor.detach(), *self.last.get(tensor.ndim, (1, 0))))
 
 
 def _tensors(output, where: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -123,8 +130,9 @@ def watching(model: nn.Module, see: Callable[[Sight], None]) -> Iterator[None]:
     watch, handles = _Watch(model, see), []
     try:
         for module in model.modules():
-            handles.append(module.register_forward_pre_hook(watch.enter, prepend=True))
-            handles.append(module.register_forward_hook(watch.leave, always_call=True))
+            if not isinstance(module, torch.jit.ScriptModule) or isinstance(module, torch.jit.TopLevelTracedModule):
+                handles.append(module.register_forward_pre_hook(watch.enter, prepend=True))
+                handles.append(module.register_forward_hook(watch.leave, always_call=True))
         with watch:
             yield
     finally:
@@ -134,12 +142,19 @@ def watching(model: nn.Module, see: Callable[[Sight], None]) -> Iterator[None]:
 
 @contextmanager
 def unchanged(model: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Eval mode, no gradients and seeded random numbers; afterwards modes, buffers and all random states as before."""
+    """Eval mode, no gradients, nothing compiled and seeded random numbers.
+
+    Afterwards modes, parameters, buffers and all random states are as before; of parameters and buffers a copy is kept.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(isinstance(t, nn.parameter.UninitializedTensorMixin) for t in tensors):
+        raise ValueError("the model has lazy modules whose shapes are not known yet; run one batch through it first")
+    copies = [t.detach().clone() for t in tensors]
     buffers = {module: dict(module._buffers) for module in model.modules()}
-    copies = {id(b): b.clone() for own in buffers.values() for b in own.values() if b is not None}
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  (the global state is what we keep)
+    eager = torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad(), eval_mode(model):
+        with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad(), eval_mode(model), eager:
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -147,33 +162,39 @@ def unchanged(model: nn.Module, seed: int = 0) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
-        _give_back(buffers, copies)
+        for module, own in buffers.items():
+            if not isinstance(module, torch.jit.ScriptModule):  # its buffers cannot be replaced
+                module._buffers.clear()
+                module._buffers.update(own)
+        for tensor, copy in zip(tensors, copies, strict=True):
+            _give_back(tensor, copy)
 
 
 @torch.no_grad()
-def _give_back(buffers: dict[nn.Module, dict[str, Tensor]], copies: dict[int, Tensor]) -> None:
-    for module, own in buffers.items():
-        if not isinstance(module, torch.jit.ScriptModule):  # its buffers cannot be replaced
-            module._buffers.clear()
-            module._buffers.update(own)
-        for buffer in own.values():
-            if buffer is not None and not torch.equal(buffer, copies[id(buffer)]):
-                buffer.copy_(copies[id(buffer)])
+def _give_back(tensor: Tensor, copy: Tensor) -> None:
+    """`tensor` with the values, shape and layout of its copy; left alone where they are the same."""
+    if tensor.shape != copy.shape or tensor.layout != copy.layout:
+        tensor.data = copy
+    elif tensor.layout == torch.strided and not torch.equal(tensor, copy):
+        tensor.data.copy_(copy)
 
 
-def forward(model: nn.Module, images: Tensor, preprocess: Callable | None) -> None:
+def forward(
+    model: nn.Module, images: Tensor, preprocess: Callable | None, see: Callable[[Sight], None] | None = None
+) -> None:
     """One pass of a batch, images × channels × height × width, on the model's own device and in its own type.
 
-    A preprocess that gives a dict has it passed as named arguments.
+    A preprocess that gives a dict has it passed as named arguments. What it does is not seen.
     """
     weight = next((p for p in model.parameters() if p.is_floating_point()), images.new_empty(0, dtype=torch.float32))
     x = to_float(images.to(weight.device, copy=True))  # an in-place first layer writes to it
     try:
         x = x if preprocess is None else preprocess(x)
-        if isinstance(x, Mapping):
-            model(**x)
-        else:
-            model(x.to(weight.device, weight.dtype))
+        with watching(model, see) if see else nullcontext():
+            if isinstance(x, Mapping):
+                model(**x)
+            else:
+                model(x.to(weight.device, weight.dtype))
     except Exception as error:
         error.add_note(
             f"peek was running {type(model).__name__} on a batch of shape {tuple(images.shape)}"
@@ -250,9 +271,22 @@ def trace(model: nn.Module, images: Tensor, *, preprocess: Callable | None = Non
     """
     if not len(images):
         raise ValueError("there are no images to run the model on")
+    chosen = _apart(images)
     with unchanged(model):
-        two, three = (_glimpses(model, images[torch.arange(n) % len(images)], preprocess) for n in (2, 3))
-    return [_site(two.get(name), glimpse) for name, glimpse in three.items()]
+        two, three = (_glimpses(model, images[chosen[:n]], preprocess) for n in (2, 3))
+    once = [
+        Site(**_named(two[name].sight), reason="it runs on some batches only") for name in two.keys() - three.keys()
+    ]
+    return [_site(two.get(name), glimpse) for name, glimpse in three.items()] + once
+
+
+def _apart(images: Tensor) -> Tensor:
+    """Three of the first 64 images that differ as much as may be: alike ones do not tell whose a row is."""
+    pixels = to_float(images[:64]).float().flatten(1)
+    chosen = [0]
+    for _ in range(2):
+        chosen.append(int(torch.cdist(pixels, pixels[chosen]).amin(dim=1).argmax()))
+    return torch.tensor(chosen, device=images.device)
 
 
 def _glimpses(model, images, preprocess) -> dict[str, _Glimpse]:
@@ -264,8 +298,7 @@ def _glimpses(model, images, preprocess) -> dict[str, _Glimpse]:
         signed = bool(t.numel() and t.min() < 0)
         found[sight.name] = _Glimpse(sight._replace(tensor=None), tuple(t.shape), marks, signed)
 
-    with watching(model, see):
-        forward(model, images, preprocess)
+    forward(model, images, preprocess, see)
     return found
 
 
@@ -281,7 +314,7 @@ def _sums(t: Tensor, axis: int) -> Tensor:
 
 def _site(two: _Glimpse | None, three: _Glimpse) -> Site:
     """A site from what two images gave and what three gave."""
-    name = {field: getattr(three.sight, field) for field in ("name", "base", "kind", "role")}
+    name = _named(three.sight)
     if two is None:
         return Site(**name, reason="it runs on some batches only")
     if not prod(three.shape):
@@ -306,16 +339,21 @@ def _site(two: _Glimpse | None, three: _Glimpse) -> Site:
     return Site(**name, shape=shape, **where, signed=two.signed or three.signed)
 
 
+def _named(sight: Sight) -> dict[str, str]:
+    return {field: getattr(sight, field) for field in ("name", "base", "kind", "role")}
+
+
 def _images_first(two: Tensor, three: Tensor, per_image: int) -> bool | None:
-    """Whether an axis holds all of the first image, then all of the second, …; None if neither that nor the reverse.
+    """Whether an axis holds all of the first image, then all of the second, …; None if that or the reverse is not clear.
 
     The first two images are the same in both runs, so their entries agree once they are laid side by side.
     """
     near = {"rtol": 1e-3, "atol": 1e-5 * float(three.abs().max())}
-    if per_image == 1 or torch.allclose(two, three[: len(two)], **near):
+    if per_image == 1:
         return True
-    apart = three.view(per_image, 3)[:, :2].flatten()
-    return False if torch.allclose(two, apart, **near) else None
+    first = torch.allclose(two, three[: len(two)], **near)
+    last = torch.allclose(two, three.view(per_image, 3)[:, :2].flatten(), **near)
+    return None if first == last else first
 
 
 def _feature_axis(shape: tuple[int, ...], likely: int, width: int) -> int:
@@ -456,7 +494,7 @@ def _sample(site: Site, neurons: int, seed: int) -> Sample:
     if neurons < 1:
         raise ValueError(f"memory does not hold one neuron of layer {site.name!r}; give more, or fewer images")
     positions, features = neurons // site.features, min(neurons, site.features)
-    draw = torch.Generator().manual_seed(seed)
+    draw = torch.Generator().manual_seed(int(seed))
 
     def some(count, most):
         return None if count >= most else torch.randperm(most, generator=draw)[:count].sort().values
@@ -474,6 +512,7 @@ def record_samples(
     device=None,
     seed: int = 0,
     bar: tqdm | None = None,
+    notes: list[str] | None = None,
 ) -> dict[str, Tensor]:
     """What the samples keep of every image: name → neurons × images, float32, of any sign, each copied at once.
 
@@ -484,6 +523,7 @@ def record_samples(
         device: where the result lives; None: where the images are.
         seed: of random numbers that the model draws.
         bar: a progress bar to move on by one for each batch.
+        notes: then a layer that some batch does not run is left out, with a note here, instead of an error.
 
     Raises:
         ValueError: for NaN or infinite values, naming the layer and the image, or a layer that does not run alike on
@@ -495,16 +535,24 @@ def record_samples(
     with unchanged(model, seed):
         for batch in torch.arange(len(images)).tensor_split(-(-len(images) // batch_size)):
             missing, columns = set(wanted), slice(int(batch[0]), int(batch[-1]) + 1)
+            problems: list[ValueError] = []  # raised after the pass: they are not the model's
 
-            def see(sight: Sight, missing=missing, columns=columns) -> None:
+            def see(sight: Sight, missing=missing, columns=columns, problems=problems) -> None:
                 if sight.name in wanted:
                     missing.discard(sight.name)
-                    _write(out[sight.name], wanted[sight.name], sight.tensor, columns)
+                    try:
+                        _write(out[sight.name], wanted[sight.name], sight.tensor, columns)
+                    except ValueError as why:
+                        problems.append(why)
 
-            with watching(model, see):
-                forward(model, images[columns], preprocess)
-            if missing:
+            forward(model, images[columns], preprocess, see)
+            if problems:
+                raise problems[0]
+            if missing and (notes is None or len(missing) == len(wanted)):
                 raise ValueError(f"layers {sorted(missing)} do not run on every batch; leave them out")
+            for name in sorted(missing):
+                notes.append(f"{name} does not run on every batch and was left out.")
+                del wanted[name], out[name]
             if bar is not None:
                 bar.update()
     return out

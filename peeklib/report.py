@@ -25,7 +25,7 @@ METHODS = {"singular": "singular directions", "nmf": "components", "neurons": "s
 PIXELS = "input pixels"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Peek:
     """What `peek` found. It shows itself in a notebook; `save` writes it as one HTML file."""
 

@@ -60,20 +60,21 @@ def peek(
     of that after an error too.
 
     Args:
-        model: any `nn.Module`, run in eval mode on the device it is on.
+        model: any `nn.Module`, run in eval mode on the device it is on; it takes batches of two and of three images.
         images: images × channels × height × width, at least 2, uint8 or floats in [0, 1], as a person would see
             them. Floats outside [0, 1] are shown scaled, with a note.
         preprocess: what the model expects to be done to a batch of float images, such as a normalization or
             torchvision's `weights.transforms()`; called on the model's device.
-        layers: "auto" (where an activation function is applied, at most 8 places), or names of such places or of
-            modules.
+        layers: "auto" (where an activation function of torch is applied, at most 8 places), or names of such places or
+            of modules. Not seen: activations written by hand, such as `clamp` or `x * sigmoid(x)`.
         ranks: numbers of components; those larger than the data allows are dropped, with a note.
         negative: of activations below zero, which a non-negative factorization cannot take: "clip" sets them to
             zero, "split" makes two blocks, "auto" clips where they have less than 5 % of the layer's squares.
         memory: GB (10⁹ bytes) for recorded activations and input blocks, the second block that negative activations may need, and the
             factorization with its results. A layer whose share is too small is kept at some of its positions, drawn
             at random, and the report says so. More memory keeps more neurons and takes proportionally longer. Not
-            counted: the images, the forward pass of a batch, a few matrices of images × images, and the drawing.
+            counted: the images, the forward pass of a batch, a copy of the weights, a few matrices of images × images, and
+            the drawing.
         seed: of the positions, the factorizations and all random numbers that the model draws.
         batch_size: images in one forward pass.
         device: where to compute; None takes a GPU if there is one. The model stays where it is.
@@ -86,6 +87,10 @@ def peek(
         Exception: whatever the model or `preprocess` raises, with a note that says on what.
     """
     begun = time.perf_counter()
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {model!r}; give an nn.Module, such as torchvision.models.resnet18()")
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
     model = getattr(model, "_orig_mod", model)  # what `torch.compile` wraps, with the same weights
     ranks = _check(images, ranks, negative, memory, batch_size)
     device, layers = pick_device(device, images.device), layers if isinstance(layers, str) else list(layers)
@@ -95,6 +100,7 @@ def peek(
         pixels, samples, notes = _prepare(model, images, preprocess, settings)
         _step(bar, f"recording {len(samples)} layers")
         how = {"preprocess": preprocess, "batch_size": batch_size, "device": device, "seed": seed, "bar": bar}
+        how["notes"] = notes if layers == "auto" else None
         studies = _study_all(samples, record_samples(model, images, samples, **how), negative, seed, bar, notes)
         _step(bar, f"factorizing at {len(ranks)} ranks")
         sweep, parts, errors = _factorize(pixels.to(device), studies, ranks, seed, progress, notes)
@@ -188,7 +194,7 @@ def _pixels(images: Tensor, batch_size: int, budget: float, cost: int, notes: li
         ]
     ).clamp_(0, 1)
     if not pixels.any():
-        raise ValueError("every image is black; there is nothing to look at")
+        raise ValueError("every image is black, or of one value throughout; there is nothing to look at")
     return pixels, budget - cost * pixels[0].numel()
 
 
@@ -291,7 +297,7 @@ def _signs(name: str, A: Tensor, treated: str) -> dict[str, Tensor]:
 def _study_all(samples, record: dict[str, Tensor], negative, seed, bar, notes) -> dict[str, _Study]:
     """Every layer alone, but for the dead ones, which are noted; `record` is used up."""
     studies = {}
-    for name, sample in ((sample.site.name, sample) for sample in samples):
+    for name, sample in ((sample.site.name, sample) for sample in samples if sample.site.name in record):
         _step(bar, f"looking at {name}", 0)
         studies[name] = _study(sample, record.pop(name), negative, seed)
     dead = [name for name, study in studies.items() if study is None]
@@ -307,9 +313,14 @@ def _factorize(pixels, studies, ranks, seed, progress, notes) -> tuple[Sweep, di
     inputs = input_blocks(pixels)
     rms = pixels.double().square().mean().sqrt().item()
     blocks = {name: block / rms for name, block in inputs.items()}
-    parts = {PIXELS: list(inputs), **{name: list(study.blocks) for name, study in studies.items()}}
-    for study in studies.values():
-        blocks |= study.blocks
+    parts = {PIXELS: list(inputs)}
+    for name, study in studies.items():
+        parts[name] = []
+        for key, block in study.blocks.items():
+            while key in blocks:  # "x+" may be half of x, or a layer of that name
+                key += "'"
+            blocks[key] = block
+            parts[name].append(key)
         study.blocks.clear()
     ranks = _possible(ranks, sum(map(len, blocks.values())), len(pixels), notes)
     energy = {name: energy_of(block) for name, block in blocks.items()}

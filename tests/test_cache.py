@@ -225,7 +225,15 @@ def test_what_lies_below_counts(change, spectra_computed, monkeypatch):
 
 
 def test_the_source_is_that_of_every_module_that_computes():
-    modules = {path.stem for path in Path(pk.__file__).parent.glob("*.py")} - {"plots", "explorer", "check", "ledger"}
+    modules = {path.stem for path in Path(pk.__file__).parent.glob("*.py")} - {
+        "plots",
+        "explorer",
+        "check",
+        "ledger",
+        "study",
+        "probe",
+        "report",
+    }
     assert set(cache.SOURCES) == {f"peeklib.{module}" for module in modules}
 
 

@@ -859,3 +859,126 @@ def test_saving_says_where_it_cannot(found, tmp_path):
 def test_results_cannot_be_changed(found):
     with pytest.raises(AttributeError):
         found.title = "other"
+
+
+class Own(nn.Module):
+    """A network given as a function of its parts and the input."""
+
+    def __init__(self, run, **parts):
+        super().__init__()
+        self.run = run
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+SMALL = {"ranks": (2,), "progress": False}
+X12 = torch.rand(12, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("width", [12, 10])
+def test_a_gate_made_of_vectors_says_nothing_about_the_maps(width):
+    """Squeeze and excitation, with as many channels as columns and without."""
+
+    def run(m, x):
+        y = m.conv(x)
+        gate = torch.sigmoid(m.f2(nn.functional.relu(m.f1(y.mean((2, 3))))))
+        return nn.functional.relu(y * gate[:, :, None, None] + y)
+
+    net = Own(run, conv=nn.Conv2d(3, width, 3, padding=1), f1=nn.Linear(width, 12), f2=nn.Linear(12, width))
+    sites = {site.name: site for site in trace(net, X12) if site.role == "activation"}
+    assert sites["relu():2"].shape == (width, 12, 12) and sites["relu():2"].feature_axis == 1
+
+
+def test_alike_images_do_not_mix_up_whose_row_is_whose():
+    net = Own(lambda m, x: nn.functional.gelu(m.fc(x.flatten(2).permute(2, 0, 1).reshape(-1, 3))), fc=nn.Linear(3, 5))
+    for images in (torch.cat([0 * X12[:3], X12]), 0.5 + 1e-4 * X12):
+        [site] = [site for site in trace(net, images) if site.role == "activation"]
+        assert site.reason or not site.images_first
+    [site] = [site for site in trace(net, 0 * X12) if site.role == "activation"]
+    assert "not clear" in site.reason
+
+
+def test_modes_are_only_flags_and_weights_come_back():
+    class Merging(nn.Linear):
+        def train(self, mode=True):
+            self.weight.data += 1 if mode != self.training else 0
+            self.weight.requires_grad_(mode)
+            return super().train(mode)
+
+    def renorm(m, x):
+        m.conv.weight.data = torch.renorm(m.conv.weight.data, 2, 0, 0.1)
+        return nn.functional.relu(m.conv(x))
+
+    merging = nn.Sequential(nn.Flatten(), Merging(432, 5), nn.ReLU()).train()
+    for net in (merging, Own(renorm, conv=nn.Conv2d(3, 4, 3))):
+        before = {name: value.clone() for name, value in net.state_dict().items()}
+        peek(net, X12, **SMALL)
+        assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+        assert all(p.requires_grad for p in net.parameters()) and net.training
+
+
+def test_buffers_of_any_kind_come_back_and_lazy_modules_are_refused():
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("edges", torch.eye(3).to_sparse())
+            self.register_buffer("log", torch.zeros(2))
+
+        def forward(self, x):
+            self.log.resize_(5).fill_(1)
+            return torch.relu(x)
+
+    net = Graph()
+    peek(net, X12, **SMALL)
+    assert torch.equal(net.log, torch.zeros(2)) and torch.equal(net.edges.to_dense(), torch.eye(3))
+    with pytest.raises(ValueError, match="lazy modules"):
+        peek(nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU()), X12, **SMALL)
+
+
+def test_scripted_and_compiled_parts_are_passed_over():
+    net = nn.Sequential(torch.jit.script(nn.Conv2d(3, 4, 3)), nn.ReLU())
+    assert list(peek(net, X12, **SMALL).layers.index) == ["1"]
+    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    net = nn.Sequential(torch.compile(inner, backend="eager"), nn.Flatten(), nn.Linear(400, 3), nn.GELU())
+    assert list(peek(net, X12, **SMALL).layers.index) == ["0.1", "3"]
+
+
+def test_layers_that_some_batches_skip_are_left_out_and_told():
+    def run(m, x):
+        y = torch.relu(m.conv(x))
+        return nn.functional.gelu(y) if len(x) < 4 else y
+
+    net = Own(run, conv=nn.Conv2d(3, 4, 3))
+    found = peek(net, X12, batch_size=6, **SMALL)
+    assert list(found.layers.index) == ["relu()"] and any("gelu()" in note for note in found.notes)
+    with pytest.raises(ValueError, match="do not run on every batch"):
+        peek(net, X12, batch_size=6, layers=["gelu()"], **SMALL)
+    only_two = Own(lambda m, x: nn.functional.gelu(torch.relu(x)) if len(x) == 2 else torch.relu(x))
+    assert "some batches only" in {s.name: s.reason for s in trace(only_two, X12)}["gelu()"]
+
+
+def test_hooks_of_the_model_count_and_what_preprocess_does_is_not_seen():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    net[1].register_forward_hook(lambda module, args, out: out * 0 + 7)
+    [sample] = plan([s for s in trace(net, X12) if s.name == "1"], [1], 1e9)
+    assert (record_samples(net, X12, [sample])["1"] == 7).all()
+    found = peek(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), X12, preprocess=lambda x: torch.relu(x - 0.3), **SMALL)
+    assert list(found.layers.index) == ["1"]
+
+
+def test_names_that_collide_keep_their_layers_apart():
+    net = Own(lambda m, x: m.relu(m.tanh(x - 0.5)))
+    net.add_module("x", nn.Tanh())
+    net.add_module("x+", nn.ReLU())
+    net.run = lambda m, x: getattr(m, "x+")(m.x(x - 0.5))
+    found = peek(net, X12, negative="split", **SMALL)
+    assert list(found.layers.index) == ["x", "x+"] and found.parts["x"] == ["x+", "x-"]
+    assert found.parts["x+"] == ["x+'"] and found.errors.loc["x"].iloc[0] != found.errors.loc["x+"].iloc[0]
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match="give an nn.Module"):
+        peek(torchvision.models.resnet18, X12, **SMALL)
