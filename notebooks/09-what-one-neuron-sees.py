@@ -76,6 +76,7 @@ for layer in LAYERS:  # one at a time: a layer of a large network takes a gigaby
         found[kind, layer] = how.pop("make")(A, len(SHOWN), **how)
 
 
+# %% tags=["hide-input"]
 def draw(kind, layer, which):
     direction = found[kind, layer][which - 1]
     ends = [

@@ -484,6 +484,7 @@ def standing(values):
     return rising.sum(), sum(pairs) / len(pairs), below.sum()
 
 
+# %%
 columns = ["in order", "pairs right", "controls below"]
 score = pd.DataFrame([standing(results[name]) for name in results], columns=columns)
 score.index = results.columns

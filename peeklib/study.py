@@ -87,11 +87,7 @@ def peek(
         Exception: whatever the model or `preprocess` raises, with a note that says on what.
     """
     begun = time.perf_counter()
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model is {model!r}; give an nn.Module, such as torchvision.models.resnet18()")
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module
-    model = getattr(model, "_orig_mod", model)  # what `torch.compile` wraps, with the same weights
+    model = _bare(model)
     ranks = _check(images, ranks, negative, memory, batch_size)
     device, layers = pick_device(device, images.device), layers if isinstance(layers, str) else list(layers)
     settings = {"layers": layers, "ranks": ranks, "negative": negative, "memory": memory, "seed": seed}
@@ -121,6 +117,15 @@ def peek(
         parts=parts,
         seconds=time.perf_counter() - begun,
     )
+
+
+def _bare(model) -> nn.Module:
+    """The model inside what `torch.compile` or DataParallel made of it, with the same weights."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is {model!r}; give an nn.Module, such as torchvision.models.resnet18()")
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
+    return getattr(model, "_orig_mod", model)
 
 
 def _check(images, ranks, negative, memory, batch_size) -> list[int]:
