@@ -28,6 +28,7 @@ def train(
     shuffle: bool = True,
     lr: float = 0.01,
     momentum: float = 0.5,
+    weight_decay: float = 0.0,
     batch_size: int = 64,
     device=None,
     progress: bool = False,
@@ -41,7 +42,7 @@ def train(
         seed: of the order of the images, and of dropout.
         epochs: passes over the images.
         shuffle: a new order each epoch; False keeps the order given (their Case Study III).
-        lr, momentum, batch_size: of stochastic gradient descent.
+        lr, momentum, weight_decay, batch_size: of stochastic gradient descent.
         device: where to train; None takes a GPU if there is one.
         progress: show a progress bar.
 
@@ -54,7 +55,7 @@ def train(
         raise ValueError(f"epochs is {epochs}; it is at least 1")
     device = pick_device(device, torch.device("cpu"))
     model.to(device).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
     draw = torch.Generator().manual_seed(seed)
     batches = [
         batch
