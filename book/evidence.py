@@ -259,7 +259,7 @@ def chance_correlation(x: np.ndarray, y: np.ndarray, quantile: float) -> float:
 STUDIES = {"alexnet": alexnet, "orders": orders, "cases": cases, "directions": directions, "layers": layers}
 
 DATA = {"alexnet": ("cifar10", "mnist"), "orders": ("mnist",), "cases": ("mnist",)}
-DATA |= {"directions": ("cifar10",), "layers": ("cifar10",)}
+DATA |= {"directions": ("cifar10",), "layers": ("cifar10",), "zoo": pk.zoo.DATA}  # the last by zoo.py
 
 
 def commit() -> str:

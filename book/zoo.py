@@ -5,18 +5,23 @@ started again, it goes on where it was and trains nothing twice. Scores are file
 computes them has changed.
 """
 
+import hashlib
+import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
+import evidence
+import pandas as pd
 import torch
-from evidence import commit
 
+import peeklib as pk
 from peeklib import zoo
+from peeklib.cache import SOURCES
 
 KEPT = Path(__file__).resolve().parent.parent / "_build" / "zoo"
 
@@ -27,7 +32,7 @@ def trained(recipe: zoo.Recipe) -> Path:
     if not path.exists():
         started = time.perf_counter()
         model, facts = zoo.rear(recipe)
-        facts |= {"commit": commit(), "seconds": time.perf_counter() - started}
+        facts |= {"commit": evidence.commit(), "seconds": time.perf_counter() - started}
         weights = {name: value.cpu() for name, value in model.state_dict().items()}
         write(path, lambda part: torch.save({"facts": facts, "weights": weights}, part))
     return path
@@ -56,6 +61,48 @@ def everywhere(task: Callable, recipes: list[zoo.Recipe], title: str) -> list:
     return [results[recipe] for recipe in recipes]
 
 
+def scored(recipe: zoo.Recipe) -> dict:
+    """The row of a network in the table: recipe, what labels say, and every score."""
+    path = KEPT / CODE / f"{recipe.name}.json"
+    if not path.exists():
+        kept = torch.load(trained(recipe))
+        model = zoo.build(recipe)
+        model.load_state_dict(kept["weights"])
+        started = time.perf_counter()
+        values = pk.scores.table(model, zoo.probe_images(recipe.data)).set_index("score")["value"].to_dict()
+        row = {**asdict(recipe), "half": recipe.half, **kept["facts"], **values}
+        row["score_seconds"] = time.perf_counter() - started
+        write(path, lambda part: part.write_text(json.dumps(row)))
+    return json.loads(path.read_text())
+
+
+def fingerprint() -> str:
+    """Of the code that computes scores."""
+    modules = ("blocks", "gpu", "hooks", "nmf", "scores", "solvers", "spectra")
+    return hashlib.sha256("".join(SOURCES[f"peeklib.{name}"] for name in modules).encode()).hexdigest()[:12]
+
+
+CODE = fingerprint()
+
+
+def main() -> None:
+    """Train, score, write the table and how it was made."""
+    recipes = zoo.recipes()
+    everywhere(trained, recipes, "trained")
+    table = pd.DataFrame(everywhere(scored, recipes, "scored"))
+    made = table.pop("commit")
+    how = evidence.sidecar("zoo", evidence.commit(), table, table["seconds"].sum() + table["score_seconds"].sum())
+    how |= {
+        "command": "make zoo",
+        "trained at": sorted(made.unique()),
+        "fit": {"ranks": pk.scores.RANKS, **pk.scores.FIT},
+        "device": f"cpu, one thread for each network, {os.cpu_count()} at a time",
+        "minutes": {"training, one core": round(table["seconds"].sum() / 60, 1)}
+        | {"scoring, one core": round(table["score_seconds"].sum() / 60, 1)},
+    }
+    table.to_csv(evidence.HERE / "zoo.csv", index=False, float_format="%.5g")
+    (evidence.HERE / "zoo.json").write_text(json.dumps(how, indent=1, ensure_ascii=False) + "\n")
+
+
 if __name__ == "__main__":
-    everywhere(trained, zoo.recipes(), "trained")
-    sys.exit()
+    main()

@@ -1,0 +1,341 @@
+"""How good is this network? Scores that need images and no labels.
+
+`seen = observe(model, images)` records once what the scores need; each score is then called as `score(seen)` and gives
+one number. `SCORES` names them all, with the direction that counts as better; `table` gives all of them for one network.
+
+A is a block, neurons × images, with singular values σ; P the class probabilities, images × classes. An *area* is the
+mean of an error over `RANKS`, evenly spaced in log rank. The *last* block is the last hidden layer. A block of zeros has
+error 0 and rank 0.
+"""
+
+import contextlib
+import copy
+import io
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from .hooks import eval_mode, input_blocks, record, to_float
+from .nmf import Sweep, rank_sweep
+from .spectra import effective_rank, spectrum
+
+RANKS = (1, 2, 4, 8, 16)
+FIT = {"solver": "auto", "max_iter": 100, "tol": 1e-4}
+BATCH = 500  # images in one forward pass
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the scores are computed from: one network and one set of images."""
+
+    model: nn.Module
+    images: Tensor  #: images × channels × height × width
+    inputs: dict[str, Tensor]  #: pixels × images, one block for each channel
+    hidden: dict[str, Tensor]  #: neurons × images, non-negative, in the order of the layers
+    logits: Tensor  #: images × classes
+
+    @property
+    def last(self) -> Tensor:
+        """The last hidden block."""
+        return next(reversed(self.hidden.values()))
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """P: softmax of the logits, images × classes, in float64."""
+        return self.logits.double().softmax(1)
+
+    @cached_property
+    def spectrum(self) -> Tensor:
+        """Singular values of the last block."""
+        return spectrum(self.last)
+
+    @cached_property
+    def plain(self) -> Sweep:
+        """The paper's coupled factorization of inputs and hidden blocks."""
+        return _sweep(self.inputs | self.hidden)
+
+    @cached_property
+    def unit(self) -> Sweep:
+        """The same with all blocks brought to one norm, so that none counts more because its numbers are large."""
+        return _sweep(unit_norm(self.inputs | self.hidden))
+
+    @cached_property
+    def joint(self) -> Sweep:
+        """As `unit`, with the class probabilities as one more block that weighs as much as all others together.
+
+        At ranks up to half the number of classes.
+        """
+        others, P = self.inputs | self.hidden, self.probabilities.T.float()
+        weights = dict.fromkeys(others, 1.0) | {"classes": float(len(others))}
+        return _sweep(unit_norm(others | {"classes": P}), limit=len(P) // 2, weights=weights)
+
+    @cached_property
+    def weightwatcher(self) -> pd.DataFrame:
+        """WeightWatcher's table of the layers with at least 8 eigenvalues. Raises ImportError if it is not installed."""
+        try:
+            with _silence():
+                import weightwatcher
+        except ImportError as why:
+            raise ImportError("alpha and alpha_hat need WeightWatcher: pip install weightwatcher") from why
+        with _silence():
+            return weightwatcher.WeightWatcher(model=copy.deepcopy(self.model).cpu()).analyze(min_evals=8)
+
+
+@contextlib.contextmanager
+def _silence():
+    """WeightWatcher prints and warns as it goes; its results do not depend on it."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable()
+        try:
+            yield
+        finally:
+            logging.disable(level)
+
+
+def observe(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = None) -> Seen:
+    """Record what the scores need.
+
+    Args:
+        model: a classifier that gives logits, images × classes; left as it was.
+        images: images × channels × height × width, uint8 or floats in [0, 1]; all scores are of these images.
+        layers: hidden layers, in order; None takes every ReLU. What is negative in them is set to zero.
+
+    Raises:
+        ValueError: as `record` and `input_blocks`, or for outputs that are no logits.
+    """
+    hidden, logits = record(model, images, layers, negative="clip"), _outputs(model, images)
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(f"the model gives shape {tuple(logits.shape)}; scores need logits, images × classes")
+    return Seen(model, images, input_blocks(images), hidden, logits)
+
+
+def _outputs(model: nn.Module, images: Tensor) -> Tensor:
+    home = next(model.parameters()).device
+    with torch.no_grad(), eval_mode(model):
+        return torch.cat([model(to_float(part.to(home, copy=True))).to(images.device) for part in images.split(BATCH)])
+
+
+def unit_norm(blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Blocks scaled to have one norm, and all together a root mean square of 1. Blocks of zeros stay as they are."""
+    norm = (sum(block.numel() for block in blocks.values()) / len(blocks)) ** 0.5
+    return {name: block * (norm / own) if (own := block.norm()) else block for name, block in blocks.items()}
+
+
+def _sweep(blocks: Mapping[str, Tensor], *, limit: float = math.inf, weights: Mapping | None = None) -> Sweep:
+    """Fits at `RANKS`, as far as the blocks and the limit allow."""
+    features, images = sum(map(len, blocks.values())), next(iter(blocks.values())).shape[1]
+    return rank_sweep(blocks, [rank for rank in RANKS if rank <= min(features, images, limit)], weights=weights, **FIT)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score: call it with a `Seen`. `better` is +1 where a larger value counts as better, −1 where a smaller one."""
+
+    compute: Callable[[Seen], float]
+    better: int
+    family: str  #: "factorization", "spectrum", "outputs" or "weights": what it looks at
+
+    def __call__(self, seen: Seen) -> float:
+        return float(self.compute(seen))
+
+    @property
+    def name(self) -> str:
+        return self.compute.__name__
+
+    @property
+    def says(self) -> str:
+        """What it is, in one line."""
+        return self.compute.__doc__.split("\n")[0]
+
+
+SCORES: dict[str, Score] = {}
+
+
+def _score(family: str, better: int) -> Callable[[Callable[[Seen], float]], Score]:
+    def register(compute: Callable[[Seen], float]) -> Score:
+        SCORES[compute.__name__] = Score(compute, better, family)
+        SCORES[compute.__name__].__dict__["__doc__"] = compute.__doc__
+        return SCORES[compute.__name__]
+
+    return register
+
+
+def table(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = None) -> pd.DataFrame:
+    """Every score of one network, one row for each: score, family, value, better (+1: the larger), says.
+
+    Scores are comparable between networks that see the same images. Arguments and errors as `observe`.
+    """
+    seen = observe(model, images, layers=layers)
+    return pd.DataFrame(
+        {"score": name, "family": one.family, "value": one(seen), "better": one.better, "says": one.says}
+        for name, one in SCORES.items()
+    )
+
+
+def _area(sweep: Sweep, error: Callable) -> float:
+    return sum(error(fit) for fit in sweep.fits.values()) / len(sweep.fits)
+
+
+@_score("factorization", better=+1)
+def rmse_area(seen: Seen) -> float:
+    """RMSE of the coupled factorization, mean over the ranks (Saini & Papalexakis 2018, their figures 2 to 4)."""
+    return _area(seen.plain, lambda fit: fit.rmse)
+
+
+@_score("factorization", better=+1)
+def relative_error_area(seen: Seen) -> float:
+    """The same fits, their error divided by the norm of the data: the size of activations cancels."""
+    return _area(seen.plain, lambda fit: fit.relative_error)
+
+
+@_score("factorization", better=+1)
+def unit_norm_area(seen: Seen) -> float:
+    """Relative error of the coupled factorization of blocks brought to one norm, mean over the ranks."""
+    return _area(seen.unit, lambda fit: fit.relative_error)
+
+
+@_score("factorization", better=+1)
+def last_block_area(seen: Seen) -> float:
+    """Relative error of the last block alone in the fits of `unit_norm_area`."""
+    last = next(reversed(seen.hidden))
+    return _area(seen.unit, lambda fit: fit.block_errors[last])
+
+
+@_score("factorization", better=-1)
+def nmf_svd_gap(seen: Seen) -> float:
+    """How far NMF of the last block stays above the SVD of equal rank, mean over the ranks, in relative error.
+
+    The SVD's error is the floor for any factorization (Eckart & Young 1936); what is above it is the price of
+    non-negative parts.
+    """
+    if not seen.last.any():
+        return 0.0
+    sweep, energy = _sweep(unit_norm({"last": seen.last})), seen.spectrum.square()
+    floor = (1 - energy.cumsum(0) / energy.sum()).clamp(min=0).sqrt()
+    gaps = [fit.relative_error - floor[rank - 1].item() for (rank, _), fit in sweep.fits.items()]
+    return sum(gaps) / len(gaps)
+
+
+@_score("factorization", better=+1)
+def nmf_robustness(seen: Seen) -> float:
+    """Share of predictions that survive when the last block is replaced by its NMF, mean over ranks 1, 2 and 4.
+
+    After Collins, Bigdeli & Süsstrunk (2018), who factorize the activations of one class at a time and count correct
+    answers on training images. Here classes are the network's own, as is what counts as correct.
+    """
+    name, chosen, kept = next(reversed(seen.hidden)), seen.logits.argmax(1), []
+    for label in chosen.unique():
+        own = chosen == label
+        size = seen.last[:, own].square().mean().sqrt()
+        if not size:  # nothing to compress
+            kept.append(3 * int(own.sum()))
+            continue
+        sweep = _sweep({name: seen.last[:, own] / size}, limit=4)
+        for fit in sweep.fits.values():
+            logits = _replaced(seen, name, fit.reconstruct(name) * size, seen.images[own])
+            kept.append(int((logits.argmax(1) == label).sum()))
+        kept.append(int(own.sum()) * (3 - len(sweep.fits)))  # as many components as images: all survive
+    return sum(kept) / (3 * len(chosen))
+
+
+def _replaced(seen: Seen, name: str, block: Tensor, images: Tensor) -> Tensor:
+    """Logits of images when the output of module `name` is `block`, neurons × images, instead."""
+
+    parts = iter(block.T.split(BATCH))
+
+    def swap(module, inputs, output):
+        return next(parts).reshape(output.shape).to(output)
+
+    handle = seen.model.get_submodule(name).register_forward_hook(swap)
+    try:
+        return _outputs(seen.model, images)
+    finally:
+        handle.remove()
+
+
+@_score("factorization", better=+1)
+def class_block_area(seen: Seen) -> float:
+    """Relative error of the class probabilities as one more block of the coupled factorization, mean over ranks 1, 2, 4.
+
+    So few components cannot tell all classes apart. The error is small where the network does not either: it is unsure,
+    or has given up classes. The block weighs as much as all others together.
+    """
+    return _area(seen.joint, lambda fit: fit.block_errors["classes"])
+
+
+@_score("factorization", better=+1)
+def class_alone_area(seen: Seen) -> float:
+    """The same error of the class probabilities factorized by themselves: what the other blocks add is the difference."""
+    P = seen.probabilities.T.float()
+    return _area(_sweep(unit_norm({"classes": P}), limit=len(P) // 2), lambda fit: fit.relative_error)
+
+
+@_score("spectrum", better=+1)
+def entropy_rank(seen: Seen) -> float:
+    """Entropy rank of the hidden blocks, mean over the layers (Roy & Vetterli 2007)."""
+    return sum(effective_rank(block) if block.any() else 0.0 for block in seen.hidden.values()) / len(seen.hidden)
+
+
+@_score("spectrum", better=+1)
+def rankme(seen: Seen) -> float:
+    """RankMe: entropy rank of the last block (Garrido et al. 2023)."""
+    return effective_rank(seen.spectrum) if seen.last.any() else 0.0
+
+
+@_score("spectrum", better=+1)
+def stable_rank(seen: Seen) -> float:
+    """Σσ² / σ₁² of the last block (Rudelson & Vershynin 2007)."""
+    return (seen.spectrum.square().sum() / seen.spectrum[0] ** 2).item() if seen.last.any() else 0.0
+
+
+@_score("spectrum", better=+1)
+def participation_ratio(seen: Seen) -> float:
+    """(Σλ)² / Σλ² of the last block's covariance over the images (Gao et al. 2017)."""
+    variances = spectrum(seen.last - seen.last.mean(dim=1, keepdim=True)).square()
+    return (variances.sum() ** 2 / variances.square().sum()).item() if variances.any() else 0.0
+
+
+@_score("outputs", better=+1)
+def nuclear_norm(seen: Seen) -> float:
+    """Nuclear norm of the class probabilities, 1 for confident and evenly spread ones (Deng et al. 2023)."""
+    images, classes = seen.probabilities.shape
+    return (torch.linalg.svdvals(seen.probabilities).sum() / (min(images, classes) * images) ** 0.5).item()
+
+
+@_score("outputs", better=+1)
+def confidence(seen: Seen) -> float:
+    """Largest class probability, mean over the images (Hendrycks & Gimpel 2017)."""
+    return seen.probabilities.amax(1).mean().item()
+
+
+@_score("outputs", better=-1)
+def prediction_entropy(seen: Seen) -> float:
+    """Entropy of the class probabilities in nats, mean over the images."""
+    return torch.special.entr(seen.probabilities).sum(1).mean().item()
+
+
+@_score("weights", better=-1)
+def weight_norm(seen: Seen) -> float:
+    """Norm of all weight matrices and kernels together; a small one bounds the capacity (Neyshabur et al. 2015)."""
+    return sum(p.square().sum().item() for p in seen.model.parameters() if p.ndim > 1) ** 0.5
+
+
+@_score("weights", better=-1)
+def alpha(seen: Seen) -> float:
+    """Exponent of the tail of the layers' eigenvalues, mean over the layers (Martin & Mahoney 2021; WeightWatcher)."""
+    return seen.weightwatcher["alpha"].mean()
+
+
+@_score("weights", better=-1)
+def alpha_hat(seen: Seen) -> float:
+    """The same weighted by the logarithm of the largest eigenvalue, α̂ (Martin, Peng & Mahoney 2021; WeightWatcher)."""
+    return seen.weightwatcher["alpha_weighted"].mean()

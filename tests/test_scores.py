@@ -1,0 +1,164 @@
+"""Scores against values known by heart, what must leave them alone, and networks that are dead."""
+
+import copy
+import math
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from peeklib import models, scores
+from peeklib.scores import SCORES, Seen, observe, unit_norm
+
+NEEDS_NO_PACKAGE = {name: one for name, one in SCORES.items() if name not in ("alpha", "alpha_hat")}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(60, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.MLP(size=12, width=0.25)
+
+
+@pytest.fixture(scope="module")
+def seen(model, images):
+    return observe(model, images)
+
+
+def outputs(logits):
+    """A `Seen` of which only the logits are used."""
+    return Seen(None, None, {}, {}, torch.as_tensor(logits, dtype=torch.float32))
+
+
+def hidden(block):
+    """A `Seen` of which only the last block is used."""
+    return Seen(None, None, {}, {"relu": torch.as_tensor(block, dtype=torch.float32)}, None)
+
+
+def test_what_is_observed(model, images, seen):
+    assert {name: block.shape for name, block in seen.hidden.items()} == {"relu1": (32, 60), "relu2": (32, 60)}
+    assert seen.inputs["input"].shape == (144, 60) and seen.last is seen.hidden["relu2"]
+    with torch.no_grad():
+        torch.testing.assert_close(seen.logits, model(images))
+    assert seen.probabilities.sum(1).allclose(torch.ones(60, dtype=torch.float64))
+
+
+def test_the_network_is_left_as_it_was(images):
+    model = models.SmallResNet(size=12, width=0.25).train()
+    before = copy.deepcopy(model.state_dict())
+    scores.table(model, images)
+    assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_outputs_that_are_no_logits_are_refused(images):
+    with pytest.raises(ValueError, match=r"shape \(60, 1\); scores need logits"):
+        observe(nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(144, 1)), images)
+
+
+def test_every_score_is_documented_and_has_a_direction(seen):
+    table = scores.table(seen.model, seen.images).set_index("score")
+    assert list(table.index) == list(SCORES) and set(table.better) == {-1, 1}
+    assert set(table.family) == {"factorization", "spectrum", "outputs", "weights"}
+    assert all(table.says.str.endswith((".", ")."))) and table.value.map(math.isfinite).all()
+
+
+def test_unit_norm_blocks_have_one_norm_and_root_mean_square_one():
+    blocks = unit_norm({"a": torch.rand(5, 9), "b": 100 * torch.rand(20, 9), "dead": torch.zeros(3, 9)})
+    assert blocks["a"].norm() == pytest.approx(blocks["b"].norm()) and not blocks["dead"].any()
+    blocks = unit_norm({"a": torch.rand(5, 9), "b": 100 * torch.rand(20, 9)})
+    assert torch.cat(list(blocks.values())).square().mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "sure", "unsure"),
+    [("nuclear_norm", 1, 0.1), ("confidence", 1, 0.1), ("prediction_entropy", 0, math.log(10))],
+)
+def test_outputs_by_heart(name, sure, unsure):
+    """50 images, five of each class: certain, and at a loss."""
+    assert SCORES[name](outputs(1000 * torch.eye(10).repeat(5, 1))) == pytest.approx(sure, abs=1e-6)
+    assert SCORES[name](outputs(torch.zeros(50, 10))) == pytest.approx(unsure, abs=1e-6)
+
+
+def test_giving_up_classes_costs_nuclear_norm_and_not_confidence():
+    few = outputs(1000 * torch.eye(10)[:2].repeat(25, 1))
+    assert SCORES["confidence"](few) == pytest.approx(1)
+    assert SCORES["nuclear_norm"](few) == pytest.approx(2 * 25**0.5 / (10 * 50) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("rankme", 8), ("entropy_rank", 8), ("stable_rank", 8), ("participation_ratio", 7)]
+)
+def test_ranks_by_heart(name, value):
+    """Eight equal singular values; taking off the mean takes one direction away."""
+    assert SCORES[name](hidden(torch.eye(8).repeat(1, 5))) == pytest.approx(value, rel=1e-5)
+
+
+def test_the_gap_between_nmf_and_svd():
+    one_part = torch.outer(torch.arange(1.0, 17), torch.arange(1.0, 33))
+    assert SCORES["nmf_svd_gap"](hidden(one_part)) == pytest.approx(0, abs=1e-3)
+    signed = torch.randn(16, 32, generator=torch.Generator().manual_seed(0)).clamp(min=0)
+    assert SCORES["nmf_svd_gap"](hidden(signed)) > 0.03
+
+
+def test_class_block_sees_what_the_outputs_can_tell_apart(seen):
+    def area(logits):
+        return SCORES["class_block_area"](Seen(seen.model, seen.images, seen.inputs, seen.hidden, logits))
+
+    many, two = 20 * torch.eye(10).repeat(6, 1), 20 * torch.eye(10)[:2].repeat(30, 1)
+    constant = torch.zeros(60, 10)
+    assert area(many) > area(two) + 0.1 and area(two) > area(constant)
+
+
+def test_predictions_survive_a_rank_they_do_not_need(images):
+    """The last layer splits by one neuron for each class: one component holds all of a class."""
+
+    class Halves(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.relu = nn.ReLU()
+
+        def forward(self, x):
+            side = (x.flatten(1)[:, :1] > 0.5).float()
+            return self.relu(torch.cat([side, 1 - side], dim=1)) * 3
+
+    model = Halves()
+    model.weight = nn.Parameter(torch.zeros(1))  # a device to stand on
+    assert SCORES["nmf_robustness"](observe(model, images)) == 1
+    assert 0 < SCORES["nmf_robustness"](observe(models.MLP(size=12), images)) <= 1
+
+
+UNCHANGED = ("unit_norm_area", "last_block_area", "rankme", "stable_rank", "nuclear_norm", "class_block_area")
+
+
+def test_a_rescaled_layer_is_the_same_function(model, images, seen):
+    """relu1 ten times larger, the next weights ten times smaller."""
+    scaled = copy.deepcopy(model)
+    with torch.no_grad():
+        scaled.fc1.weight *= 10
+        scaled.fc1.bias *= 10
+        scaled.fc2.weight /= 10
+    other = observe(scaled, images)
+    torch.testing.assert_close(other.logits, seen.logits)
+    for name in UNCHANGED:
+        assert SCORES[name](other) == pytest.approx(SCORES[name](seen), rel=2e-2), name
+    assert SCORES["rmse_area"](other) > 2 * SCORES["rmse_area"](seen)
+
+
+@pytest.mark.parametrize("name", NEEDS_NO_PACKAGE)
+def test_a_dead_network_has_a_score(name, images):
+    dead = models.MLP(size=12, width=0.25)
+    with torch.no_grad():
+        dead.fc2.weight.zero_()
+        dead.fc2.bias.fill_(-1)
+    assert math.isfinite(SCORES[name](observe(dead, images)))
+
+
+def test_weightwatcher_is_asked_for(monkeypatch, model, images):
+    monkeypatch.setitem(sys.modules, "weightwatcher", None)
+    with pytest.raises(ImportError, match="pip install weightwatcher"):
+        SCORES["alpha"](observe(model, images))

@@ -1,0 +1,132 @@
+"""The zoo: recipes as documented, training sets as described, a table with every network, and a run that can be killed."""
+
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from peeklib import scores, zoo
+from peeklib.data import Dataset, Split
+from peeklib.zoo import FACTORS, Recipe, recipes, training_set
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+import zoo as run  # noqa: E402
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Every data set is 2,000 images of one pixel value each; label k is every tenth image."""
+    images = torch.arange(2000).remainder(251).to(torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 28, 28).contiguous()
+    labels = torch.arange(2000) % 10
+    data = Dataset("tiny", Split(images, labels), Split(images[:600], labels[:600]), tuple("0123456789"), "made")
+    monkeypatch.setattr(zoo, "dataset", lambda name: data)
+    return data
+
+
+def test_the_zoo_is_balanced_and_no_network_is_in_it_twice():
+    everything = recipes()
+    assert len(everything) >= 240 and len({recipe.name for recipe in everything}) == len(everything)
+    environments = Counter((recipe.data, recipe.architecture) for recipe in everything)
+    assert len(environments) == 9 and len(set(environments.values())) == 1
+    assert {recipe.half for recipe in everything if recipe.data == "cifar10"} == {"test"}
+    assert {recipe.half for recipe in everything if recipe.architecture == "resnet"} == {"test"}
+
+
+def test_a_network_departs_in_its_factor_alone():
+    default = asdict(Recipe("mnist", "cnn"))
+    for recipe in recipes():
+        departs = {k for k, v in asdict(recipe).items() if v != default[k]} - {"data", "architecture", "factor", "seed"}
+        if recipe.factor in FACTORS:
+            assert departs == {recipe.factor}
+        elif recipe.factor in ("base", "untrained"):
+            assert departs == ({"epochs"} if recipe.factor == "untrained" else set())
+
+
+def test_training_sets(tiny):
+    base = Recipe("mnist", "mlp", images=1000)
+    assert len(training_set(base).labels) == 1000
+    assert len(training_set(replace(base, classes=2)).labels.unique()) == 2
+    labels = training_set(replace(base, sorting=1.0)).labels
+    assert int((labels[1:] != labels[:-1]).sum()) == 9, "class after class"
+    half, mixed = (training_set(replace(base, sorting=s)).labels for s in (0.5, 0.0))
+    late = labels[-1]
+    assert (half[:300] == late).sum() < (mixed[:300] == late).sum() / 2 < (half[-300:] == late).sum()
+
+
+def test_label_noise_replaces_that_share(tiny):
+    clean, noisy = (training_set(Recipe("mnist", "mlp", images=2000, noise=share)) for share in (0.0, 0.6))
+    assert torch.equal(clean.images, noisy.images)
+    assert (clean.labels != noisy.labels).float().mean() == pytest.approx(0.6 * 0.9, abs=0.04)
+
+
+def test_the_last_fifth_of_the_epochs_is_slow(tiny, monkeypatch):
+    calls = []
+    monkeypatch.setattr(zoo, "train", lambda model, *part, **how: calls.append((how["epochs"], how["lr"])))
+    for epochs in (0, 1, 5, 60):
+        zoo.rear(Recipe("mnist", "mlp", images=100, epochs=epochs))
+    assert calls == [(1, 0.02), (4, 0.02), (1, 0.002), (48, 0.02), (12, 0.002)]
+
+
+SMALL = Recipe("mnist", "mlp", images=50, epochs=1)
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch, tiny):
+    monkeypatch.setattr(run, "KEPT", tmp_path)
+    return tmp_path
+
+
+def test_nothing_is_trained_twice(kept, monkeypatch):
+    first = run.scored(SMALL)
+    monkeypatch.setattr(zoo, "rear", None)
+    monkeypatch.setattr(scores, "table", None)
+    assert run.scored(SMALL) == first
+    assert first["accuracy"] >= 0 and set(scores.SCORES) < set(first)
+
+
+def test_a_run_killed_while_it_writes_leaves_nothing_half_done(kept, monkeypatch):
+    def killed(what, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.trained(SMALL)
+    assert not list(kept.glob("*.pt"))
+    assert "weights" in torch.load(run.trained(SMALL))
+
+
+def test_weights_on_disk_are_the_network(kept):
+    saved = torch.load(run.trained(SMALL))
+    model, facts = zoo.rear(SMALL)
+    assert all(torch.equal(saved["weights"][k], v) for k, v in model.state_dict().items())
+    assert saved["facts"]["accuracy"] == facts["accuracy"]
+
+
+def test_the_table_has_every_network_once():
+    table = pd.read_csv(ROOT / "book" / "evidence" / "zoo.csv")
+    asked = pd.DataFrame(asdict(recipe) | {"half": recipe.half} for recipe in recipes())
+    pd.testing.assert_frame_equal(table[asked.columns], asked, check_dtype=False)
+    assert set(scores.SCORES) <= set(table) and table[list(scores.SCORES)].notna().mean().min() > 0.95
+    how = json.loads((ROOT / "book" / "evidence" / "zoo.json").read_text())
+    assert "dirty" not in how["commit"] + "".join(how["trained at"])
+
+
+def test_the_table_can_be_made_again():
+    """The cheapest network of the zoo, trained and scored here."""
+    recipe = Recipe("digits", "mlp", factor="images", images=500)
+    table = pd.read_csv(ROOT / "book" / "evidence" / "zoo.csv")
+    keys = ["data", "architecture", "factor", "images", "seed"]
+    row = table.set_index(keys).loc[tuple(asdict(recipe)[key] for key in keys)]
+    model, facts = zoo.rear(recipe)
+    seen = scores.observe(model, zoo.probe_images("digits"))
+    assert facts["accuracy"] == pytest.approx(row.accuracy, abs=0.03)
+    for name in ("rmse_area", "class_block_area", "nuclear_norm", "rankme"):
+        assert scores.SCORES[name](seen) == pytest.approx(row[name], rel=0.05), name
