@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .hooks import eval_mode, input_blocks, record, to_float
-from .nmf import Sweep, rank_sweep
+from .nmf import CoupledFactors, Sweep, rank_sweep
 from .spectra import effective_rank, spectrum
 
 RANKS = (1, 2, 4, 8, 16)
@@ -67,14 +67,17 @@ class Seen:
         return _sweep(unit_norm(self.inputs | self.hidden))
 
     @cached_property
-    def joint(self) -> Sweep:
-        """As `unit`, with the class probabilities as one more block that weighs as much as all others together.
+    def answers(self) -> dict[str, Tensor]:
+        """What the network says, classes × images: how sure it is of each class, and which one it decides for."""
+        decided = nn.functional.one_hot(self.logits.argmax(1), self.logits.shape[1])
+        return {"probabilities": self.probabilities.T.float(), "decisions": decided.T.float()}
 
-        At ranks up to half the number of classes.
-        """
-        others, P = self.inputs | self.hidden, self.probabilities.T.float()
-        weights = dict.fromkeys(others, 1.0) | {"classes": float(len(others))}
-        return _sweep(unit_norm(others | {"classes": P}), limit=len(P) // 2, weights=weights)
+    @cached_property
+    def joint(self) -> Sweep:
+        """As `unit`, with both blocks of answers, each weighing as much as all others together, below classes' number."""
+        others = self.inputs | self.hidden
+        weights = dict.fromkeys(others, 1.0) | dict.fromkeys(self.answers, float(len(others)))
+        return _sweep(unit_norm(others | self.answers), limit=self.logits.shape[1] - 1, weights=weights)
 
     @cached_property
     def weightwatcher(self) -> pd.DataFrame:
@@ -263,20 +266,24 @@ def _replaced(seen: Seen, name: str, block: Tensor, images: Tensor) -> Tensor:
 
 
 @_score("factorization", better=+1)
-def class_block_area(seen: Seen) -> float:
-    """Relative error of the class probabilities as one more block of the coupled factorization, mean over ranks 1, 2, 4.
+def answers_area(seen: Seen) -> float:
+    """Relative error of the network's answers as two more blocks of the coupled factorization, mean over low ranks.
 
-    So few components cannot tell all classes apart. The error is small where the network does not either: it is unsure,
-    or has given up classes. The block weighs as much as all others together.
+    The blocks are the class probabilities and the decisions, 1 for the class decided on and else 0; the ranks are those
+    below the number of classes. So few components cannot tell all classes apart. The error of the first block is small
+    if the network is unsure, that of either if it has given up classes.
     """
-    return _area(seen.joint, lambda fit: fit.block_errors["classes"])
+    return _area(seen.joint, _answers_error)
 
 
 @_score("factorization", better=+1)
-def class_alone_area(seen: Seen) -> float:
-    """The same error of the class probabilities factorized by themselves: what the other blocks add is the difference."""
-    P = seen.probabilities.T.float()
-    return _area(_sweep(unit_norm({"classes": P}), limit=len(P) // 2), lambda fit: fit.relative_error)
+def answers_alone_area(seen: Seen) -> float:
+    """The same error when the answers are factorized without inputs and hidden layers: the others add the difference."""
+    return _area(_sweep(unit_norm(seen.answers), limit=seen.logits.shape[1] - 1), _answers_error)
+
+
+def _answers_error(fit: CoupledFactors) -> float:
+    return (fit.block_errors["probabilities"] + fit.block_errors["decisions"]) / 2
 
 
 @_score("spectrum", better=+1)

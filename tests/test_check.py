@@ -45,6 +45,11 @@ def right_alignment(X, Y):
     return (X @ Y.T).square().sum() / ((X @ X.T).norm() * (Y @ Y.T).norm())
 
 
+def permuted_rows(block):
+    draw = torch.Generator().manual_seed(1)
+    return block.gather(1, torch.rand(block.shape, generator=draw).argsort(dim=1))
+
+
 # NMF of rank 10 leaves about 0.4 of `relu` on its own scale: between a third of 1 and 1
 WIDE = {"input": torch.zeros(1, 60), "relu": torch.rand(60, 60, generator=torch.Generator().manual_seed(0)) * 2}
 OVERLAP = torch.tensor([[1.0, 0.2, 0.6], [0.2, 1.0, 0.3], [0.6, 0.3, 1.0]])
@@ -103,6 +108,12 @@ RIGHT = [
     ("images_needed", 200, (FLOOR, 0.3)),
     ("alignment", right_alignment, ()),
     ("alignment", cka, ()),
+    ("size_share", 0.75, ((16.0, 1.0), (2.0, 1.0))),
+    ("dead_neurons", 90, (2.0, 1.0, 30)),
+    ("permuted_neurons", permuted_rows, ()),
+    ("same_size", 10, (2544, 122, 2, 500)),
+    ("summed_along", lambda t, h, w: torch.einsum("zabc,bz,cz->za", t, h, w), ()),
+    ("break_even", 1493, ((2, 2544), (5, 122))),
 ]
 WRONG = [
     ("neuron_counts", {"relu1": 1960, "relu2": 400}, (), "not the number of neurons of relu2"),
@@ -174,6 +185,17 @@ WRONG = [
     ("alignment", lambda x, y: (x @ y.T).norm() ** 2 / ((x @ x.T).norm() * (y @ y.T).norm()), (), "off every feature"),
     ("alignment", lambda x, y: right_alignment(x, y) ** 0.5, (), "square"),
     ("alignment", lambda x, y: torch.tensor(0.5), (), "small example"),
+    ("size_share", 0.25, ((16.0, 1.0), (2.0, 1.0)), "minus that"),
+    ("dead_neurons", 30, (2.0, 1.0, 30), "the RMSE is 1.4142"),
+    ("dead_neurons", 120, (2.0, 1.0, 30), "as few as possible"),
+    ("permuted_neurons", lambda block: block[:, :9], (), "same shape"),
+    ("permuted_neurons", lambda block: block.flip(0), (), "within its row"),
+    ("permuted_neurons", lambda block: block, (), "nothing has moved"),
+    ("permuted_neurons", lambda block: block.flip(1), (), "moved together"),
+    ("same_size", 42, (2544, 122, 2, 500), "F included"),
+    ("summed_along", lambda t, h, w: t.sum((2, 3)), (), "differs"),
+    ("summed_along", lambda t, h, w: torch.einsum("zabc,bz,cz->a", t, h, w), (), "rank × channels"),
+    ("break_even", 1000, ((2, 2544), (5, 122)), "7,088 numbers, the other 5,610"),
 ]
 
 

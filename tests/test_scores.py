@@ -101,13 +101,13 @@ def test_ranks_by_heart(name, value):
 def test_the_gap_between_nmf_and_svd():
     one_part = torch.outer(torch.arange(1.0, 17), torch.arange(1.0, 33))
     assert SCORES["nmf_svd_gap"](hidden(one_part)) == pytest.approx(0, abs=1e-3)
-    signed = torch.randn(16, 32, generator=torch.Generator().manual_seed(0)).clamp(min=0)
+    signed = torch.randn(64, 96, generator=torch.Generator().manual_seed(0)).clamp(min=0)
     assert SCORES["nmf_svd_gap"](hidden(signed)) > 0.03
 
 
-def test_class_block_sees_what_the_outputs_can_tell_apart(seen):
+def test_answers_area_sees_what_the_outputs_can_tell_apart(seen):
     def area(logits):
-        return SCORES["class_block_area"](Seen(seen.model, seen.images, seen.inputs, seen.hidden, logits))
+        return SCORES["answers_area"](Seen(seen.model, seen.images, seen.inputs, seen.hidden, logits))
 
     many, two = 20 * torch.eye(10).repeat(6, 1), 20 * torch.eye(10)[:2].repeat(30, 1)
     constant = torch.zeros(60, 10)
@@ -132,7 +132,7 @@ def test_predictions_survive_a_rank_they_do_not_need(images):
     assert 0 < SCORES["nmf_robustness"](observe(models.MLP(size=12), images)) <= 1
 
 
-UNCHANGED = ("unit_norm_area", "last_block_area", "rankme", "stable_rank", "nuclear_norm", "class_block_area")
+UNCHANGED = ("unit_norm_area", "last_block_area", "rankme", "stable_rank", "nuclear_norm", "answers_area")
 
 
 def test_a_rescaled_layer_is_the_same_function(model, images, seen):

@@ -128,5 +128,5 @@ def test_the_table_can_be_made_again():
     model, facts = zoo.rear(recipe)
     seen = scores.observe(model, zoo.probe_images("digits"))
     assert facts["accuracy"] == pytest.approx(row.accuracy, abs=0.03)
-    for name in ("rmse_area", "class_block_area", "nuclear_norm", "rankme"):
+    for name in ("rmse_area", "answers_area", "nuclear_norm", "rankme"):
         assert scores.SCORES[name](seen) == pytest.approx(row[name], rel=0.05), name
