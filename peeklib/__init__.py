@@ -1,6 +1,6 @@
 """peeklib: look into a neural network by factorizing its inputs and hidden layers together."""
 
-from . import check, directions, models, plots, spectra, subjects
+from . import check, directions, models, plots, ranking, scores, spectra, subjects, tensors, zoo
 from .cache import cached
 from .data import Dataset, Split, load_dataset, profile, subset
 from .explorer import Explorer, show
@@ -36,13 +36,17 @@ __all__ = [
     "plots",
     "profile",
     "rank_sweep",
+    "ranking",
     "record",
     "relu_layers",
+    "scores",
     "show",
     "spectra",
     "spectrum",
     "subjects",
     "subset",
+    "tensors",
     "to_float",
     "train",
+    "zoo",
 ]

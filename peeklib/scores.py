@@ -74,10 +74,10 @@ class Seen:
 
     @cached_property
     def joint(self) -> Sweep:
-        """As `unit`, with both blocks of answers, each weighing as much as all others together, below classes' number."""
+        """As `unit`, with both blocks of answers, each as heavy as all others together, at up to half the classes' number."""
         others = self.inputs | self.hidden
         weights = dict.fromkeys(others, 1.0) | dict.fromkeys(self.answers, float(len(others)))
-        return _sweep(unit_norm(others | self.answers), limit=self.logits.shape[1] - 1, weights=weights)
+        return _sweep(unit_norm(others | self.answers), limit=self.logits.shape[1] // 2, weights=weights)
 
     @cached_property
     def weightwatcher(self) -> pd.DataFrame:
@@ -270,8 +270,8 @@ def answers_area(seen: Seen) -> float:
     """Relative error of the network's answers as two more blocks of the coupled factorization, mean over low ranks.
 
     The blocks are the class probabilities and the decisions, 1 for the class decided on and else 0; the ranks are those
-    below the number of classes. So few components cannot tell all classes apart. The error of the first block is small
-    if the network is unsure, that of either if it has given up classes.
+    up to half the number of classes. So few components cannot tell all classes apart. The error of the first block is
+    small if the network is unsure, that of either if it has given up classes.
     """
     return _area(seen.joint, _answers_error)
 
@@ -279,7 +279,7 @@ def answers_area(seen: Seen) -> float:
 @_score("factorization", better=+1)
 def answers_alone_area(seen: Seen) -> float:
     """The same error when the answers are factorized without inputs and hidden layers: the others add the difference."""
-    return _area(_sweep(unit_norm(seen.answers), limit=seen.logits.shape[1] - 1), _answers_error)
+    return _area(_sweep(unit_norm(seen.answers), limit=seen.logits.shape[1] // 2), _answers_error)
 
 
 def _answers_error(fit: CoupledFactors) -> float:
