@@ -29,6 +29,7 @@ FACTORS = {  # the base recipe has the defaults of `Recipe`; each network of the
     "weight_decay": (0.003, 0.03),
 }
 NARROW = {"resnet": 0.5}  # 4 channels crash PyTorch 2.15 on the CPU ("double free"), 8 do not
+COPIES = {"mlp": 2, "cnn": 2, "resnet": 1}  # seeds for each level of a factor; residual networks take longest
 NOISE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 DEVELOPMENT = {"data": ("mnist", "digits"), "architecture": ("mlp", "cnn")}  # where scores may be tuned
 PROBES = 500  # test images, without labels, that scores are computed from
@@ -72,7 +73,7 @@ def _environment(data: str, architecture: str, number: int) -> Iterator[Recipe]:
     base = Recipe(data, architecture)
     yield from (replace(base, seed=seed) for seed in range(3))
     yield replace(base, factor="untrained", epochs=0)
-    for seed in range(2):
+    for seed in range(COPIES[architecture]):
         for factor, levels in _levels(architecture).items():
             yield from (replace(base, factor=factor, seed=seed, **{factor: level}) for level in levels)
     draw = torch.Generator().manual_seed(number)
