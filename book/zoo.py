@@ -78,7 +78,7 @@ def scored(recipe: zoo.Recipe) -> dict:
 
 def fingerprint() -> str:
     """Of the code that computes scores."""
-    modules = ("blocks", "gpu", "hooks", "nmf", "scores", "solvers", "spectra")
+    modules = ("blocks", "gpu", "hooks", "models", "nmf", "scores", "solvers", "spectra", "zoo")
     return hashlib.sha256("".join(SOURCES[f"peeklib.{name}"] for name in modules).encode()).hexdigest()[:12]
 
 

@@ -5,6 +5,7 @@ AssertionError with a hint; a right one prints a line. Expected values are compu
 """
 
 import functools
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -15,8 +16,10 @@ from torch import nn
 from .hooks import input_blocks, record
 from .models import CifarAlexNet, PaperCNN
 from .nmf import CoupledFactors, coupled_nmf
+from .ranking import environments, kendall, sign_error
 from .solvers import EPS, hals_update
 from .spectra import cka, spectrum
+from .tensors import khatri_rao
 
 
 def _exercise(check: Callable) -> Callable:
@@ -276,6 +279,80 @@ def alignment(answer: Callable) -> None:
 
 
 @_exercise
+def same_size(answer: int, matrix: int, tensor: int, rank: int, images: int) -> None:
+    """Chapter 15: the rank at which a tensor model holds as many numbers as a matrix model of rank `rank`.
+
+    matrix, tensor: numbers that one component takes, without its image factor.
+    """
+    expected = rank * (matrix + images) / (tensor + images)
+    assert abs(answer - expected) <= 1, (
+        f"with {answer} components the tensor model holds {answer * (tensor + images):,.0f} numbers, the other one "
+        f"{rank * (matrix + images):,}; each component has a column in every factor, F included"
+    )
+
+
+@_exercise
+def summed_along(answer: Callable) -> None:
+    """Chapter 15: `answer(T, H, W)` sums T (rank × channels × height × width) along H and W, each length × rank."""
+    draw = torch.Generator().manual_seed(0)
+    T, H, W = (torch.rand(*shape, generator=draw) for shape in ((3, 5, 4, 2), (4, 3), (2, 3)))
+    result = answer(T.clone(), H.clone(), W.clone())
+    assert isinstance(result, torch.Tensor) and result.shape == (3, 5), "return a tensor, rank × channels"
+    expected = (T.flatten(2) * khatri_rao([H.T, W.T])[:, None]).sum(2)
+    assert torch.allclose(result, expected, atol=1e-5), (
+        "the result differs; weight every place by H at its row and W at its column, each component with its own"
+    )
+
+
+@_exercise
+def break_even(answer: float, matrix: tuple[float, int], tensor: tuple[float, int]) -> None:
+    """Chapter 15: at how many images both models hold as many numbers; each is (rank, numbers per component without F)."""
+    (rank, length), (more, short) = matrix, tensor
+    expected = (rank * length - more * short) / (more - rank)
+    assert abs(answer - expected) <= 0.02 * expected, (
+        f"at {answer:,.0f} images one model holds {rank * (length + answer):,.0f} numbers, "
+        f"the other {more * (short + answer):,.0f}; ask where these are equal"
+    )
+
+
+@_exercise
+def size_share(answer: float, rmse: tuple[float, float], relative: tuple[float, float]) -> None:
+    """Chapter 13: the share of log(RMSE of one network / of another) that is not log(relative error / relative error)."""
+    expected = 1 - math.log(relative[0] / relative[1]) / math.log(rmse[0] / rmse[1])
+    assert abs(answer - expected) < 0.005, (
+        f"{answer} is off; the logarithm of the ratio of sizes is that of the RMSE minus that of the relative errors: "
+        "divide it by that of the RMSE"
+    )
+
+
+@_exercise
+def dead_neurons(answer: int, rmse: float, target: float, features: int) -> None:
+    """Chapter 13: the fewest rows of zeros that bring the RMSE of `features` rows down to `target`."""
+    expected = max(0, math.ceil(features * ((rmse / target) ** 2 - 1)))
+    reached = rmse * (features / (features + answer)) ** 0.5
+    assert abs(answer - expected) <= 1, (
+        f"with {answer} more rows the RMSE is {reached:.4f}, and {target:.4f} is asked for with as few as possible; rows of "
+        "zeros add no error, they add entries to divide by"
+    )
+
+
+@_exercise
+def permuted_neurons(answer: Callable) -> None:
+    """Chapter 13: `answer(block)` has each neuron's values in an order of its own over the images."""
+    block = torch.rand(6, 50, generator=torch.Generator().manual_seed(0))
+    new = answer(block.clone())
+    assert isinstance(new, torch.Tensor) and new.shape == block.shape, "return a block of the same shape"
+    assert torch.equal(new.sort(dim=1).values, block.sort(dim=1).values), (
+        "some neuron does not have its own values any more; move them within its row"
+    )
+    assert not torch.equal(new, block), "nothing has moved"
+    images = {tuple(column) for column in block.T.tolist()}
+    assert not images.issuperset(tuple(column) for column in new.T.tolist()), (
+        "all neurons moved together: these are the same images in another order; each neuron needs an order of its own"
+    )
+
+
+@_exercise
 def set_purity(answer: Callable) -> None:
     """Chapter 9: `answer(labels)` is the share of the most frequent label."""
     for labels in ([3, 1, 3, 3], [0, 1, 2, 9], [7, 7]):
@@ -318,3 +395,31 @@ def most_gained(answer: str, errors: pd.DataFrame, ranks: tuple[int, int]) -> No
     assert left[answer] == left.min(), (
         f"{answer} keeps {left[answer]:.0%} of its error, another part less; divide, do not subtract"
     )
+
+
+@_exercise
+def kendall_by_hand(answer: float) -> None:
+    """Chapter 14: τ of a score with the values 3, 4, 1 for networks of accuracy 0.9, 0.8, 0.5."""
+    right = kendall([3, 4, 1], [0.9, 0.8, 0.5])[0]
+    assert abs(answer - right) < 0.01, (
+        f"{answer} is not it; write down the three pairs, count those that both order alike, take off those that they "
+        "order differently, and divide by the number of pairs"
+    )
+
+
+@_exercise
+def worst_environment(answer: Callable, part: pd.DataFrame, better: dict[str, int]) -> None:
+    """Chapter 14: the environment and factor with the largest sign error, as text."""
+    for score in ("nuclear_norm", "rmse_area", "weight_norm"):
+        errors = {
+            " ".join(key): sign_error(better[score] * part[score].iloc[rows], part.accuracy.iloc[rows])[0]
+            for key, rows in environments(part)
+        }
+        found = answer(part, score)
+        assert found in errors, (
+            f"{found!r} is no environment; join the parts of its key with blanks, such as {[*errors][0]!r}"
+        )
+        assert errors[found] == max(errors.values()), (
+            f"for {score}, {found} has a sign error of {errors[found]:.2f}, and another has more; is a score for which "
+            "small is better turned round?"
+        )

@@ -3,9 +3,10 @@
 A table has one row for each network: a score, a `truth` (its accuracy), the columns `GROUP` that say where it belongs,
 and `factor`, what sets it apart from the base of its group. Every score is first turned so that larger is better.
 
-Pairs are all there is: Kendall's τ-b counts those that score and truth put in the same order, less those they put in
+Kendall's τ-b counts those that score and truth put in the same order, less those they put in
 opposite ones. A bootstrap draws networks with replacement within each group, and takes the same draws for all scores,
-so that two scores can be compared on the same networks.
+so that two scores can be compared on the same networks. The groups are fixed: its intervals are about more networks like
+these, and say nothing of other data sets and architectures.
 """
 
 from collections.abc import Iterable
@@ -15,11 +16,12 @@ import pandas as pd
 from scipy.stats import rankdata
 
 GROUP = ["data", "architecture"]
-NOT_A_FACTOR = {"base", "several", "untrained"}
+NOT_A_FACTOR = {"base", "several", "untrained", "noise"}  # the last is another family, with a base of its own
+MARGIN = 0.01  # accuracies this close are no order: two standard errors of a difference, for thousands of test images
 
 
 def kendall(score, truth, counts=None) -> np.ndarray:
-    """Kendall's τ-b (Kendall 1945); NaN where one of the two is the same for all.
+    """Kendall's τ-b (Kendall 1945); 0 for a score that is the same for all, NaN for such a truth.
 
     Args:
         score, truth: one value for each network. A missing score ties with nothing: it counts as the lowest.
@@ -29,25 +31,26 @@ def kendall(score, truth, counts=None) -> np.ndarray:
     counts = np.ones((1, len(S))) if counts is None else np.atleast_2d(counts)
     agree, own, other = (_sum(counts, M) for M in (S * T, S**2, T**2))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return agree / np.sqrt(own * other)
+        return np.where((own == 0) & (other > 0), 0.0, agree / np.sqrt(own * other))
 
 
 def spearman(score, truth, counts=None) -> np.ndarray:
-    """Spearman's ρ: the correlation of the ranks, arguments as `kendall`; ranks are those of the whole table."""
-    score, truth = (rankdata(_filled(values)) for values in (score, truth))
-    counts = np.ones((1, len(score))) if counts is None else np.atleast_2d(counts)
-    weight = counts / counts.sum(1, keepdims=True)
-    x, y = (values - (weight @ values)[:, None] for values in (score, truth))  # draws × networks
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (weight * x * y).sum(1) / np.sqrt((weight * x**2).sum(1) * (weight * y**2).sum(1))
+    """Spearman's ρ, the correlation of the ranks; arguments and constants as `kendall`, but nobody is counted twice."""
+    x, y = (rankdata(_filled(values)) for values in (score, truth))
+    if counts is not None and (counts != 1).any():
+        raise ValueError("ranks of repeated networks are not worked out here; give no counts, or use kendall")
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.array([0.0 if np.ptp(y) else np.nan])
+    return np.array([np.corrcoef(x, y)[0, 1]])
 
 
-def sign_error(score, truth, counts=None) -> np.ndarray:
-    """Share of pairs put in the wrong order, ties of the score counting half (Dziugaite et al. 2020, section 3).
+def sign_error(score, truth, counts=None, margin: float = MARGIN) -> np.ndarray:
+    """Share of pairs put in the wrong order, ties of the score counting half (after Dziugaite et al. 2020, section 3).
 
-    Pairs with equal truth do not count. 0 is perfect, 0.5 chance, 1 upside down.
+    Pairs whose truths differ by less than `margin` do not count. 0 is perfect, 0.5 chance, 1 upside down.
     """
-    S, T = (_signs(values) for values in (score, truth))
+    S, T = _signs(score), _signs(truth)
+    T = np.where(np.abs(np.subtract.outer(*[np.asarray(truth, dtype=float)] * 2)) < margin, 0, T)
     counts = np.ones((1, len(S))) if counts is None else np.atleast_2d(counts)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (1 - _sum(counts, S * T) / _sum(counts, T**2)) / 2
@@ -55,7 +58,7 @@ def sign_error(score, truth, counts=None) -> np.ndarray:
 
 def _signs(values) -> np.ndarray:
     values = _filled(values)
-    return np.sign(values[:, None] - values[None, :])
+    return np.greater.outer(values, values).astype(float) - np.less.outer(values, values)
 
 
 def _filled(values) -> np.ndarray:
@@ -85,7 +88,8 @@ def within(table: pd.DataFrame, score: str, counts: np.ndarray, *, better: int =
 def granulated(table: pd.DataFrame, score: str, counts: np.ndarray, *, better: int = 1, truth="accuracy"):
     """Kendall's τ with one factor varied, mean over factors and groups (Jiang et al. 2020, eq. 5).
 
-    Theirs varies each factor around every setting of the others; here around one base for each group.
+    Theirs varies each factor around every setting of the others; here around one base for each group, and two networks
+    of one level, which differ in their seed alone, are a pair too.
     """
     return _mean(_measure(table, rows, score, counts, better, kendall, truth) for _, rows in environments(table))
 
@@ -135,7 +139,7 @@ def leaderboard(table: pd.DataFrame, directions: dict[str, int], *, draws: int =
                 "low": np.nanquantile(taus[1:], 0.025),
                 "high": np.nanquantile(taus[1:], 0.975),
                 "granulated": granulated(table, score, once, better=better, truth=truth)[0],
-                "sign_error": np.mean(list(errors.values())) if errors else np.nan,
+                "sign_error": np.nanmean(list(errors.values())) if errors else np.nan,
                 "worst": errors.get(worst, np.nan),
                 "worst_where": worst,
             }

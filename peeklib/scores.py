@@ -3,14 +3,17 @@
 `seen = observe(model, images)` records once what the scores need; each score is then called as `score(seen)` and gives
 one number. `SCORES` names them all, with the direction that counts as better; `table` gives all of them for one network.
 
-A is a block, neurons × images, with singular values σ; P the class probabilities, images × classes. An *area* is the
-mean of an error over `RANKS`, evenly spaced in log rank. The *last* block is the last hidden layer. A block of zeros has
-error 0 and rank 0.
+σ are singular values; P the class probabilities, images × classes. An *area* is the mean of an error over `RANKS`,
+evenly spaced in log rank. The *last* block is the last hidden layer, the *embedding* what the last linear layer reads: the
+same in plain networks, and another thing where pooling comes between. A block of zeros has error 0 and rank 0.
+
+Scores of outputs, `answers_area` included, presume that the images show all classes about equally often.
 """
 
 import contextlib
 import copy
 import io
+import itertools
 import logging
 import math
 import warnings
@@ -18,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -39,6 +43,7 @@ class Seen:
     images: Tensor  #: images × channels × height × width
     inputs: dict[str, Tensor]  #: pixels × images, one block for each channel
     hidden: dict[str, Tensor]  #: neurons × images, non-negative, in the order of the layers
+    embedding: Tensor  #: features × images: what the last linear layer reads, of any sign
     logits: Tensor  #: images × classes
 
     @property
@@ -53,8 +58,8 @@ class Seen:
 
     @cached_property
     def spectrum(self) -> Tensor:
-        """Singular values of the last block."""
-        return spectrum(self.last)
+        """Singular values of the embedding."""
+        return spectrum(self.embedding)
 
     @cached_property
     def plain(self) -> Sweep:
@@ -74,21 +79,28 @@ class Seen:
 
     @cached_property
     def joint(self) -> Sweep:
-        """As `unit`, with both blocks of answers, each as heavy as all others together, at up to half the classes' number."""
+        """As `unit`, with both blocks of answers, each as heavy as all others together, at up to half the classes' number.
+
+        Three starts for each rank: networks that are all good differ by less than one start does from another.
+        """
         others = self.inputs | self.hidden
         weights = dict.fromkeys(others, 1.0) | dict.fromkeys(self.answers, float(len(others)))
-        return _sweep(unit_norm(others | self.answers), limit=self.logits.shape[1] // 2, weights=weights)
+        return _sweep(unit_norm(others | self.answers), limit=self.logits.shape[1] // 2, weights=weights, seeds=3)
 
     @cached_property
     def weightwatcher(self) -> pd.DataFrame:
-        """WeightWatcher's table of the layers with at least 8 eigenvalues. Raises ImportError if it is not installed."""
+        """WeightWatcher's table of the layers with at least 8 eigenvalues whose fit succeeded; a failed one says −1.
+
+        Raises ImportError if WeightWatcher is not installed.
+        """
         try:
             with _silence():
                 import weightwatcher
         except ImportError as why:
             raise ImportError("alpha and alpha_hat need WeightWatcher: pip install weightwatcher") from why
         with _silence():
-            return weightwatcher.WeightWatcher(model=copy.deepcopy(self.model).cpu()).analyze(min_evals=8)
+            layers = weightwatcher.WeightWatcher(model=copy.deepcopy(self.model).cpu()).analyze(min_evals=8)
+        return layers[(layers["alpha"] > 0) & np.isfinite(layers["alpha_weighted"])]
 
 
 @contextlib.contextmanager
@@ -115,16 +127,28 @@ def observe(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = 
     Raises:
         ValueError: as `record` and `input_blocks`, or for outputs that are no logits.
     """
-    hidden, logits = record(model, images, layers, negative="clip"), _outputs(model, images)
+    hidden, (embedding, logits) = record(model, images, layers, negative="clip"), _outputs(model, images)
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"the model gives shape {tuple(logits.shape)}; scores need logits, images × classes")
-    return Seen(model, images, input_blocks(images), hidden, logits)
+    embedding = next(reversed(hidden.values())) if embedding is None else embedding
+    return Seen(model, images, input_blocks(images), hidden, embedding, logits)
 
 
-def _outputs(model: nn.Module, images: Tensor) -> Tensor:
-    home = next(model.parameters()).device
-    with torch.no_grad(), eval_mode(model):
-        return torch.cat([model(to_float(part.to(home, copy=True))).to(images.device) for part in images.split(BATCH)])
+def _outputs(model: nn.Module, images: Tensor) -> tuple[Tensor | None, Tensor]:
+    """What the last linear layer reads, features × images (None if there is no such layer), and the logits."""
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)][-1:]
+    home = next((p.device for p in model.parameters()), images.device)
+    read, logits = [], []
+    handles = [one.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].detach())) for one in linear]
+    try:
+        with torch.no_grad(), eval_mode(model):
+            for part in images.split(BATCH):
+                logits.append(model(to_float(part.to(home, copy=True))).to(images.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    plain = read and all(part.ndim == 2 for part in read) and sum(map(len, read)) == len(images)
+    return torch.cat(read).T.to(images.device) if plain else None, torch.cat(logits)
 
 
 def unit_norm(blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -133,10 +157,11 @@ def unit_norm(blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: block * (norm / own) if (own := block.norm()) else block for name, block in blocks.items()}
 
 
-def _sweep(blocks: Mapping[str, Tensor], *, limit: float = math.inf, weights: Mapping | None = None) -> Sweep:
+def _sweep(blocks: Mapping[str, Tensor], *, limit: float = math.inf, weights=None, seeds: int = 1) -> Sweep:
     """Fits at `RANKS`, as far as the blocks and the limit allow."""
     features, images = sum(map(len, blocks.values())), next(iter(blocks.values())).shape[1]
-    return rank_sweep(blocks, [rank for rank in RANKS if rank <= min(features, images, limit)], weights=weights, **FIT)
+    ranks = [rank for rank in RANKS if rank <= min(features, images, limit)]
+    return rank_sweep(blocks, ranks, range(seeds), weights=weights, **FIT)
 
 
 @dataclass(frozen=True)
@@ -175,7 +200,8 @@ def _score(family: str, better: int) -> Callable[[Callable[[Seen], float]], Scor
 def table(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = None) -> pd.DataFrame:
     """Every score of one network, one row for each: score, family, value, better (+1: the larger), says.
 
-    Scores are comparable between networks that see the same images. Arguments and errors as `observe`.
+    Compare networks that saw the same images; scores with a unit, such as RMSE or a norm, only if they also have the same
+    layers. Arguments and errors as `observe`.
     """
     seen = observe(model, images, layers=layers)
     return pd.DataFrame(
@@ -222,7 +248,7 @@ def nmf_svd_gap(seen: Seen) -> float:
     """
     if not seen.last.any():
         return 0.0
-    sweep, energy = _sweep(unit_norm({"last": seen.last})), seen.spectrum.square()
+    sweep, energy = _sweep(unit_norm({"last": seen.last})), spectrum(seen.last).square()
     floor = (1 - energy.cumsum(0) / energy.sum()).clamp(min=0).sqrt()
     gaps = [fit.relative_error - floor[rank - 1].item() for (rank, _), fit in sweep.fits.items()]
     return sum(gaps) / len(gaps)
@@ -232,8 +258,9 @@ def nmf_svd_gap(seen: Seen) -> float:
 def nmf_robustness(seen: Seen) -> float:
     """Share of predictions that survive when the last block is replaced by its NMF, mean over ranks 1, 2 and 4.
 
-    After Collins, Bigdeli & Süsstrunk (2018), who factorize the activations of one class at a time and count correct
-    answers on training images. Here classes are the network's own, as is what counts as correct.
+    A relative of what Collins, Bigdeli & Süsstrunk (2018) do with labels: they factorize the activations of one class of
+    training images at a time, convolutions by position, and count correct answers. Here classes are the network's own, as
+    is what counts as correct, and maps are flattened; so a network that always says the same scores 1.
     """
     name, chosen, kept = next(reversed(seen.hidden)), seen.logits.argmax(1), []
     for label in chosen.unique():
@@ -251,16 +278,16 @@ def nmf_robustness(seen: Seen) -> float:
 
 
 def _replaced(seen: Seen, name: str, block: Tensor, images: Tensor) -> Tensor:
-    """Logits of images when the output of module `name` is `block`, neurons × images, instead."""
-
-    parts = iter(block.T.split(BATCH))
+    """Logits of images when the last hidden output, `name`, is `block`, neurons × images, instead."""
+    module, _, call = name.partition(":")  # "relu:2" is the second and last call of relu
+    parts, calls = iter(block.T.split(BATCH)), itertools.count(1)
 
     def swap(module, inputs, output):
-        return next(parts).reshape(output.shape).to(output)
+        return next(parts).reshape(output.shape).to(output) if next(calls) % int(call or 1) == 0 else output
 
-    handle = seen.model.get_submodule(name).register_forward_hook(swap)
+    handle = seen.model.get_submodule(module).register_forward_hook(swap)
     try:
-        return _outputs(seen.model, images)
+        return _outputs(seen.model, images)[1]
     finally:
         handle.remove()
 
@@ -279,7 +306,7 @@ def answers_area(seen: Seen) -> float:
 @_score("factorization", better=+1)
 def answers_alone_area(seen: Seen) -> float:
     """The same error when the answers are factorized without inputs and hidden layers: the others add the difference."""
-    return _area(_sweep(unit_norm(seen.answers), limit=seen.logits.shape[1] // 2), _answers_error)
+    return _area(_sweep(unit_norm(seen.answers), limit=seen.logits.shape[1] // 2, seeds=3), _answers_error)
 
 
 def _answers_error(fit: CoupledFactors) -> float:
@@ -294,21 +321,24 @@ def entropy_rank(seen: Seen) -> float:
 
 @_score("spectrum", better=+1)
 def rankme(seen: Seen) -> float:
-    """RankMe: entropy rank of the last block (Garrido et al. 2023)."""
-    return effective_rank(seen.spectrum) if seen.last.any() else 0.0
+    """RankMe: entropy rank of the embedding (Garrido et al. 2023)."""
+    return effective_rank(seen.spectrum) if seen.embedding.any() else 0.0
 
 
 @_score("spectrum", better=+1)
 def stable_rank(seen: Seen) -> float:
-    """Σσ² / σ₁² of the last block (Rudelson & Vershynin 2007)."""
-    return (seen.spectrum.square().sum() / seen.spectrum[0] ** 2).item() if seen.last.any() else 0.0
+    """Σσ² / σ₁² of the embedding (Rudelson & Vershynin 2007)."""
+    return (seen.spectrum.square().sum() / seen.spectrum[0] ** 2).item() if seen.embedding.any() else 0.0
 
 
 @_score("spectrum", better=+1)
 def participation_ratio(seen: Seen) -> float:
-    """(Σλ)² / Σλ² of the last block's covariance over the images (Gao et al. 2017)."""
-    variances = spectrum(seen.last - seen.last.mean(dim=1, keepdim=True)).square()
-    return (variances.sum() ** 2 / variances.square().sum()).item() if variances.any() else 0.0
+    """(Σλ)² / Σλ² of the eigenvalues λ of the embedding's covariance over the images (Gao et al. 2017)."""
+    embedding = seen.embedding.double()
+    if (embedding == embedding[:, :1]).all():
+        return 0.0
+    variances = spectrum(embedding - embedding.mean(dim=1, keepdim=True)).square()
+    return (variances.sum() ** 2 / variances.square().sum()).item()
 
 
 @_score("outputs", better=+1)
@@ -338,7 +368,10 @@ def weight_norm(seen: Seen) -> float:
 
 @_score("weights", better=-1)
 def alpha(seen: Seen) -> float:
-    """Exponent of the tail of the layers' eigenvalues, mean over the layers (Martin & Mahoney 2021; WeightWatcher)."""
+    """Exponent of the tail of the layers' eigenvalues, mean over the layers (Martin & Mahoney 2021; WeightWatcher).
+
+    Small networks are outside what it was made for: a convolution of a few channels has a few tens of eigenvalues.
+    """
     return seen.weightwatcher["alpha"].mean()
 
 

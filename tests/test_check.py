@@ -72,6 +72,10 @@ ROWS = replace(
 DRAWING = torch.tensor([[0.25, 0.25], [0.75, 0.75]])
 SPREADS = torch.arange(26.0)
 GAINS = pd.DataFrame({5: [0.9, 0.2], 10: [0.7, 0.1]}, index=["a", "b"])  # 0.2 less, and half
+NETWORKS = pd.DataFrame({"data": "d", "architecture": "a", "factor": ["base", "base", "lr", "lr", "width", "width"]})
+NETWORKS = NETWORKS.assign(accuracy=[0.9, 0.8, 0.5, 0.4, 0.7, 0.6], nuclear_norm=[6, 5, 2, 1, 3, 4])  # errs in width
+NETWORKS = NETWORKS.assign(rmse_area=NETWORKS.nuclear_norm, weight_norm=-NETWORKS.nuclear_norm)
+TURNED = {"nuclear_norm": 1, "rmse_area": 1, "weight_norm": -1}
 RIGHT = [
     ("neuron_counts", {"relu1": 1960, "relu2": 500}, ()),
     ("neuron_row", 3 * 144 + 5 * 12 + 7, ()),
@@ -114,6 +118,8 @@ RIGHT = [
     ("same_size", 10, (2544, 122, 2, 500)),
     ("summed_along", lambda t, h, w: torch.einsum("zabc,bz,cz->za", t, h, w), ()),
     ("break_even", 1493, ((2, 2544), (5, 122))),
+    ("kendall_by_hand", 1 / 3, ()),
+    ("worst_environment", lambda part, score: "d a width", (NETWORKS, TURNED)),
 ]
 WRONG = [
     ("neuron_counts", {"relu1": 1960, "relu2": 400}, (), "not the number of neurons of relu2"),
@@ -156,6 +162,9 @@ WRONG = [
     ("overlap", lambda a, b: (a & b).sum() / (a | b).sum(), (), "NaN"),
     ("overlap", lambda a, b: (a & b).sum() / len(a), (), "2 shared"),
     ("overlap", lambda a, b: 0.5, (), "without a common"),
+    ("kendall_by_hand", 2 / 3, (), "take off those"),
+    ("worst_environment", lambda part, score: "d a lr", (NETWORKS, TURNED), "another has more"),
+    ("worst_environment", lambda part, score: ("d", "a", "lr"), (NETWORKS, TURNED), "is no environment"),
     ("leading_channel", 0, (COLUMN, 2), "channel 0 carries 45%"),
     ("leading_channel", 2, (COLUMN, 2), "0 to 1"),
     ("moved_most", 0, (PLACES, PLACES.flip(1)), "image 0 has a similarity of 1.00"),

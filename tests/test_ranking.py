@@ -21,7 +21,7 @@ def zoo(groups=3, seed=0):
         for factor, many in {"base": 3, "lr": 4, "width": 4, "several": 6}.items():
             rows += [{"data": "d", "architecture": f"a{group}", "factor": factor} for _ in range(many)]
     table = pd.DataFrame(rows)
-    table["accuracy"] = draw.permutation(len(table)) / len(table)
+    table["accuracy"] = draw.permutation(len(table)) / len(table)  # steps of 2 points
     table["perfect"], table["reversed"] = table.accuracy * 3 + 1, -table.accuracy
     table["noise"] = draw.normal(size=len(table))
     return table
@@ -56,8 +56,18 @@ def test_a_missing_score_is_the_lowest():
     assert kendall([np.nan, -2, -3], [3, 2, 1])[0] == pytest.approx(-1 / 3)
 
 
-def test_no_order_is_no_correlation():
-    assert np.isnan(kendall([1, 1, 1], [1, 2, 3])[0]) and np.isnan(spearman([1, 2, 3], [5, 5, 5])[0])
+@pytest.mark.parametrize("measure", [kendall, spearman])
+def test_a_constant_score_is_worth_nothing(measure):
+    assert measure([1, 1, 1], [1, 2, 3])[0] == 0 and np.isnan(measure([1, 2, 3], [5, 5, 5])[0])
+
+
+def test_infinite_scores_have_an_order():
+    assert kendall([-np.inf, -np.inf, 1, np.inf], [1, 1, 2, 3])[0] == 1
+
+
+def test_accuracies_that_are_close_are_no_pair():
+    assert sign_error([2, 1, 3], [0.5, 0.505, 0.9])[0] == 0
+    assert sign_error([2, 1, 3], [0.5, 0.52, 0.9])[0] == pytest.approx(1 / 3)
 
 
 def test_networks_are_drawn_within_their_group():
