@@ -6,7 +6,7 @@ EMBEDDED := PEEK_PROFILE=embedded TQDM_DISABLE=1
 # Where results of training and factorizing are kept, for tests and builds alike
 export PEEK_CACHE ?= $(CURDIR)/_build/results
 
-.PHONY: help setup book test notebooks evidence bench sync lint lock clean distclean
+.PHONY: help setup book test notebooks evidence zoo bench sync lint lock clean distclean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ _build/notebooks.passed: .venv/ready $(wildcard notebooks/*.ipynb peeklib/*.py b
 
 evidence: setup  ## train the many networks behind book/evidence anew (hours)
 	$(BIN)/python book/evidence.py
+
+zoo: setup  ## train and score the networks behind chapter 14 (an hour on two cores; goes on where it was stopped)
+	OMP_NUM_THREADS=1 $(BIN)/python book/zoo.py
 
 bench: setup  ## time our factorization beside other people's, on this machine (an hour)
 	$(BIN)/python benchmarks/run.py

@@ -166,10 +166,10 @@ def _sweep(blocks: Mapping[str, Tensor], *, limit: float = math.inf, weights=Non
 
 @dataclass(frozen=True)
 class Score:
-    """One score: call it with a `Seen`. `better` is +1 where a larger value counts as better, −1 where a smaller one."""
+    """A score and what is known of it; called with a `Seen` it gives a float."""
 
     compute: Callable[[Seen], float]
-    better: int
+    better: int  #: +1 where a larger value counts as better, −1 where a smaller one does
     family: str  #: "factorization", "spectrum", "outputs" or "weights": what it looks at
 
     def __call__(self, seen: Seen) -> float:
@@ -188,11 +188,10 @@ class Score:
 SCORES: dict[str, Score] = {}
 
 
-def _score(family: str, better: int) -> Callable[[Callable[[Seen], float]], Score]:
-    def register(compute: Callable[[Seen], float]) -> Score:
+def _score(family: str, better: int) -> Callable[[Callable], Callable]:
+    def register(compute: Callable[[Seen], float]) -> Callable[[Seen], float]:
         SCORES[compute.__name__] = Score(compute, better, family)
-        SCORES[compute.__name__].__dict__["__doc__"] = compute.__doc__
-        return SCORES[compute.__name__]
+        return compute
 
     return register
 
