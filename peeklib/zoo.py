@@ -9,6 +9,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -149,6 +150,19 @@ def rear(recipe: Recipe) -> tuple[nn.Module, dict]:
         "train_accuracy": accuracy(model, *part),
         "train_loss": _loss(model, *part),
     }
+
+
+def find(table: pd.DataFrame, recipe: Recipe) -> pd.Series:
+    """The row of a recipe in a table that has its fields as columns, such as book/evidence/zoo.csv.
+
+    Raises:
+        KeyError: if it is not there, or there twice.
+    """
+    wanted = asdict(recipe)
+    rows = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    if len(rows) != 1:
+        raise KeyError(f"the table has {len(rows)} rows for {recipe}")
+    return rows.iloc[0]
 
 
 def _loss(model: nn.Module, images: Tensor, labels: Tensor) -> float:

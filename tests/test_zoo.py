@@ -110,6 +110,16 @@ def test_weights_on_disk_are_the_network(kept):
     assert saved["facts"]["accuracy"] == facts["accuracy"]
 
 
+def test_a_recipe_is_found_once():
+    table = pd.DataFrame(asdict(recipe) for recipe in recipes())
+    recipe = recipes()[100]
+    assert zoo.find(table, recipe).name == 100
+    with pytest.raises(KeyError, match="0 rows"):
+        zoo.find(table, replace(recipe, seed=99))
+    with pytest.raises(KeyError, match="2 rows"):
+        zoo.find(pd.concat([table, table]), recipe)
+
+
 def test_the_table_has_every_network_once():
     table = pd.read_csv(ROOT / "book" / "evidence" / "zoo.csv")
     asked = pd.DataFrame(asdict(recipe) | {"half": recipe.half} for recipe in recipes())
@@ -123,8 +133,7 @@ def test_the_table_can_be_made_again():
     """The cheapest network of the zoo, trained and scored here."""
     recipe = Recipe("digits", "mlp", factor="images", images=500)
     table = pd.read_csv(ROOT / "book" / "evidence" / "zoo.csv")
-    keys = ["data", "architecture", "factor", "images", "seed"]
-    row = table.set_index(keys).loc[tuple(asdict(recipe)[key] for key in keys)]
+    row = zoo.find(table, recipe)
     model, facts = zoo.rear(recipe)
     seen = scores.observe(model, zoo.probe_images("digits"))
     assert facts["accuracy"] == pytest.approx(row.accuracy, abs=0.03)
