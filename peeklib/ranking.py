@@ -139,7 +139,7 @@ def leaderboard(table: pd.DataFrame, directions: dict[str, int], *, draws: int =
                 "low": np.nanquantile(taus[1:], 0.025),
                 "high": np.nanquantile(taus[1:], 0.975),
                 "granulated": granulated(table, score, once, better=better, truth=truth)[0],
-                "sign_error": np.nanmean(list(errors.values())) if errors else np.nan,
+                "sign_error": _mean(map(np.atleast_1d, errors.values()))[0],
                 "worst": errors.get(worst, np.nan),
                 "worst_where": worst,
             }
@@ -160,5 +160,6 @@ def _measure(table, rows, score, counts, better, measure, truth) -> np.ndarray:
 
 
 def _mean(values: Iterable[np.ndarray]) -> np.ndarray:
-    """Mean over what is defined, for each draw."""
-    return np.nanmean(np.stack(list(values)), axis=0)
+    """Mean over what is defined, for each draw; NaN if nothing is."""
+    values = list(values)
+    return np.nanmean(np.stack(values), axis=0) if values else np.array([np.nan])

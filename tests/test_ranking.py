@@ -120,3 +120,9 @@ def test_a_difference_is_taken_on_the_same_networks():
     gap, low, high = difference(table, "perfect", "noise", {"perfect": 1, "noise": 1}, draws=200)
     assert low < gap < high and low > 0
     assert difference(table, "noise", "noise", {"noise": 1}, draws=50) == (0, 0, 0)
+
+
+def test_a_table_without_factors_has_no_environments():
+    table = zoo().assign(factor="noise")
+    board = leaderboard(table, {"perfect": 1}, draws=10).iloc[0]
+    assert board.within == pytest.approx(1) and np.isnan(board.granulated) and np.isnan(board.worst)
