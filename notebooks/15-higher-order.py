@@ -535,6 +535,7 @@ def shuffled(blocks, what, seed):
     return out
 
 
+# %%
 rows = []
 for name, seed in tqdm([(name, seed) for name in MODELS for seed in SEEDS]):
     rank = equal_size(name, BASE)

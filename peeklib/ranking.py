@@ -147,10 +147,10 @@ def leaderboard(table: pd.DataFrame, directions: dict[str, int], *, draws: int =
     return pd.DataFrame(rows).sort_values("within", ascending=False, ignore_index=True)
 
 
-def difference(table: pd.DataFrame, one: str, other: str, directions: dict[str, int], *, draws: int = 1000, seed=0):
-    """τ within groups of one score less that of another: its value, and the 95 % bootstrap interval on equal draws."""
+def difference(table, one: str, other: str, directions: dict[str, int], *, statistic=within, draws=1000, seed=0):
+    """`within` (or `granulated`) of one score less that of another, and its 95 % bootstrap interval on equal draws."""
     counts = resample(table, draws, seed)
-    gap = np.subtract(*(within(table, score, counts, better=directions[score]) for score in (one, other)))
+    gap = np.subtract(*(statistic(table, score, counts, better=directions[score]) for score in (one, other)))
     return gap[0], np.nanquantile(gap[1:], 0.025), np.nanquantile(gap[1:], 0.975)
 
 
