@@ -433,7 +433,7 @@ by_block.round({"error": 2, "floor": 2, "entropy rank": 0})
 # %% [markdown]
 # ## Which scores may move?
 #
-# *5 minutes.* Now all the scores. We wrote down this rule before we ran a control; the scores of networks as they are, we had seen for one seed. A score of training that *stands*:
+# *5 minutes.* Now all the scores. We wrote down this rule before we ran a control; the scores of networks as they are, we had seen. A score of training that *stands*:
 #
 # 1. *Same function, same score.* It moves by at most 1 % if the layers are rescaled ($c = 4$) or dead units are added, in each of three networks.
 # 2. *It sees structure.* It moves by more than 5 % in the good network if each neuron's values are permuted over the images.
@@ -468,7 +468,7 @@ OUTPUTS = ["answers_alone_area", "nuclear_norm", "confidence", "prediction_entro
 PREDICTED |= {name: ("stays", "stays", "stays") for name in OUTPUTS}
 
 # %% [markdown]
-# Here are all the scores of all networks, with all images and with 100, and then the controls.
+# (The line for `answers_alone_area` was corrected after a first run; it had been left at the default.) Here are all the scores of all networks, with all images and with 100, and then the controls.
 
 
 # %%
