@@ -2,7 +2,7 @@
 
 `make zoo`. Every network is a file of its own in _build/zoo, written whole or not at all: killed at any moment and
 started again, it goes on where it was and trains nothing twice. Scores are files too, made anew when the code that
-computes them has changed.
+computes them has changed; networks are not: after a change of how they are trained, delete that folder.
 """
 
 import hashlib

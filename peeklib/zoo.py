@@ -60,12 +60,12 @@ class Recipe:
 
     @property
     def half(self) -> str:
-        """ "development", or "test": no score was tuned on its data set and architecture together."""
+        """Either "development", or "test": no score was tuned on its data set and architecture together."""
         return "development" if all(getattr(self, key) in some for key, some in DEVELOPMENT.items()) else "test"
 
 
 def recipes() -> list[Recipe]:
-    """The whole zoo, in the order it is trained: every environment early, the costly ones last."""
+    """The whole zoo, in the order it is trained: the costly architecture last."""
     environments = [(data, architecture) for architecture in ARCHITECTURES for data in DATA]
     return [recipe for number, pair in enumerate(environments) for recipe in _environment(*pair, number)]
 
