@@ -147,7 +147,7 @@ with pd.option_context("display.max_colwidth", None):
 
 # %% [markdown]
 # `better` is +1 where the source of a score, or the paper's claim, says that larger is better. For RMSE it is, since *the poorer a network is trained, the lower the
-# rank that explains it*. Directions were written down before the zoo was trained, except for `nmf_svd_gap`, where we had no expectation and guessed.
+# rank that explains it*. No direction was turned after a look at results, though some scores would do better for it; for `nmf_svd_gap` we had no source and guessed.
 #
 # ## Does a score order networks, or does it recognize data sets?
 #
