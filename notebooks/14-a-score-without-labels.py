@@ -104,7 +104,7 @@ pk.Explorer(axes, draw, prepared=prepared)
 #
 # A second family trains on 1,000 images for 60 epochs, with 0 to 100 % of the labels replaced by random ones. Most of them memorise. They are judged by themselves.
 
-# %%
+# %% tags=["hide-input"]
 first = networks[networks.data == networks.data[0]]
 figure, ax = pk.plots.canvas(height=4.2)
 order = ["base", *pk.zoo.FACTORS, "several", "untrained", "noise"]
@@ -236,7 +236,7 @@ pk.show(figure, "Kendall's τ of every score on the development and the test hal
 board = boards["test"]
 display(board.round(2))
 
-# %%
+# %% tags=["hide-input"]
 figure, ax = pk.plots.canvas(height=5)
 families = pd.Series({name: one.family for name, one in pk.scores.SCORES.items()})
 colours = dict(zip(sorted(set(families)), sns.color_palette("colorblind")))
@@ -398,7 +398,7 @@ print(
     f"with all labels random, training accuracy is {fit.min():.0%} to {fit.max():.0%}"
 )
 
-# %%
+# %% tags=["hide-input"]
 some = ["nuclear_norm", "answers_area", "nmf_robustness", "rmse_area", "rankme"]
 tall = noisy.melt(["noise", *GROUP], some, var_name="score", value_name="value")
 tall["rank"] = tall.groupby([*GROUP, "score"])["value"].rank()
