@@ -46,6 +46,8 @@ BETTER = {name: one.better for name, one in pk.scores.SCORES.items()}
 trained = networks[networks.factor != "noise"].reset_index(drop=True)
 noisy = networks[networks.factor == "noise"].reset_index(drop=True)
 print(f"{len(networks)} networks, {len(noisy)} of them with label noise")
+data = pk.load_dataset("mnist", fallback=True)  # for the one that is trained here
+data
 
 # %% [markdown]
 # Each point is a network, placed at its score and its accuracy on test images. τ says how well the two agree: 1 for
@@ -132,8 +134,7 @@ pk.show(
 # differs between machines, and training amplifies it.
 
 # %%
-name = pk.load_dataset("mnist", fallback=True).name
-recipe = pk.zoo.Recipe(name, "cnn", factor="images", images=2000)
+recipe = pk.zoo.Recipe(data.name, "cnn", factor="images", images=2000)
 model, facts = pk.zoo.rear(recipe)
 images = pk.zoo.probe_images(recipe.data)  # 500 test images, without labels
 scores = pk.scores.table(model, images).set_index("score")

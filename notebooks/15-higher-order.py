@@ -37,8 +37,8 @@ from peeklib import zoo
 from peeklib.tensors import coupled_ntf
 
 full = pk.profile() == "full"  # the tests run a small version
-recipe = zoo.Recipe(pk.load_dataset("mnist", fallback=True).name, "cnn")
-data = zoo.dataset(recipe.data)
+data = pk.load_dataset("mnist", fallback=True)
+recipe = zoo.Recipe(data.name, "cnn")
 told = full and data.name == "mnist"  # what the text says is asserted there
 data
 
@@ -596,7 +596,7 @@ def follow(model, layer, component):
 
 
 axes = {"model": MODELS, "layer": ["relu1", "relu2"], "component": range(1, BASE + 1)}
-prepared = {"component": [1, 4] if full else [1]}
+prepared = {"component": [1, 4] if full else [1, 2]}
 pk.Explorer(axes, follow, prepared=prepared, start={"model": "CP"})
 
 # %% [markdown]

@@ -126,6 +126,7 @@ def test_the_table_has_every_network_once():
     pd.testing.assert_frame_equal(table[asked.columns], asked, check_dtype=False)
     assert set(scores.SCORES) <= set(table) and table[list(scores.SCORES)].notna().mean().min() > 0.95
     how = json.loads((ROOT / "book" / "evidence" / "zoo.json").read_text())
+    assert {"pins", "device", "data", "date", "minutes", "fit"} <= how.keys() and how["command"] == "make zoo"
     assert "dirty" not in how["commit"] + "".join(how["trained at"])
 
 
