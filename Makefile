@@ -35,11 +35,11 @@ test: notebooks  ## unit tests, notebooks, pairs, and the built pages in a brows
 
 notebooks: setup _build/notebooks.passed  ## run every notebook as a test, in its small version, if anything has changed
 
-_build/notebooks.passed: .venv/ready $(wildcard notebooks/*.ipynb peeklib/*.py book/evidence/*.csv benchmarks/results/*.csv)
+_build/notebooks.passed: .venv/ready $(wildcard notebooks/*.ipynb peeklib/*.py peeklib/*/*.py peeklib/*/*/*)
 	$(EMBEDDED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout=600 notebooks
 	mkdir -p $(@D) && touch $@
 
-evidence: setup  ## train the many networks behind book/evidence anew (hours)
+evidence: setup  ## train the many networks behind the tables of evidence anew (hours)
 	$(BIN)/python book/evidence.py
 
 zoo: setup  ## train and score the networks behind chapter 14 (an hour on two cores; goes on where it was stopped)

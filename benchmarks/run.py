@@ -1,4 +1,4 @@
-"""How long our solvers and other people's take to an error: tidy tables in benchmarks/results.
+"""How long our solvers and other people's take to an error: tidy tables of evidence.
 
 `python benchmarks/run.py` (`make bench`) measures all solvers in one run and writes
 
@@ -284,7 +284,7 @@ def write(folder: Path, study: str, rows: list[dict]) -> None:
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny made-up matrices, for a test of this script")
-    parser.add_argument("--out", type=Path, help="folder to write to; default benchmarks/results")
+    parser.add_argument("--out", type=Path, help="folder to write to; default peeklib/course/evidence")
     parser.add_argument("--only", nargs="+", choices=STUDIES, default=list(STUDIES), help="studies; default: all")
     parser.add_argument("--peers", nargs="+", default=[""], help="beginnings of names of peers; default: all")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one for each core")
@@ -292,7 +292,7 @@ def options() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.quick and not arguments.out:
         parser.error("--quick needs --out: its numbers are no evidence")
-    arguments.out = arguments.out or ROOT / "benchmarks/results"
+    arguments.out = arguments.out or ROOT / "peeklib/course/evidence"
     return arguments
 
 

@@ -38,8 +38,8 @@ def key() -> str:
     data = [repr(pk.load_dataset(name, fallback=True)) for name in ("mnist", "cifar10")]
     facts = [sys.version, torch.__version__, torch.cuda.is_available(), *data]
     digest = hashlib.sha256(repr(facts).encode())
-    evidence = [*sorted((ROOT / "book/evidence").glob("*.csv")), *sorted((ROOT / "benchmarks/results").glob("*.csv"))]
-    for file in [ROOT / "requirements.txt", *evidence, *sorted((ROOT / "peeklib").glob("*.py"))]:
+    evidence = sorted((ROOT / "peeklib/course/evidence").glob("*.csv"))
+    for file in [ROOT / "requirements.txt", *evidence, *sorted((ROOT / "peeklib").rglob("*.py"))]:
         digest.update(file.read_bytes())
     if pk.profile() == "full" and "PEEK_DATA" in os.environ:
         for file in sorted(Path(os.environ["PEEK_DATA"]).rglob("*")):

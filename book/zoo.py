@@ -1,4 +1,4 @@
-"""The zoo: train every network of `peeklib.zoo`, score each without labels, write book/evidence/zoo.csv.
+"""The zoo: train every network of `peeklib.zoo`, score each without labels, write the table `zoo` of evidence.
 
 `make zoo`. Every network is a file of its own in _build/zoo, written whole or not at all: killed at any moment and
 started again, it goes on where it was and trains nothing twice. Scores are files too, made anew when the code that

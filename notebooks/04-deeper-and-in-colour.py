@@ -11,12 +11,10 @@
 # %% tags=["remove-cell"]
 import sys
 
-EVIDENCE = "../book/evidence"
 if (
     "google.colab" in sys.modules
 ):  # Colab keeps its own torch and numpy; this adds peeklib alone
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
-    EVIDENCE = "https://raw.githubusercontent.com/OWNER/peek/main/book/evidence"
 
 # %%
 import pandas as pd
@@ -35,7 +33,7 @@ data
 # again to see that the table tells the truth.
 
 # %%
-table = pd.read_csv(f"{EVIDENCE}/alexnet.csv")
+table = pk.evidence.table("alexnet")
 names = {
     ("cifar10", "tuned"): "CIFAR-10",
     ("mnist", "tuned"): "MNIST",

@@ -12,12 +12,10 @@
 # %% tags=["remove-cell"]
 import sys
 
-EVIDENCE = "../book/evidence"
 if (
     "google.colab" in sys.modules
 ):  # Colab keeps its own torch and numpy; this adds peeklib alone
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
-    EVIDENCE = "https://raw.githubusercontent.com/OWNER/peek/main/book/evidence"
 
 # %%
 import copy
@@ -151,7 +149,7 @@ pk.show(figure, f"{what} The class just seen is known best {latest} times of 10.
 # first, and one order backwards) with three seeds, and 9 first at three more learning rates; `make evidence` made it.
 
 # %%
-orders = pd.read_csv(f"{EVIDENCE}/orders.csv", dtype={"order": str})
+orders = pk.evidence.table("orders")
 orders = orders[orders["rank"] == 10]
 columns = [f"recall of {digit}" for digit in range(10)]
 orders["best"] = orders[columns].to_numpy().argmax(axis=1)
@@ -530,7 +528,7 @@ pk.check.overlap(jaccard)
 # and counts once.
 
 # %%
-cases = pd.read_csv(f"{EVIDENCE}/cases.csv")
+cases = pk.evidence.table("cases")
 cases = cases[cases["rank"] == 30]
 paper = cases[cases.study != "untrained"]
 measures = ["rmse", "relative_error", "error of relu2", "entropy rank of relu2"]

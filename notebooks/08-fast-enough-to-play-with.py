@@ -10,12 +10,10 @@
 # %% tags=["remove-cell"]
 import sys
 
-RESULTS = "../benchmarks/results"
 if (
     "google.colab" in sys.modules
 ):  # Colab keeps its own torch and numpy; this adds peeklib alone
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
-    RESULTS = "https://raw.githubusercontent.com/OWNER/peek/main/benchmarks/results"
 
 # %%
 import time
@@ -36,7 +34,7 @@ data
 # *How long do you have to wait until a solver of another package is within 5 %? Which are not there after 20 seconds?*
 
 # %% tags=["hide-input"]
-race = pd.read_csv(f"{RESULTS}/bench-curves.csv")
+race = pk.evidence.table("bench-curves")
 MATRICES = {"mnist": "MNIST network", "alexnet": "AlexNet"}
 race["matrix"] = race.problem.map(MATRICES)
 done = race[race.status == "ok"]
@@ -44,11 +42,11 @@ runs = done.groupby(["matrix", "solver", "budget"], as_index=False)[
     ["seconds", "relative_error", "lowest"]
 ].median()
 best = runs.groupby("matrix").relative_error.min()
-how = pd.read_json(f"{RESULTS}/bench.json", typ="series")
+how = pk.evidence.how("bench")
 size = done.groupby("matrix")[["features", "images"]].first().astype(int)
 for matrix, (features, count) in size.iterrows():
     print(f"{matrix}: {features:,} features × {count:,} images", end="; ")
-print(f"{how.machine['cpu']}, {how.threads} threads, {how.date}")
+print(f"{how['machine']['cpu']}, {how['threads']} threads, {how['date']}")
 
 
 # %% tags=["hide-input"]
@@ -448,9 +446,7 @@ pd.DataFrame(rows).T.round(2)
 # Who took part, and what to know of each: an iteration of one package is not an iteration of another.
 
 # %% tags=["hide-input"]
-field = pd.read_csv(f"{RESULTS}/bench-peers.csv")[
-    ["name", "package", "status", "remark"]
-]
+field = pk.evidence.table("bench-peers")[["name", "package", "status", "remark"]]
 lowest = done.groupby("solver").lowest.min()
 field["smallest entry"] = field.name.map(lowest).map("{:.0e}".format)
 absent = race[race.status.str.startswith("not measured")].solver.unique()
@@ -464,7 +460,7 @@ with pd.option_context("display.max_colwidth", None):
 # *3 minutes.* The chapters before ask for five ranks from five seeds: 25 fits of one matrix.
 
 # %% tags=["hide-input"]
-many = pd.read_csv(f"{RESULTS}/bench-sweep.csv")
+many = pk.evidence.table("bench-sweep")
 many = many[(many.status == "ok") & ~many.who.str.contains("GPU")]
 total = many[many["rank"].isna()].groupby(["who", "setting"]).seconds.sum()
 fits = many.dropna(subset="rank").astype({"rank": int})
@@ -487,7 +483,7 @@ summary.sort_values("seconds for 25 fits").round(4)
 # one method is not a round of another.
 
 # %% tags=["hide-input"]
-grown = pd.read_csv(f"{RESULTS}/bench-scaling.csv")
+grown = pk.evidence.table("bench-scaling")
 grown = grown[grown.status == "ok"]
 grown = grown.groupby(
     ["ladder", "solver", "features", "images", "rank"], as_index=False

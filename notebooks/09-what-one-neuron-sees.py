@@ -12,12 +12,10 @@
 # %% tags=["remove-cell"]
 import sys
 
-EVIDENCE = "../book/evidence"
 if (
     "google.colab" in sys.modules
 ):  # Colab keeps its own torch and numpy; this adds peeklib alone
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
-    EVIDENCE = "https://raw.githubusercontent.com/OWNER/peek/main/book/evidence"
 
 # %%
 import numpy as np
@@ -158,8 +156,8 @@ pd.Series(purities, name="class purity").to_frame().round(3)
 # stored as JPEG). Chance is again the level that 999 of 1,000 draws of random images stay below.
 
 # %%
-table = pd.read_csv(f"{EVIDENCE}/directions.csv")
-layers = pd.read_csv(f"{EVIDENCE}/layers.csv")
+table = pk.evidence.table("directions")
+layers = pk.evidence.table("layers")
 CHAPTER = {"chapter": "09-what-one-neuron-sees", "data": None}
 SEEDS = table.seed.nunique()
 HERE = {"layer": "pool5", "setting": "trained"}

@@ -12,12 +12,10 @@
 # %% tags=["remove-cell"]
 import sys
 
-EVIDENCE = "../book/evidence"
 if (
     "google.colab" in sys.modules
 ):  # Colab keeps its own torch and numpy; this adds peeklib alone
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
-    EVIDENCE = "https://raw.githubusercontent.com/OWNER/peek/main/book/evidence"
 
 # %%
 import numpy as np
@@ -142,8 +140,8 @@ pk.show(
 # entries, $\sqrt{9216 \cdot 6000} = 7436$. So its eight directions held a tenth of the energy. Ours, over five networks:
 
 # %%
-table = pd.read_csv(f"{EVIDENCE}/directions.csv")
-layers = pd.read_csv(f"{EVIDENCE}/layers.csv")
+table = pk.evidence.table("directions")
+layers = pk.evidence.table("layers")
 CHAPTER = {"chapter": "10-singular-directions", "data": None}
 SEEDS = layers.seed.nunique()
 HERE = {"layer": "pool5", "setting": "trained"}

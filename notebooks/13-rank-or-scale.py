@@ -12,12 +12,10 @@
 # %% tags=["remove-cell"]
 import sys
 
-EVIDENCE = "../book/evidence"
 if (
     "google.colab" in sys.modules
 ):  # Colab keeps its own torch and numpy; this adds peeklib alone
     get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
-    EVIDENCE = "https://raw.githubusercontent.com/OWNER/peek/main/book/evidence"
 
 # %%
 import copy
@@ -44,7 +42,7 @@ data
 rear = pk.cached(zoo.rear)  # kept on disk: what was trained once is not trained again
 base = zoo.Recipe(data.name, "cnn")
 model, facts = rear(base)
-listed = zoo.find(pd.read_csv(f"{EVIDENCE}/zoo.csv"), base)
+listed = zoo.find(pk.evidence.table("zoo"), base)
 assert abs(facts["accuracy"] - listed.accuracy) < 0.01
 print(f"accuracy {facts['accuracy']:.3f}, in the table {listed.accuracy:.3f}")
 

@@ -12,14 +12,12 @@
 # %% tags=["remove-cell"]
 import sys
 
-EVIDENCE = "../book/evidence"
 if (
     "google.colab" in sys.modules
 ):  # Colab keeps its own torch and numpy; this adds peeklib alone
     get_ipython().run_line_magic(  # noqa: F821
         "pip", "install -q git+https://github.com/OWNER/peek weightwatcher"
     )
-    EVIDENCE = "https://raw.githubusercontent.com/OWNER/peek/main/book/evidence"
 
 # %%
 import numpy as np
@@ -41,7 +39,7 @@ from peeklib.ranking import (
 
 full = pk.profile() == "full"  # the tests run a small version
 DRAWS = 1000 if full else 50  # of the bootstrap
-networks = pd.read_csv(f"{EVIDENCE}/zoo.csv")
+networks = pk.evidence.table("zoo")
 BETTER = {name: one.better for name, one in pk.scores.SCORES.items()}
 trained = networks[networks.factor != "noise"].reset_index(drop=True)
 noisy = networks[networks.factor == "noise"].reset_index(drop=True)

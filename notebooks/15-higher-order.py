@@ -11,14 +11,12 @@
 # %% tags=["remove-cell"]
 import sys
 
-EVIDENCE = "../book/evidence"
 if (
     "google.colab" in sys.modules
 ):  # Colab keeps its own torch and numpy; this adds peeklib and tensorly
     get_ipython().run_line_magic(  # noqa: F821
         "pip", "install -q git+https://github.com/OWNER/peek tensorly"
     )
-    EVIDENCE = "https://raw.githubusercontent.com/OWNER/peek/main/book/evidence"
 
 # %%
 import warnings
@@ -49,7 +47,7 @@ data
 
 # %%
 model, facts = zoo.rear(recipe)
-listed = zoo.find(pd.read_csv(f"{EVIDENCE}/zoo.csv"), recipe)
+listed = zoo.find(pk.evidence.table("zoo"), recipe)
 assert abs(facts["accuracy"] - listed.accuracy) < 0.01
 print(f"accuracy {facts['accuracy']:.3f}, in the table {listed.accuracy:.3f}")
 

@@ -2,6 +2,8 @@
 
 from . import check, directions, models, plots, ranking, scores, spectra, subjects, tensors, zoo
 from .cache import cached
+from .course import evidence
+from .course.findings import recheck
 from .data import Dataset, Split, load_dataset, profile, subset
 from .explorer import Explorer, show
 from .hooks import input_blocks, record, relu_layers, to_float
@@ -28,6 +30,7 @@ __all__ = [
     "coupled_nmf",
     "directions",
     "effective_rank",
+    "evidence",
     "input_blocks",
     "judge",
     "load_dataset",
@@ -37,6 +40,7 @@ __all__ = [
     "profile",
     "rank_sweep",
     "ranking",
+    "recheck",
     "record",
     "relu_layers",
     "scores",

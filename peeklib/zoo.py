@@ -153,7 +153,7 @@ def rear(recipe: Recipe) -> tuple[nn.Module, dict]:
 
 
 def find(table: pd.DataFrame, recipe: Recipe) -> pd.Series:
-    """The row of a recipe in a table that has its fields as columns, such as book/evidence/zoo.csv.
+    """The row of a recipe in a table that has its fields as columns, such as `evidence.table("zoo")`.
 
     Raises:
         KeyError: if it is not there, or there twice.

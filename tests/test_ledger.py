@@ -1,13 +1,13 @@
 """The ledger: a verdict follows from the parts of a criterion, and every claim is judged once and shown."""
 
-import json
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from peeklib import CLAIMS, judge
+from peeklib import CLAIMS, evidence, judge
+from peeklib.course.studies import STUDIES
 from peeklib.data import Dataset, Split
 from peeklib.ledger import by_seed, spread
 
@@ -71,13 +71,10 @@ def test_one_value_for_each_seed_or_an_error():
             by_seed(table, "x", **where)
 
 
-TABLES = sorted((ROOT / "book/evidence").glob("*.csv"))
-
-
-@pytest.mark.parametrize("table", [t for t in TABLES if t.stem != "zoo"], ids=lambda path: path.stem)  # see test_zoo
-def test_every_table_of_evidence_says_how_it_was_made(table):
-    rows, how = pd.read_csv(table), json.loads(table.with_suffix(".json").read_text())
-    assert how["command"] == f"python book/evidence.py {table.stem}"
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_table_of_a_study_says_how_it_was_made(study):
+    rows, how = evidence.table(study), evidence.how(study)
+    assert how["command"] == f"python book/evidence.py {study}"
     assert {"commit", "pins", "device", "data", "date", "minutes", "fit"} <= how.keys()
     assert how["seeds"] == sorted(rows.seed.unique())
     known = "data recipe fraction order lr study setting layer activations method count rank".split()

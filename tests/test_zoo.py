@@ -121,11 +121,11 @@ def test_a_recipe_is_found_once():
 
 
 def test_the_table_has_every_network_once():
-    table = pd.read_csv(ROOT / "book" / "evidence" / "zoo.csv")
+    table = pd.read_csv(ROOT / "peeklib/course/evidence/zoo.csv")
     asked = pd.DataFrame(asdict(recipe) | {"half": recipe.half} for recipe in recipes())
     pd.testing.assert_frame_equal(table[asked.columns], asked, check_dtype=False)
     assert set(scores.SCORES) <= set(table) and table[list(scores.SCORES)].notna().mean().min() > 0.95
-    how = json.loads((ROOT / "book" / "evidence" / "zoo.json").read_text())
+    how = json.loads((ROOT / "peeklib/course/evidence/zoo.json").read_text())
     assert {"pins", "device", "data", "date", "minutes", "fit"} <= how.keys() and how["command"] == "make zoo"
     assert "dirty" not in how["commit"] + "".join(how["trained at"])
 
@@ -133,7 +133,7 @@ def test_the_table_has_every_network_once():
 def test_the_table_can_be_made_again():
     """The cheapest network of the zoo, trained and scored here."""
     recipe = Recipe("digits", "mlp", factor="images", images=500)
-    table = pd.read_csv(ROOT / "book" / "evidence" / "zoo.csv")
+    table = pd.read_csv(ROOT / "peeklib/course/evidence/zoo.csv")
     row = zoo.find(table, recipe)
     model, facts = zoo.rear(recipe)
     seen = scores.observe(model, zoo.probe_images("digits"))

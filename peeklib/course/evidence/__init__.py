@@ -1,0 +1,43 @@
+"""Tables of what many networks and many seeds gave, the same for every reader.
+
+Each is a CSV file beside this one, in tidy form, with a JSON file that says how it was made.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The tables there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.csv"))
+
+
+def table(name: str) -> pd.DataFrame:
+    """A table of evidence, such as "cases", one row for each fit; its columns are described where it is made.
+
+    Raises:
+        KeyError: for an unknown name; lists those there are.
+
+    Example:
+        >>> table("cases").study.unique().tolist()
+        ['data', 'classes', 'order', 'untrained']
+    """
+    if name not in names():
+        raise KeyError(f"no table {name!r}; there are {names()}")
+    return pd.read_csv(FOLDER / f"{name}.csv", dtype={"order": str})
+
+
+def how(name: str) -> dict:
+    """How a table was made: command, commit, seeds, versions, device, data, date, minutes.
+
+    Raises:
+        KeyError: for an unknown name; lists those there are.
+    """
+    known = sorted(path.stem for path in FOLDER.glob("*.json"))
+    if name not in known:
+        raise KeyError(f"no table {name!r} says how it was made; there are {known}")
+    return json.loads((FOLDER / f"{name}.json").read_text())
