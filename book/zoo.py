@@ -5,7 +5,6 @@ started again, it goes on where it was and trains nothing twice. Scores are file
 computes them has changed; networks are not: after a change of how they are trained, delete that folder.
 """
 
-import hashlib
 import json
 import os
 import time
@@ -21,7 +20,7 @@ import torch
 
 import peeklib as pk
 from peeklib import zoo
-from peeklib.cache import SOURCES
+from peeklib.fingerprint import fingerprint
 
 KEPT = Path(__file__).resolve().parent.parent / "_build" / "zoo"
 
@@ -76,13 +75,7 @@ def scored(recipe: zoo.Recipe) -> dict:
     return json.loads(path.read_text())
 
 
-def fingerprint() -> str:
-    """Of the code that computes scores."""
-    modules = ("blocks", "gpu", "hooks", "models", "nmf", "scores", "solvers", "spectra", "zoo")
-    return hashlib.sha256("".join(SOURCES[f"peeklib.{name}"] for name in modules).encode()).hexdigest()[:12]
-
-
-CODE = fingerprint()
+CODE = fingerprint("peeklib.scores.table", "peeklib.zoo.build", "peeklib.zoo.probe_images")[:12]
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Results of long computations, kept on disk: a page that runs again reads what it computed the first time.
 
-joblib.Memory does the keeping. The key is a text made here, of all that decides a result. joblib's own hash will not
-do: equal tensors differ in it, and so does one tensor in two processes, but dicts in another order do not.
+joblib.Memory does the keeping. The key is a text made here, of all that decides a result: the arguments, the code that
+the function reaches in this package (`fingerprint`), versions and GPU. joblib's own hash will not do: equal tensors differ
+in it, and so does one tensor in two processes, but dicts in another order do not.
 """
 
 import functools
@@ -22,17 +23,13 @@ import torch
 from joblib import Memory
 from torch import Tensor, nn
 
+from .fingerprint import SOURCES, fingerprint
 from .nmf import Sweep
 
 LIMIT = 4 * 2**30  # bytes on disk; what was used longest ago goes first
 UNCOUNTED = {"progress"}  # arguments that decide no result
 PLAIN = (type(None), bool, int, float, complex, str, bytes, range, np.generic, torch.device, torch.dtype)
-PACKAGES = {"peeklib", "torch", "torchvision", *sys.stdlib_module_names}  # a source or version stands for their code
-SOURCES = {  # read on import: later a file may change, and the code that runs does not
-    f"{__package__}.{path.stem}": hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in sorted(Path(__file__).parent.glob("*.py"))
-    if path.stem not in {"plots", "explorer", "check", "ledger", "study", "probe", "report"}  # they decide no result
-}
+PACKAGES = {"torch", "torchvision", *sys.stdlib_module_names}  # a version stands for their code
 
 
 def cached(function: Callable) -> Callable:
@@ -52,12 +49,8 @@ def cached(function: Callable) -> Callable:
         TypeError: for any other function: the key covers peeklib's code alone.
     """
     home = sys.modules.get(getattr(function, "__module__", None))
-    if not inspect.isfunction(function) or getattr(home, function.__name__, None) is not function:
+    if not inspect.isfunction(function) or not _is_ours(function) or vars(home).get(function.__name__) is not function:
         raise TypeError(f"{function!r} is not a function of peeklib; the key covers peeklib's code alone")
-    if home.__name__ not in SOURCES:
-        raise TypeError(
-            f"the code of {home.__name__}.{function.__name__} is not in the key, which covers {list(SOURCES)}"
-        )
 
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -139,7 +132,7 @@ def _is_whole(result, arguments: dict) -> bool:
 def _key(function: Callable, arguments: dict) -> str:
     """All that decides the result, as text. Raises TypeError for an argument whose value or code it cannot tell."""
     versions = {"Python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    lines = [f"{function.__module__}.{function.__qualname__}", str(SOURCES), str(versions)]
+    lines = [_name(function), str(versions)]
     lines.append(f"GPU: {_gpu()}, precision of products: {torch.get_float32_matmul_precision()}")
     return "\n".join(lines + [f"{k}: {_text(value)}" for k, value in arguments.items() if k not in UNCOUNTED])
 
@@ -172,9 +165,15 @@ def _text(value) -> str:
     raise TypeError(f"{kind.__module__}.{kind.__qualname__} has no value that the key could hold")
 
 
+def _is_ours(thing) -> bool:
+    return thing.__module__ in SOURCES
+
+
 def _name(thing) -> str:
-    """Full name of a class or function, and the version of its package."""
+    """Full name of a class or function, and what stands for its code: a fingerprint, or the version of its package."""
     name = f"{thing.__module__}.{thing.__qualname__}"
+    if _is_ours(thing) and "<" not in name:
+        return f"{name} {fingerprint(name)}"
     package = name.partition(".")[0]
     if package not in PACKAGES or "<" in name:
         raise TypeError(f"{name} has code that the key does not cover")

@@ -1,0 +1,152 @@
+"""A key of code: it changes with everything that decides a result, and with nothing else."""
+
+import textwrap
+
+import pytest
+
+import peeklib as pk
+from peeklib import fingerprint as own
+from peeklib.fingerprint import fingerprint, fingerprint_of
+
+PACKAGE = {
+    "pkg": "from .a import top\nfrom . import b, registry\n",
+    "pkg.a": '''
+        """About a."""
+        import math
+        from . import b
+        from .b import LIMIT as MOST
+
+        def top(x):
+            """What it does."""
+            return helper(x) + b.other(x) + MOST  # why
+
+        def helper(x):
+            from .late import lazy
+            return lazy(x)
+
+        def unused(x):
+            return b
+    ''',
+    "pkg.b": """
+        LIMIT = 3
+        START = LIMIT + 1
+
+        def other(x):
+            return Kind().method(x)
+
+        class Kind(str):
+            def method(self, x):
+                return START
+
+        def alone():
+            return 1
+    """,
+    "pkg.late": "def lazy(x):\n    return x\n",
+    "pkg.registry": """
+        ALL = {}
+
+        def enter(kind):
+            def register(function):
+                ALL[function.__name__] = function
+                return function
+            return register
+
+        @enter("x")
+        def first():
+            return second()
+
+        def second():
+            return 2
+
+        def run():
+            return [one() for one in ALL.values()]
+    """,
+}
+
+
+@pytest.fixture
+def package(monkeypatch):
+    """A small package in place of peeklib; call it with (module, old text, new text) for the hash after that change."""
+
+    def hashed(names, module=None, old="", new=""):
+        sources = {name: textwrap.dedent(text) for name, text in PACKAGE.items()}
+        if module:
+            assert old in sources[module]
+            sources[module] = sources[module].replace(old, new)
+        monkeypatch.setattr(own, "PACKAGE", "pkg")
+        monkeypatch.setattr(own, "SOURCES", sources)
+        monkeypatch.setattr(own, "MODULES", own._Modules())
+        fingerprint.cache_clear()
+        own._next.cache_clear()
+        return fingerprint_of(names) if "\n" in names else fingerprint(names)
+
+    yield hashed
+    monkeypatch.undo()
+    fingerprint.cache_clear()
+    own._next.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("pkg.a", "helper(x) + b", "helper(x) - b"),
+        ("pkg.late", "return x", "return -x"),
+        ("pkg.b", "LIMIT = 3", "LIMIT = 4"),
+        ("pkg.b", "return START", "return START + 1"),
+        ("pkg.b", "Kind(str)", "Kind(int)"),
+        ("pkg.b", "START = LIMIT + 1", "START = LIMIT + 2"),
+        ("pkg.b", "LIMIT = 3", "print('on import')\nLIMIT = 3"),
+    ],
+)
+def test_what_is_reached_counts(package, module, old, new):
+    assert package("pkg.a.top") != package("pkg.a.top", module, old, new)
+    assert package("import pkg as p\np.top(1)\n") != package("import pkg as p\np.top(1)\n", module, old, new)
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new"),
+    [
+        ("pkg.a", "# why", "# why not"),
+        ("pkg.a", "What it does.", "What it does, in other words."),
+        ("pkg.a", "About a.", "More about a."),
+        ("pkg.a", "return b\n", "return 2\n"),
+        ("pkg.b", "return 1", "return 2"),
+        ("pkg.registry", "return 2", "return 3"),
+        ("pkg.a", "helper(x) + b", "helper(x)  +  b"),
+    ],
+)
+def test_nothing_else_counts(package, module, old, new):
+    assert package("pkg.a.top") == package("pkg.a.top", module, old, new)
+
+
+@pytest.mark.parametrize("name", ["pkg.registry.run", "pkg.registry.ALL"])
+def test_a_registry_stands_for_all_that_enters_it(package, name):
+    assert package(name) != package(name, "pkg.registry", "return 2", "return 3")
+    assert package("pkg.registry.second") == package(
+        "pkg.registry.second", "pkg.registry", "return second", "return 2 #"
+    )
+
+
+def test_a_module_by_itself_stands_for_all_of_it(package):
+    assert package("pkg.a.unused") != package("pkg.a.unused", "pkg.b", "return 1", "return 2")
+    source = "from pkg import b\nf(b)\n"
+    assert package(source) != package(source, "pkg.b", "return 1", "return 2")
+    source = "from pkg import b\nb.other(3)\n"
+    assert package(source) == package(source, "pkg.b", "return 1", "return 2")
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(KeyError, match=r"peeklib\.training\.nothing"):
+        fingerprint("peeklib.training.nothing")
+
+
+def test_the_package_itself():
+    """Training knows nothing of tensors; scores are entered in a registry; a hint of one exercise is that exercise's."""
+    reached = own._reach([own._find("peeklib.training.train")])
+    assert "peeklib.hooks.to_float" in reached and not any("tensors" in name for name in reached)
+    assert {f"peeklib.scores.{name}" for name in pk.scores.SCORES} <= own._reach([own._find("peeklib.scores.table")])
+    assert fingerprint("peeklib.rank_sweep") == fingerprint("peeklib.nmf.rank_sweep")
+    assert "peeklib.gpu._sweep_tile" in own._reach([own._find("peeklib.rank_sweep")])
+    page = own._take_apart("<source>", "import peeklib as pk\npk.check.stacked(1, 2)", is_package=False)
+    assert own._resolve("pk.check.stacked", page, "<source>") == "peeklib.check.stacked"
+    assert "peeklib.check.ceiling" not in own._reach(["peeklib.check.stacked"])
