@@ -14,15 +14,10 @@ from torch.nn.functional import pad
 
 import peeklib as pk
 
-FIT = {"solver": "auto", "max_iter": 60, "tol": 1e-3}
-CLASSES = {"{0}": [0], "{0–4}": range(5), "{5–9}": range(5, 10)}
+from . import mnist
+from .common import FIT, load
+
 RECIPES = {"paper": {"lr": 0.01, "momentum": 0.5}, "tuned": {"lr": 0.02, "momentum": 0.9}}
-
-
-@functools.cache
-def load(name: str) -> pk.Dataset:
-    """A data set, read once."""
-    return pk.load_dataset(name)
 
 
 def measure(which: dict, model, part: pk.Split | None, test: pk.Split, *, ranks, seed: int, **recipe) -> Iterator[dict]:
@@ -84,25 +79,6 @@ def orders(seeds=range(3)) -> Iterator[dict]:
                 seed=seed,
                 shuffle=False,
                 lr=lr,
-            )
-
-
-def cases(seeds=range(5)) -> Iterator[dict]:
-    """All networks of the three case studies on MNIST, and one that is not trained: what the headline is judged by."""
-    data = load("mnist")
-    runs = [("data", f"{fraction:.0%}", {"fraction": fraction}) for fraction in (0.25, 0.5, 0.75, 1.0)]
-    runs += [("classes", name, {"classes": chosen}) for name, chosen in CLASSES.items()]
-    runs += [("order", "9 first", {"order": [9, *range(9)]}), ("untrained", "none", {})]
-    for seed in seeds:
-        for study, setting, part in runs:
-            yield from measure(
-                {"study": study, "setting": setting},
-                pk.models.PaperCNN(seed=seed),
-                None if study == "untrained" else pk.subset(data, seed=seed, **part),
-                data.test,
-                ranks=(10, 30),
-                seed=seed,
-                shuffle=study != "order",
             )
 
 
@@ -246,11 +222,21 @@ def chance_correlation(x: np.ndarray, y: np.ndarray, quantile: float) -> float:
     return float(np.quantile([rank_correlation(x, draw.permutation(y)) for _ in range(1000)], quantile))
 
 
-STUDIES = {"alexnet": alexnet, "orders": orders, "cases": cases, "directions": directions, "layers": layers}
+STUDIES = {
+    "alexnet": alexnet,
+    "orders": orders,
+    "cases": mnist.cases,
+    "controls": mnist.controls,
+    "spectra": mnist.spectra,
+    "directions": directions,
+    "layers": layers,
+}
 DATA = {
     "alexnet": ("cifar10", "mnist"),
     "orders": ("mnist",),
     "cases": ("mnist",),
+    "controls": ("mnist",),
+    "spectra": ("mnist",),
     "directions": ("cifar10",),
     "layers": ("cifar10",),
 }

@@ -1,0 +1,148 @@
+"""Saini and Papalexakis's network on MNIST: the networks of their three case studies, and some that control for them.
+
+A *setting* says on which images a network was trained, and in what order. `case(data, "25%", 0)` is one network and all
+that is found in it; whatever takes long is computed when it is first asked for, and kept on disk.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+import peeklib as pk
+
+from ...training import correct
+from .common import FIT, load
+
+RANKS = (10, 20, 30, 40, 50)
+FRACTIONS = {"25%": 0.25, "50%": 0.5, "75%": 0.75, "100%": 1.0}
+CLASSES = {"{0}": [0], "{0–4}": range(5), "{5–9}": range(5, 10)}
+ORDER = (9, *range(9))
+STUDIES = {  # of the three case studies, and the network that was never trained
+    "data": tuple(FRACTIONS),
+    "classes": tuple(CLASSES),
+    "order": ("ordered",),
+    "untrained": ("untrained",),
+}
+ALIKE = {f"as many as {name}": name for name in ("{0}", "{0–4}")}  # as many images, of all classes
+CONTROLS = (*ALIKE, "shuffled labels")
+VALUES = 100  # singular values of each spectrum that a table holds
+train, rank_sweep, spectrum = pk.cached(pk.train), pk.cached(pk.rank_sweep), pk.cached(pk.spectrum)
+factorize = pk.cached(pk.coupled_nmf)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network, what it makes of the test images, and what factorizations find in that."""
+
+    setting: str
+    seed: int
+    data: pk.Dataset
+    model: nn.Module
+    blocks: dict[str, Tensor]  #: input, relu1 and relu2, features × test images
+
+    @cached_property
+    def sweep(self) -> pk.Sweep:
+        """The coupled factorizations at all ranks."""
+        return rank_sweep(self.blocks, RANKS, [self.seed], **FIT)
+
+    def fit(self, rank: int = 30) -> pk.CoupledFactors:
+        """The coupled factorization at one rank."""
+        return self.sweep[rank, self.seed]
+
+    @cached_property
+    def even(self) -> pk.CoupledFactors:
+        """The factorization of rank 30 in which every block has the same say: weights of one over its energy."""
+        energy = {name: float(block.square().sum()) for name, block in self.blocks.items()}
+        weights = {name: 1 / energy[name] if energy[name] else 1.0 for name in energy}  # a network can die
+        return factorize(self.blocks, 30, weights=weights, seed=self.seed, **FIT)
+
+    @cached_property
+    def spectra(self) -> dict[str, Tensor]:
+        """The singular values of each block."""
+        return {name: spectrum(block).cpu() for name, block in self.blocks.items()}
+
+
+def case(data: pk.Dataset, setting: str, seed: int, images: int | None = None) -> Case:
+    """The network of one setting, trained, and the first `images` test images (all if None) recorded."""
+    model, shown = network(data, setting, seed), data.test.images[:images]
+    return Case(setting, seed, data, model, pk.input_blocks(shown) | pk.record(model, shown))
+
+
+def network(data: pk.Dataset, setting: str, seed: int) -> nn.Module:
+    """The network of one setting. The seed draws images, initial weights, and the order of the images."""
+    model = pk.models.PaperCNN(seed=seed)
+    if setting == "untrained":
+        return model
+    part = training_images(data, setting, seed)
+    return train(model, *part, seed=seed, shuffle=setting != "ordered").model
+
+
+def training_images(data: pk.Dataset, setting: str, seed: int) -> pk.Split:
+    """What the network of a setting is trained on."""
+    if setting == "ordered":
+        return pk.subset(data, order=ORDER, seed=seed)
+    if setting in CLASSES:
+        return pk.subset(data, classes=CLASSES[setting], seed=seed)
+    if setting in ALIKE:
+        share = torch.isin(data.train.labels, torch.tensor([*CLASSES[ALIKE[setting]]])).double().mean().item()
+        return pk.subset(data, fraction=share, seed=seed)
+    if setting == "shuffled labels":
+        images, labels = pk.subset(data, fraction=FRACTIONS["25%"], seed=seed)
+        draw = torch.Generator().manual_seed(seed)
+        return pk.Split(images, labels[torch.randperm(len(labels), generator=draw)])
+    return pk.subset(data, fraction=FRACTIONS[setting], seed=seed)
+
+
+def facts(one: Case) -> dict:
+    """What a network knows, and of each block: its root mean square, entropy rank, and error with an even say."""
+    labels = one.data.test.labels
+    hits = correct(one.model, *one.data.test).double()
+    found = {"accuracy": hits.mean().item()}
+    found |= {f"recall of {label}": hits[labels == label].mean().item() for label in labels.unique().tolist()}
+    for name, block in one.blocks.items():
+        found[f"size of {name}"] = block.square().mean().sqrt().item()
+        found[f"entropy rank of {name}"] = entropy_rank(one.spectra[name])
+        found[f"even error of {name}"] = one.even.block_errors[name]
+    return found
+
+
+def entropy_rank(values: Tensor) -> float:
+    """Entropy rank from singular values; none if all are zero."""
+    return pk.effective_rank(values) if values.any() else float("nan")
+
+
+def rows(one: Case) -> Iterator[dict]:
+    """A row for each rank: the factorization, and the facts."""
+    known = facts(one)
+    for row in one.sweep.table().drop(columns=["seed", "seconds"]).to_dict("records"):
+        yield {"setting": one.setting, "seed": one.seed, **row, **known}
+
+
+def cases(seeds=range(5)) -> Iterator[dict]:
+    """All networks of the three case studies, and one that is not trained: what the headline is judged by."""
+    for seed in seeds:
+        for study, settings in STUDIES.items():
+            for setting in settings:
+                yield from ({"study": study, **row} for row in rows(case(load("mnist"), setting, seed)))
+
+
+def controls(seeds=range(5)) -> Iterator[dict]:
+    """The same of networks trained on as many images of all classes, or on labels that mean nothing."""
+    for seed in seeds:
+        for setting in CONTROLS:
+            yield from rows(case(load("mnist"), setting, seed))
+
+
+def spectra(seeds=range(5)) -> Iterator[dict]:
+    """The largest singular values of both layers, for every network of `cases`: columns 1 to 100."""
+    for seed in seeds:
+        for study, settings in STUDIES.items():
+            for setting in settings:
+                one = case(load("mnist"), setting, seed)
+                for layer in ("relu1", "relu2"):
+                    values = one.spectra[layer][:VALUES].tolist()
+                    named = {str(index): value for index, value in enumerate(values, start=1)}
+                    yield {"study": study, "setting": setting, "seed": seed, "layer": layer, **named}
