@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import peeklib as pk
-from peeklib.course.studies import DATA, FIT, STUDIES, load
+from peeklib.course.studies import DATA, FIT, STUDIES, WAITING, load
 
 HERE = pk.evidence.FOLDER
 
@@ -47,7 +47,7 @@ def run(study: str) -> None:
     """One study into its two files; a table without its last network stays a `.part`."""
     rows, code, started = [], commit(), time.perf_counter()
     part = HERE / f"{study}.part"
-    for row in STUDIES[study]():
+    for row in (STUDIES | WAITING)[study]():
         rows.append(row)
         print(f"{study}: {list(row.values())[:8]}", flush=True)
         table = pd.DataFrame(rows)
@@ -58,7 +58,7 @@ def run(study: str) -> None:
 
 
 if __name__ == "__main__":
-    unknown = set(sys.argv[1:]) - set(STUDIES)
+    unknown = set(sys.argv[1:]) - set(STUDIES | WAITING)
     if unknown:
         sys.exit(f"no study {sorted(unknown)}; there are {list(STUDIES)}")
     for study in sys.argv[1:] or STUDIES:
