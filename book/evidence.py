@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import peeklib as pk
-from peeklib.course.studies import DATA, FIT, STUDIES, WAITING, load
+from peeklib.course.studies import DATA, FIT, FITS, STUDIES, WAITING, load
 
 HERE = pk.evidence.FOLDER
 
@@ -34,7 +34,7 @@ def sidecar(study: str, code: str, table: pd.DataFrame, seconds: float) -> dict:
         "command": f"python book/evidence.py {study}",
         "commit": code,
         "seeds": sorted(map(int, table["seed"].unique())),
-        "fit": FIT,
+        "fit": FITS.get(study, FIT),
         "pins": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "device": "cuda" if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} of {os.cpu_count()} cores",
         "data": {name: load(name).source for name in (DATA | {"zoo": pk.zoo.DATA})[study]},

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 import peeklib as pk
 
-from . import mnist
+from . import mnist, speed
 from .common import FIT, load
 
 RECIPES = {"paper": {"lr": 0.01, "momentum": 0.5}, "tuned": {"lr": 0.02, "momentum": 0.9}}
@@ -229,7 +229,12 @@ STUDIES = {
     "directions": directions,
     "layers": layers,
 }
-WAITING = {"controls": mnist.controls, "spectra": mnist.spectra}  # their tables are being made
+WAITING = {  # their tables are being made
+    "controls": mnist.controls,
+    "spectra": mnist.spectra,
+    "ends": speed.ends,
+}
+FITS = {"ends": speed.HOW}  # of studies that factorize in another way than FIT
 DATA = {
     "alexnet": ("cifar10", "mnist"),
     "orders": ("mnist",),
@@ -238,4 +243,5 @@ DATA = {
     "spectra": ("mnist",),
     "directions": ("cifar10",),
     "layers": ("cifar10",),
+    "ends": ("mnist",),
 }
