@@ -180,6 +180,12 @@ def rows_at_once(block: Tensor) -> int:
     return max(1, CHUNK // block.shape[1])
 
 
+def device_of(blocks: Mapping) -> torch.device:
+    """The device of the first block, where results come back to; arrays are on the CPU."""
+    first = next(iter(blocks.values()))
+    return first.device if isinstance(first, Tensor) else torch.device("cpu")
+
+
 def pick_device(device, fallback: torch.device) -> torch.device:
     """The device asked for; a GPU if there is one and none was asked for; else `fallback`.
 

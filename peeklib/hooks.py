@@ -92,7 +92,7 @@ def record(
     layers = _check(model, images, layers, negative)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it is at least 1")
-    home = next((p.device for p in model.parameters()), images.device)
+    home = home_of(model, images.device)
     device = images.device if device is None else pick_device(device, home)
     out: dict[str, Tensor] = {}
     starts = range(0, len(images), batch_size)
@@ -134,6 +134,22 @@ def _check(model, images, layers, negative) -> list[str]:
             f'name some of {known}, with negative="clip" if they come before a ReLU'
         )
     return layers
+
+
+def home_of(model: nn.Module, fallback: torch.device) -> torch.device:
+    """The device of a model: that of its first parameter, or `fallback` if it has none."""
+    return next((p.device for p in model.parameters()), fallback)
+
+
+@contextmanager
+def visiting(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """The model on `device`; afterwards on the device where it was."""
+    home = home_of(model, device)
+    try:
+        model.to(device)
+        yield
+    finally:
+        model.to(home)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ Stack the D_c and A_j into X (features × images) and the P_c and O_j into W (fe
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .blocks import Stack, check_blocks, pick_device, rows_at_once, stack
+from .blocks import Stack, check_blocks, device_of, pick_device, rows_at_once, stack
 from .solvers import UPDATES, LowRank, Run, compress, descend, hals_update, kkt_residuals, place
 
 SAMPLE, PER_COMPONENT = 3000, 60  # images that "auto" begins with, and at least how many for each component
@@ -35,6 +35,7 @@ class CoupledFactors:
     The columns of F have root mean square 1, so `factors` carry the units of the data (grey level,
     activation); components are ordered from strong to weak. Errors are of the data as given, whatever
     the weights: squares of residuals in the data's own precision, summed in float64.
+    The factors are on the device of the first block, wherever they were computed.
     """
 
     image_factor: Tensor  #: F, images × rank
@@ -59,6 +60,11 @@ class CoupledFactors:
         """Iterations done."""
         return max(0, len(self.history) - 1)
 
+    def to(self, device) -> "CoupledFactors":
+        """The same fit with its factors on `device`."""
+        factors = {name: W.to(device) for name, W in self.factors.items()}
+        return replace(self, image_factor=self.image_factor.to(device), factors=factors)
+
     def __repr__(self):
         return (
             f"CoupledFactors(rank={self.rank}, images={len(self.image_factor)}, blocks={list(self.factors)}, "
@@ -73,9 +79,9 @@ class CoupledFactors:
         return self.factors[name] @ torch.atleast_2d(self.image_factor[images]).T
 
     def transform(self, blocks: Mapping[str, Tensor], *, max_iter: int = 500, tol: float = 1e-6) -> Tensor:
-        """Image factor, images × rank, of new images under the factors found here.
+        """Image factor, images × rank, of new images under the factors found here; on the device of the first block.
 
-        Solves min ‖X − W Fᵀ‖² over F ≥ 0, a convex problem, by coordinate descent.
+        Solves min ‖X − W Fᵀ‖² over F ≥ 0, a convex problem, by coordinate descent, on a GPU if there is one.
 
         Args:
             blocks: the same features, new images. Some of the blocks will do: the pixels alone, say, place
@@ -92,7 +98,8 @@ class CoupledFactors:
                 raise ValueError(f"block {name!r} was not fitted; the fitted blocks are {list(self.factors)}")
             if len(block) != len(self.factors[name]):
                 raise ValueError(f"block {name!r} has {len(block)} rows, it was fitted with {len(self.factors[name])}")
-        new = stack(blocks, {name: self.weights[name] for name in blocks}, self.image_factor.device)
+        home = device_of(blocks)
+        new = stack(blocks, {name: self.weights[name] for name in blocks}, pick_device(None, home))
         Wt = torch.cat([self.factors[name].T * self.weights[name] ** 0.5 for name in blocks], dim=1)
         Wt = Wt.to(dtype=new.dtype, device=new.device)
         Ft = Wt.new_zeros(self.rank, new.shape[1])
@@ -102,7 +109,7 @@ class CoupledFactors:
             hals_update(Ft, B, G, [slice(0, self.rank)], sweeps=1)
             if (Ft - before).abs().max() <= tol * Ft.max():
                 break
-        return Ft.T
+        return Ft.T.to(home)
 
 
 def coupled_nmf(
@@ -132,7 +139,7 @@ def coupled_nmf(
         weights: dict of name → positive number that multiplies the block's term of the objective; None: all 1.
         seed: of the random start.
         init: start from these factors instead of random ones.
-        device: where to compute; None takes a GPU if there is one.
+        device: where to compute; None takes a GPU if there is one. The factors come back on the first block's device.
         max_iter: iterations at most.
         tol: stop when the last five iterations lowered the relative error by less than `tol` of it on average
             and the KKT residual is at most min(100 `tol`, 0.02); 0 runs all `max_iter` iterations.
@@ -144,7 +151,7 @@ def coupled_nmf(
     """
     data = _prepare(blocks, [rank], solver, weights, device, max_iter, tol)
     small = _small(data, rank) if solver == "auto" and init is None else None
-    return _fit(data, small, [(rank, seed)], solver, init, max_iter, tol, progress)[rank, seed]
+    return _fit(data, small, [(rank, seed)], solver, init, max_iter, tol, progress)[rank, seed].to(device_of(blocks))
 
 
 def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
@@ -163,7 +170,7 @@ def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
             )
     if max_iter < 0 or not tol >= 0:
         raise ValueError(f"max_iter is {max_iter} and tol is {tol}; neither can be negative or NaN")
-    data = stack(blocks, weights, pick_device(device, first.device))
+    data = stack(blocks, weights, pick_device(device, device_of(blocks)))
     size = (sum(data.energy.values()) / (features * images)) ** 0.5
     if not size:
         raise ValueError(f"every entry of {list(blocks)} is zero; there is nothing to factorize")
@@ -344,7 +351,8 @@ def rank_sweep(
     try:
         small = _small(data, max(rank for rank, _ in pairs)) if solver == "auto" else None
         for group in _groups(data, pairs):
-            fits |= _fit(data, small, group, solver, None, max_iter, tol, progress)
+            found = _fit(data, small, group, solver, None, max_iter, tol, progress)
+            fits |= {pair: fit.to(device_of(blocks)) for pair, fit in found.items()}
             if any(fits[pair].interrupted for pair in group):
                 break
     except KeyboardInterrupt:  # between the iterations

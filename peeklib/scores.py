@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .hooks import eval_mode, input_blocks, record, to_float
+from .hooks import eval_mode, home_of, input_blocks, record, to_float
 from .nmf import CoupledFactors, Sweep, rank_sweep
 from .spectra import effective_rank, spectrum
 
@@ -142,7 +142,7 @@ def observe(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = 
 def _outputs(model: nn.Module, images: Tensor) -> tuple[Tensor | None, Tensor]:
     """What the last linear layer reads, features × images (None if there is no such layer), and the logits."""
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)][-1:]
-    home = next((p.device for p in model.parameters()), images.device)
+    home = home_of(model, images.device)
     read, logits = [], []
     handles = [one.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].detach())) for one in linear]
     try:

@@ -96,6 +96,7 @@ def _centred(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     for name, block in blocks.items():
         if (block == block[:, :1]).all():
             raise ValueError(f"block {name!r} is the same for all of its {images[name]} images; there is no variance")
+    blocks["Y"] = blocks["Y"].to(blocks["X"].device)
     X, Y = (block - block.mean(dim=1, keepdim=True, dtype=torch.float64).to(block.dtype) for block in blocks.values())
     return X, Y
 

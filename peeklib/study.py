@@ -77,7 +77,8 @@ def peek(
             the drawing.
         seed: of the positions, the factorizations and all random numbers that the model draws.
         batch_size: images in one forward pass.
-        device: where to compute; None takes a GPU if there is one. The model stays where it is.
+        device: where to compute; None takes a GPU if there is one. The model stays where it is; what it gives is on
+            the CPU.
         progress: show a progress bar.
         title: of the report.
 
@@ -287,8 +288,9 @@ def _neurons(A: Tensor, sample: Sample) -> list[along.Direction]:
 
 
 def _scaled(direction: along.Direction, rms: float) -> along.Direction:
-    """In units of activation again, and without a hold on the block it came from."""
-    return replace(direction, scale=direction.scale * rms, scores=direction.scores.clone() * rms)
+    """In units of activation again, on the CPU, and without a hold on the block it came from."""
+    vector, scores = direction.vector.cpu(), direction.scores.clone().cpu()
+    return replace(direction, vector=vector, scale=direction.scale * rms, scores=scores * rms)
 
 
 def _signs(name: str, A: Tensor, treated: str) -> dict[str, Tensor]:
@@ -333,6 +335,7 @@ def _factorize(pixels, studies, ranks, seed, progress, notes) -> tuple[Sweep, di
     mean = sum(sums.values()) / len(sums)
     weights = {name: mean / sums[part] for part, own in parts.items() for name in own}
     sweep = rank_sweep(blocks, ranks, [seed], weights=weights, device=pixels.device, progress=progress)
+    sweep = Sweep({pair: fit.to("cpu") for pair, fit in sweep.fits.items()})
 
     def error(fit: CoupledFactors, part: str) -> float:
         return (sum(fit.block_errors[name] ** 2 * energy[name] for name in parts[part]) / sums[part]) ** 0.5

@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from .blocks import pick_device
 from .cache import cached
 from .data import Dataset
-from .hooks import record
+from .hooks import home_of, record, visiting
 from .training import correct, train
 
 
 class Subject(NamedTuple):
-    """A network and images it gets right; shows itself in words."""
+    """A network and images it gets right; shows itself in words.
+
+    All of it is on the CPU. Its methods take a GPU if there is one, and give what they find on the CPU.
+    """
 
     model: nn.Module
     layers: dict[str, str]  #: name on the page → name of the module, in network order
@@ -33,8 +36,9 @@ class Subject(NamedTuple):
 
     def activations(self, layer: str) -> Tensor:
         """Φ of one layer, neurons × images, negative values kept; KeyError for a layer it has not."""
-        block = record(self.model, self.images, [self.layers[layer]], negative="keep", batch_size=250)
-        return block[self.layers[layer]]
+        name = self.layers[layer]
+        with _at_work(self.model, self.images):
+            return record(self.model, self.images, [name], negative="keep", batch_size=250)[name]
 
     def shape(self, layer: str) -> tuple[int, ...]:
         """Of one image's activations: channels, height and width, or neurons alone."""
@@ -135,9 +139,16 @@ def _class_numbers(folders: list[str], classes: tuple[str, ...]) -> list[int]:
     return [classes.index(name) for name in folders]
 
 
+def _at_work(model: nn.Module, images: Tensor):
+    """The model on a GPU for a while, if there is one."""
+    return visiting(model, pick_device(None, home_of(model, images.device)))
+
+
 def _choose(model, layers, images, labels, classes, source, count, only_correct, seed) -> Subject:
-    model = model.to(pick_device(None, torch.device("cpu")))
-    kept = correct(model, images, labels, batch_size=250) if only_correct else torch.ones(len(labels), dtype=torch.bool)
+    kept = torch.ones(len(labels), dtype=torch.bool)
+    if only_correct:
+        with _at_work(model, images):
+            kept = correct(model, images, labels, batch_size=250)
     kept = kept.nonzero().flatten()
     if not len(kept):
         raise ValueError(f"{source}: none of {len(labels)} images is classified correctly; set only_correct=False")

@@ -20,7 +20,7 @@ no images (Phan, Tichavský & Cichocki 2013 save products in this way).
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from string import ascii_lowercase
 
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blocks import Stack, check_blocks, pick_device, stack
+from .blocks import Stack, check_blocks, device_of, pick_device, stack
 from .nmf import CoupledFactors, _loss
 from .solvers import Run, hals_update
 
@@ -50,6 +50,11 @@ class CoupledTensors(CoupledFactors):
     def parameters(self) -> int:
         """How many numbers the factors hold, the image factor included."""
         return self.image_factor.numel() + sum(V.numel() for factors in self.modes.values() for V in factors)
+
+    def to(self, device) -> "CoupledTensors":
+        """The same fit with its factors on `device`."""
+        modes = {name: [V.to(device) for V in factors] for name, factors in self.modes.items()}
+        return replace(super().to(device), modes=modes)
 
     def reconstruct(self, name: str, images=slice(None)) -> Tensor:
         """The model's version of block `name`, shaped like the block, for some images (an index or slice)."""
@@ -77,7 +82,7 @@ def coupled_ntf(
         blocks: dict of name → non-negative tensor of two modes or more, images last, all with the same images.
         rank: number of components; more than there are images or features is allowed.
         seed: of the random start.
-        device: where to compute; None takes a GPU if there is one.
+        device: where to compute; None takes a GPU if there is one. The factors come back on the first block's device.
         max_iter: iterations at most.
         tol: stop when the last five iterations lowered the relative error by less than `tol` of it on average.
 
@@ -91,7 +96,7 @@ def coupled_ntf(
     while len(run.history) <= max_iter and not run.slow(tol):
         run.history.append(_relative(data, _step(data, shapes, modes, Ft)))
     run.converged, run.seconds = run.slow(tol), time.perf_counter() - clock
-    return _result(data, run, modes)
+    return _result(data, run, modes).to(device_of(blocks))
 
 
 def _prepare(blocks, rank, max_iter, tol, device) -> tuple[Stack, dict[str, tuple[int, ...]]]:
@@ -105,7 +110,7 @@ def _prepare(blocks, rank, max_iter, tol, device) -> tuple[Stack, dict[str, tupl
             found = f"of shape {tuple(block.shape)}" if isinstance(block, Tensor) else f"a {type(block).__name__}"
             raise ValueError(f"block {name!r} is {found}; give a tensor of two modes or more, images last")
     matrices = check_blocks(_flat(blocks) if isinstance(blocks, Mapping) else blocks)
-    data = stack(matrices, None, pick_device(device, next(iter(matrices.values())).device))
+    data = stack(matrices, None, pick_device(device, device_of(blocks)))
     if not data.total_energy:
         raise ValueError(f"every entry of {list(blocks)} is zero; there is nothing to factorize")
     return data, {name: tuple(block.shape[:-1]) for name, block in blocks.items()}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .blocks import pick_device
-from .hooks import eval_mode, to_float
+from .hooks import eval_mode, home_of, to_float, visiting
 
 
 class Trained(NamedTuple):
@@ -36,7 +36,7 @@ def train(
     """Train `model` in place by SGD on the cross-entropy; the defaults give the accuracies of Saini & Papalexakis.
 
     Args:
-        model: moved to `device`, trained there, and left in eval mode.
+        model: trained on `device`; it comes back in eval mode on the device where it was, after an error too.
         images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
         labels: one integer for each image.
         seed: of the order of the images, and of dropout.
@@ -53,28 +53,33 @@ def train(
         raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; it is at least 1")
-    device = pick_device(device, torch.device("cpu"))
-    model.to(device).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    how = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+    batches = _batches(len(images), seed, epochs, shuffle, batch_size)
+    with visiting(model, pick_device(device, home_of(model, images.device))):
+        losses = _descend(model.train(), images, labels, batches, seed, how, progress)
+    return Trained(model.eval(), _history(losses, [len(batch) for batch in batches]))
+
+
+def _batches(count: int, seed: int, epochs: int, shuffle: bool, size: int) -> list[Tensor]:
+    """Which images each step sees."""
     draw = torch.Generator().manual_seed(seed)
-    batches = [
-        batch
-        for _ in range(epochs)
-        for batch in (torch.randperm(len(images), generator=draw) if shuffle else torch.arange(len(images))).split(
-            batch_size
-        )
-    ]
-    losses = []
+    orders = (torch.randperm(count, generator=draw) if shuffle else torch.arange(count) for _ in range(epochs))
+    return [batch for order in orders for batch in order.split(size)]
+
+
+def _descend(model, images, labels, batches, seed: int, how: dict, progress: bool) -> Tensor:
+    """SGD on the model's device; the loss of each step, on the CPU."""
+    home, optimizer, losses = home_of(model, images.device), torch.optim.SGD(model.parameters(), **how), []
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout, if the model has any
         for batch in tqdm(batches, disable=not progress, desc="training", leave=False):
-            x, y = to_float(images[batch].to(device)), labels[batch].to(device)
+            x, y = to_float(images[batch].to(home)), labels[batch].to(home)
             loss = nn.functional.cross_entropy(model(x), y)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-    return Trained(model.eval(), _history(torch.stack(losses).cpu(), [len(batch) for batch in batches]))
+    return torch.stack(losses).cpu()
 
 
 def _history(losses: Tensor, sizes: list[int], every: int = 50) -> pd.DataFrame:
@@ -91,7 +96,7 @@ def correct(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int
     """For each image, on the CPU, whether its largest output is at its label; arguments as for `accuracy`."""
     if not len(images) or len(images) != len(labels):
         raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
-    home = next(model.parameters()).device
+    home = home_of(model, images.device)
     with torch.no_grad(), eval_mode(model):
         hits = [
             model(to_float(x.to(home, copy=True))).argmax(1).cpu() == y
@@ -104,7 +109,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
     """Share of images whose largest output is at their label, 0 … 1.
 
     Args:
-        model: run in eval mode without gradients on its own device.
+        model: run in eval mode without gradients on its own device, wherever the images are.
         images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
         labels: one integer for each image.
         batch_size: images in one forward pass.

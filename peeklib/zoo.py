@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from . import models
 from .data import Dataset, Split, load_dataset, subset
-from .hooks import eval_mode, to_float
+from .hooks import eval_mode, home_of, to_float
 from .training import accuracy, train
 
 DATA = ("mnist", "digits", "cifar10")
@@ -133,7 +133,7 @@ def training_set(recipe: Recipe) -> Split:
 
 
 def rear(recipe: Recipe) -> tuple[nn.Module, dict]:
-    """Train the network of a recipe: the network, and what labels say of it.
+    """Train the network of a recipe: the network, on the CPU, and what labels say of it.
 
     The facts: `accuracy` on all test images, `train_accuracy` and `train_loss` (mean cross-entropy) on its own
     training set with the labels it was given.
@@ -166,7 +166,7 @@ def find(table: pd.DataFrame, recipe: Recipe) -> pd.Series:
 
 
 def _loss(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    home = next(model.parameters()).device
+    home = home_of(model, images.device)
     with torch.no_grad(), eval_mode(model):
         sums = [
             nn.functional.cross_entropy(model(to_float(x.to(home))), y.to(home), reduction="sum").item()

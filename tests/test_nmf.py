@@ -389,13 +389,28 @@ def test_transform_refuses_other_blocks(blocks, new, words):
 # Devices
 
 
+@pytest.mark.parametrize("home", DEVICES)
 @pytest.mark.parametrize("device", DEVICES)
 @every_solver
-def test_computes_where_it_is_told(blocks, device, solver):
+def test_factors_come_back_where_the_blocks_are(blocks, home, device, solver):
+    blocks = {name: block.to(home) for name, block in blocks.items()}
     fit = coupled_nmf(blocks, 4, solver=solver, device=device, max_iter=20)
-    assert {factor.device.type for factor in (fit.image_factor, *fit.factors.values())} == {device}
-    assert fit.transform({"input": blocks["input"]}).device.type == device
+    assert {factor.device.type for factor in (fit.image_factor, *fit.factors.values())} == {home}
+    assert fit.transform({"input": blocks["input"]}).device.type == home
     assert fit.rmse == pytest.approx(naive_rmse(blocks, fit), rel=1e-6)
+
+
+@every_solver
+def test_the_solver_runs_on_the_device_asked_for(blocks, solver, monkeypatch):
+    """On "meta", which has shapes and no numbers: the first number that is asked for is refused."""
+    monkeypatch.setattr(nmf, "pick_device", lambda device, fallback: torch.device(device))
+    with pytest.raises(RuntimeError, match="meta"):
+        coupled_nmf(blocks, 4, solver=solver, device="meta")
+
+
+def test_factors_can_be_sent_elsewhere(blocks):
+    fit = coupled_nmf(blocks, 4, max_iter=5).to("meta")
+    assert {factor.device.type for factor in (fit.image_factor, *fit.factors.values())} == {"meta"}
 
 
 @needs_gpu

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from peeklib import accuracy, models, record, train
+from peeklib import accuracy, models, record, train, training
 from peeklib.data import digits
 
 
@@ -143,6 +143,25 @@ ERRORS = {
 def test_errors_say_what_is_wrong(images, labels, options, words):
     with pytest.raises(ValueError, match=words):
         train(linear(), images, labels, seed=0, device="cpu", **options)
+
+
+class Traveller(nn.Sequential):
+    """Takes note of where it is sent, stays at home, and fails."""
+
+    def to(self, device):
+        self.sent = [*getattr(self, "sent", []), torch.device(device).type]
+        return self
+
+    def forward(self, x):
+        raise ArithmeticError("on the way")
+
+
+def test_a_model_comes_home_even_after_an_error(monkeypatch):
+    monkeypatch.setattr(training, "pick_device", lambda device, fallback: torch.device("cuda"))
+    model = Traveller(nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(ArithmeticError):
+        train(model, *toy(), seed=0)
+    assert model.sent == ["cuda", "cpu"]
 
 
 # Accuracy

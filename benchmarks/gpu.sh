@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# All that needs a GPU, in one go of at most 8 minutes: tests, timings, chapters; see gpu.py for what it leaves.
+#
+#   benchmarks/gpu.sh OUT_FOLDER [options of gpu.py, such as --quick]
+#
+# With everything of requirements.txt installed nothing else is needed. On a machine that has PyTorch, torchvision,
+# Triton, scikit-learn, SciPy, pandas, seaborn, joblib, pillow, tqdm and pytest, and no network, name in WHEELS a folder
+# of wheels that is brought along: ipykernel, ipywidgets, nbclient, nbformat, platformdirs, weightwatcher, powerlaw,
+# tensorly, and what these need (`pip download`). PEEK_DATA is a folder with MNIST/raw, its files as they are or as .gz;
+# without it the embedded digits stand in, and gpu.json says so.
+set -u
+cd "$(dirname "$0")/.." || exit
+out=${1:-_build/gpu}
+shift
+export PYTHONPATH=$PWD
+if [ -n "${WHEELS:-}" ]; then
+    site=$(mktemp -d)
+    quiet=(-q --no-index --no-deps --no-compile --no-cache-dir --upgrade --disable-pip-version-check)
+    python3 -m pip install "${quiet[@]}" --target "$site" "$WHEELS"/*.whl || echo "the wheels could not be installed"
+    export PYTHONPATH=$PWD:$site
+fi
+exec "${PYTHON:-python3}" benchmarks/gpu.py --out "$out" "$@"
