@@ -62,6 +62,14 @@ def alexnet(seeds=range(3)) -> Iterator[dict]:
                 )
 
 
+def untrained(seeds=range(3)) -> Iterator[dict]:
+    """Entropy ranks of the deeper network's layers as it starts, for the same images of CIFAR-10."""
+    images, _ = shuffled_test(load("cifar10"), 5_000)
+    for seed in seeds:
+        for layer, block in pk.record(pk.models.CifarAlexNet(3, seed=seed), images).items():
+            yield {"seed": seed, "layer": layer, "entropy rank": pk.effective_rank(block)}
+
+
 def orders(seeds=range(3)) -> Iterator[dict]:
     """Case Study III: classes one after the other, in eleven orders; and 9 first at other learning rates."""
     data = load("mnist")
@@ -233,6 +241,7 @@ WAITING = {  # their tables are being made
     "controls": mnist.controls,
     "spectra": mnist.spectra,
     "ends": speed.ends,
+    "untrained": untrained,
 }
 FITS = {"ends": speed.HOW}  # of studies that factorize in another way than FIT
 DATA = {
@@ -244,4 +253,5 @@ DATA = {
     "directions": ("cifar10",),
     "layers": ("cifar10",),
     "ends": ("mnist",),
+    "untrained": ("cifar10",),
 }

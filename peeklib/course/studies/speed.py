@@ -21,13 +21,13 @@ def ends(seeds=range(3)) -> Iterator[dict]:
     for seed in seeds:
         for rank in (10, 50):
             for solver in HOW:
-                yield end(blocks, solver, rank, seed)[0]
+                yield end(blocks, solver, rank, seed)
 
 
-def end(blocks: dict, solver: str, rank: int, seed: int, **options) -> tuple[dict, pk.nmf.CoupledFactors]:
-    """One row of the table, and its fit; `options` for a smaller one."""
+def end(blocks: dict, solver: str, rank: int, seed: int, **options) -> dict:
+    """One row of the table; `options` for a smaller fit."""
     fit = pk.coupled_nmf(blocks, rank, solver=solver, seed=seed, **HOW[solver] | options)
-    row = {
+    return {
         "solver": solver,
         "rank": rank,
         "seed": seed,
@@ -37,4 +37,3 @@ def end(blocks: dict, solver: str, rank: int, seed: int, **options) -> tuple[dic
         "kkt": fit.kkt,
         "converged": fit.converged,
     }
-    return row, fit
