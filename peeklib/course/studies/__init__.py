@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 import peeklib as pk
 
-from . import mnist, speed
+from . import higher_order, mnist, scale, speed
 from .common import FIT, load
 
 RECIPES = {"paper": {"lr": 0.01, "momentum": 0.5}, "tuned": {"lr": 0.02, "momentum": 0.9}}
@@ -242,14 +242,18 @@ WAITING = {  # their tables are being made
     "spectra": mnist.spectra,
     "ends": speed.ends,
     "untrained": untrained,
+    "rank_or_scale": scale.rank_or_scale,
+    "higher_order": higher_order.higher_order,
 }
-FITS = {"ends": speed.HOW}  # of studies that factorize in another way than FIT
+FITS = {"ends": speed.HOW, "rank_or_scale": pk.scores.FIT, "higher_order": higher_order.FIT}  # of studies that factorize in another way than FIT
 DATA = {
     "alexnet": ("cifar10", "mnist"),
     "orders": ("mnist",),
     "cases": ("mnist",),
     "controls": ("mnist",),
     "spectra": ("mnist",),
+    "rank_or_scale": ("mnist",),
+    "higher_order": ("mnist",),
     "directions": ("cifar10",),
     "layers": ("cifar10",),
     "ends": ("mnist",),
