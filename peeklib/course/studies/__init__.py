@@ -244,6 +244,7 @@ WAITING = {  # their tables are being made
     "untrained": untrained,
     "rank_or_scale": scale.rank_or_scale,
     "higher_order": higher_order.higher_order,
+    "libraries": higher_order.libraries,
 }
 FITS = {"ends": speed.HOW, "rank_or_scale": pk.scores.FIT, "higher_order": higher_order.FIT}  # of studies that factorize in another way than FIT
 DATA = {
@@ -254,6 +255,7 @@ DATA = {
     "spectra": ("mnist",),
     "rank_or_scale": ("mnist",),
     "higher_order": ("mnist",),
+    "libraries": ("mnist",),
     "directions": ("cifar10",),
     "layers": ("cifar10",),
     "ends": ("mnist",),

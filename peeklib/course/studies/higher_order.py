@@ -30,6 +30,7 @@ ALL = SHAPES | MIXED
 MAPS = {"input": (1, 28, 28), "relu1": (10, 12, 12), "relu2": (20, 4, 4)}  # channels, height, width
 RANKS, BASE = (5, 10, 15), 10  # of the matrix model
 COUNT, COUNTS, NEW = 500, (200, 500, 1_000, 2_000), 1_000  # images in a fit, and new ones
+TUCKER = (8, 3, 3, BASE)  # the ranks of a Tucker model of relu2
 SHUFFLES = ("places", "neurons")
 rear, factorize = pk.cached(zoo.rear), pk.cached(coupled_ntf)
 Blocks = Mapping[str, Tensor]
@@ -135,3 +136,30 @@ def higher_order(seeds=range(5)) -> Iterator[dict]:
     for seed in seeds:
         for which in settings():
             yield row(blocks, which, seed)
+
+
+def one_tensor(matrix: Tensor, seed: int) -> Iterator[dict]:
+    """`relu2`, as a tensor and as a matrix, by our program and by TensorLy's, from one start."""
+    import tensorly.decomposition as theirs  # the book's, not the package's
+
+    X = matrix.unflatten(0, SHAPES["CP"]["relu2"])
+    array, how = X.double().cpu().numpy(), {"init": "random", "random_state": seed, "return_errors": True}
+    other, lost = theirs.non_negative_parafac_hals(array, BASE, n_iter_max=200, tol=1e-6, **how)
+    size = sum(factor.size for factor in other.factors)
+    yield {"model": "CP", "program": "TensorLy", "rank": BASE, "numbers": size, "relative_error": float(lost[-1])}
+    core, lost = theirs.non_negative_tucker_hals(array, TUCKER, n_iter_max=50, init="svd", return_errors=True)
+    size = core.core.size + sum(factor.size for factor in core.factors)
+    yield {"model": "Tucker", "program": "TensorLy", "rank": BASE, "numbers": size, "relative_error": float(lost[-1])}
+    larger = round(size / sum(X.shape))  # CP of the size of Tucker
+    for model, block, rank in (("CP", X, BASE), ("CP, larger", X, larger), ("matrix", matrix, BASE)):
+        found = coupled_ntf({"block": block}, rank, seed=seed, tol=1e-5)
+        error = found.relative_error
+        yield {"model": model, "program": "ours", "rank": rank, "numbers": found.parameters, "relative_error": error}
+
+
+def libraries(seeds=range(5)) -> Iterator[dict]:
+    """`relu2` alone: what TensorLy finds and what we find. Its Tucker model has one start, from the SVD."""
+    block = recorded()["relu2"][:, :COUNT].contiguous()
+    for seed in seeds:
+        yield from ({"seed": seed, **found} for found in one_tensor(block, seed))
+
