@@ -246,7 +246,12 @@ WAITING = {  # their tables are being made
     "higher_order": higher_order.higher_order,
     "libraries": higher_order.libraries,
 }
-FITS = {"ends": speed.HOW, "rank_or_scale": pk.scores.FIT, "higher_order": higher_order.FIT}  # of studies that factorize in another way than FIT
+FITS = {  # of studies that factorize in another way than FIT
+    "ends": speed.HOW,
+    "rank_or_scale": pk.scores.FIT,
+    "higher_order": higher_order.FIT,
+    "libraries": higher_order.PROGRAMS,
+}
 DATA = {
     "alexnet": ("cifar10", "mnist"),
     "orders": ("mnist",),

@@ -31,6 +31,12 @@ MAPS = {"input": (1, 28, 28), "relu1": (10, 12, 12), "relu2": (20, 4, 4)}  # cha
 RANKS, BASE = (5, 10, 15), 10  # of the matrix model
 COUNT, COUNTS, NEW = 500, (200, 500, 1_000, 2_000), 1_000  # images in a fit, and new ones
 TUCKER = (8, 3, 3, BASE)  # the ranks of a Tucker model of relu2
+FIT = {"max_iter": 200, "tol": 1e-4}
+PROGRAMS = {  # the settings of `libraries`
+    "ours": {"max_iter": 200, "tol": 1e-5},
+    "CP, TensorLy": {"n_iter_max": 200, "tol": 1e-6, "init": "random"},
+    "Tucker, TensorLy": {"n_iter_max": 50, "init": "svd"},
+}
 SHUFFLES = ("places", "neurons")
 rear, factorize = pk.cached(zoo.rear), pk.cached(coupled_ntf)
 Blocks = Mapping[str, Tensor]
@@ -54,7 +60,7 @@ def equal_size(model: str, rank: int, count: int = COUNT) -> int:
 def fit(blocks: Blocks, model: str, rank: int, count: int = COUNT, seed: int = 0) -> CoupledTensors:
     """The factorization of the first `count` images."""
     few = {name: block[:, :count].contiguous() for name, block in blocks.items()}
-    return factorize(shaped(few, model), rank, seed=seed)
+    return factorize(shaped(few, model), rank, seed=seed, **FIT)
 
 
 def new_error(found: CoupledTensors, new: Blocks, model: str) -> float:
@@ -143,18 +149,18 @@ def one_tensor(matrix: Tensor, seed: int) -> Iterator[dict]:
     import tensorly.decomposition as theirs  # the book's, not the package's
 
     X = matrix.unflatten(0, SHAPES["CP"]["relu2"])
-    array, how = X.double().cpu().numpy(), {"init": "random", "random_state": seed, "return_errors": True}
-    other, lost = theirs.non_negative_parafac_hals(array, BASE, n_iter_max=200, tol=1e-6, **how)
-    size = sum(factor.size for factor in other.factors)
-    yield {"model": "CP", "program": "TensorLy", "rank": BASE, "numbers": size, "relative_error": float(lost[-1])}
-    core, lost = theirs.non_negative_tucker_hals(array, TUCKER, n_iter_max=50, init="svd", return_errors=True)
-    size = core.core.size + sum(factor.size for factor in core.factors)
-    yield {"model": "Tucker", "program": "TensorLy", "rank": BASE, "numbers": size, "relative_error": float(lost[-1])}
+    array, known = X.double().cpu().numpy(), {"rank": BASE, "program": "TensorLy"}
+    how = PROGRAMS["CP, TensorLy"] | {"random_state": seed, "return_errors": True}
+    found, lost = theirs.non_negative_parafac_hals(array, BASE, **how)
+    size = sum(factor.size for factor in found.factors)
+    yield {"model": "CP", **known, "numbers": size, "relative_error": float(lost[-1])}
+    found, lost = theirs.non_negative_tucker_hals(array, TUCKER, return_errors=True, **PROGRAMS["Tucker, TensorLy"])
+    size = found.core.size + sum(factor.size for factor in found.factors)
+    yield {"model": "Tucker", **known, "numbers": size, "relative_error": float(lost[-1])}
     larger = round(size / sum(X.shape))  # CP of the size of Tucker
     for model, block, rank in (("CP", X, BASE), ("CP, larger", X, larger), ("matrix", matrix, BASE)):
-        found = coupled_ntf({"block": block}, rank, seed=seed, tol=1e-5)
-        error = found.relative_error
-        yield {"model": model, "program": "ours", "rank": rank, "numbers": found.parameters, "relative_error": error}
+        found, known = coupled_ntf({"block": block}, rank, seed=seed, **PROGRAMS["ours"]), {"program": "ours"}
+        yield {"model": model, "rank": rank, **known, "numbers": found.parameters, "relative_error": found.relative_error}
 
 
 def libraries(seeds=range(5)) -> Iterator[dict]:
