@@ -1,5 +1,6 @@
 """Running the notebooks before the build: side by side, each once, and a failing cell is not lost."""
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def book(tmp_path, monkeypatch):
     """A book of notebooks that note each run in a file."""
     (tmp_path / "notebooks").mkdir()
     monkeypatch.setattr(build, "ROOT", tmp_path)
+    loops, new = [], asyncio.new_event_loop
+    # each thread that runs a kernel makes an event loop, with two sockets, that nobody closes
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: loops.append(new()) or loops[-1])
 
     def write(**cells):
         files = []
@@ -34,7 +38,9 @@ def book(tmp_path, monkeypatch):
         (tmp_path / "_toc.yml").write_text("parts:\n  - chapters:\n" + "\n".join(files) + "\n")
         return tmp_path / "runs"
 
-    return write
+    yield write
+    for loop in loops:
+        loop.close()
 
 
 def test_what_ran_is_kept_and_a_failure_is_told(book, tmp_path, capsys):
