@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .crew import each, enough
+
 CHUNK = 1 << 17  # entries of a block that are worked on at a time where a temporary is needed
 
 
@@ -123,8 +125,12 @@ class Stack:
 
     def __rmatmul__(self, V: Tensor) -> Tensor:  # k × features → k × images
         out = V.new_zeros(len(V), self.shape[1])
-        for name, rows in self.rows.items():
-            out.addmm_(V[:, rows], self.blocks[name], alpha=self.weights[name] ** 0.5)
+
+        def some(images: slice) -> None:
+            for name, rows in self.rows.items():
+                out[:, images].addmm_(V[:, rows], self.blocks[name][:, images], alpha=self.weights[name] ** 0.5)
+
+        each(self.shape[1], some, least=enough(V.numel()))
         return out
 
     def columns(self, images: Tensor) -> Tensor:
@@ -149,8 +155,15 @@ class _Turned:
 
     def __rmatmul__(self, V: Tensor) -> Tensor:  # k × images → k × features
         out = V.new_empty(len(V), self.T.shape[0])
-        for name, rows in self.T.rows.items():
-            torch.mul(V @ self.T.blocks[name].T, self.T.weights[name] ** 0.5, out=out[:, rows])
+
+        def some(features: slice) -> None:
+            for name, rows in self.T.rows.items():
+                start, stop = max(rows.start, features.start), min(rows.stop, features.stop)
+                if start < stop:
+                    block = self.T.blocks[name][start - rows.start : stop - rows.start]
+                    torch.mul(V @ block.T, self.T.weights[name] ** 0.5, out=out[:, start:stop])
+
+        each(self.T.shape[0], some, least=enough(V.numel()))
         return out
 
 

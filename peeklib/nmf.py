@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .blocks import Stack, check_blocks, device_of, pick_device, rows_at_once, stack
+from .crew import crew, each, enough
 from .solvers import UPDATES, LowRank, Run, compress, descend, hals_update, kkt_residuals, place
 
 SAMPLE, PER_COMPONENT = 3000, 60  # images that "auto" begins with, and at least how many for each component
@@ -103,12 +104,13 @@ class CoupledFactors:
         Wt = torch.cat([self.factors[name].T * self.weights[name] ** 0.5 for name in blocks], dim=1)
         Wt = Wt.to(dtype=new.dtype, device=new.device)
         Ft = Wt.new_zeros(self.rank, new.shape[1])
-        B, G = Wt @ new, Wt @ Wt.T
-        for _ in range(max_iter):
-            before = Ft.clone()
-            hals_update(Ft, B, G, [slice(0, self.rank)], sweeps=1)
-            if (Ft - before).abs().max() <= tol * Ft.max():
-                break
+        with crew(new.device):
+            B, G = Wt @ new, Wt @ Wt.T
+            for _ in range(max_iter):
+                before = Ft.clone()
+                hals_update(Ft, B, G, [slice(0, self.rank)], sweeps=1)
+                if (Ft - before).abs().max() <= tol * Ft.max():
+                    break
         return Ft.T.to(home)
 
 
@@ -150,8 +152,10 @@ def coupled_nmf(
             the message names the block, the place and a remedy.
     """
     data = _prepare(blocks, [rank], solver, weights, device, max_iter, tol)
-    small = _small(data, rank) if solver == "auto" and init is None else None
-    return _fit(data, small, [(rank, seed)], solver, init, max_iter, tol, progress)[rank, seed].to(device_of(blocks))
+    with crew(data.device):
+        small = _small(data, rank) if solver == "auto" and init is None else None
+        found = _fit(data, small, [(rank, seed)], solver, init, max_iter, tol, progress)
+    return found[rank, seed].to(device_of(blocks))
 
 
 def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
@@ -213,8 +217,14 @@ def _fit(data: Stack, small: _Small | None, pairs, solver, init, max_iter, tol, 
     """(rank, seed) → CoupledFactors, found side by side: on `small` first, if there is one, then on the data."""
     runs = [Run(*(_start(data, *pair) if init is None else _warm_start(data, pair[0], init))) for pair in pairs]
     begin = "given" if solver == "mu" or init else "scale"
+    _descend(data, small, runs, solver, begin, max_iter, tol, progress)
+    return {pair: _result(data, run) for pair, run in zip(pairs, runs, strict=True)}
+
+
+def _descend(data: Stack, small: _Small | None, runs: list[Run], solver, begin, max_iter, tol, progress) -> None:
+    """Iterate on `small` first, if there is one, then on the data."""
     early = max_iter - 2 - max_iter // 16  # the last iterations are for the data itself
-    title = f"rank {pairs[0][0]}" if len(runs) == 1 else f"{len(runs)} fits"
+    title = f"rank {len(runs[0].Wt)}" if len(runs) == 1 else f"{len(runs)} fits"
     with tqdm(total=max_iter * len(runs), disable=not progress, desc=f"{solver}, {title}", leave=False) as bar:
         if small and early > 0:
             for run in runs:
@@ -233,7 +243,6 @@ def _fit(data: Stack, small: _Small | None, pairs, solver, init, max_iter, tol, 
     for run in runs:
         if begin == "place" and run.loss == np.inf:  # interrupted before the first step on the data was done
             place(run.Ft.zero_(), run.Wt @ data, run.Wt @ run.Wt.T, [slice(0, len(run.Wt))])
-    return {pair: _result(data, run) for pair, run in zip(pairs, runs, strict=True)}
 
 
 def _start(data: Stack, rank: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -282,9 +291,15 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
 
 def _loss(block: Tensor, W: Tensor, Ft: Tensor) -> float:
     """‖block − W Fᵀ‖², some rows at a time, summed in float64."""
+    by_row = W.new_empty(len(block), dtype=torch.float64)
     at_once = rows_at_once(block)
-    residuals = (torch.addmm(x, w, Ft, alpha=-1) for x, w in zip(block.split(at_once), W.split(at_once), strict=True))
-    return sum(residual.square_().sum(dim=1).double().sum().item() for residual in residuals)
+
+    def some(rows: slice) -> None:
+        for x, w, out in zip(*(A[rows].split(at_once) for A in (block, W, by_row)), strict=True):
+            out[:] = torch.addmm(x, w, Ft, alpha=-1).square_().sum(dim=1)
+
+    each(len(block), some, least=enough(Ft.numel()))
+    return by_row.sum().item()
 
 
 @dataclass(frozen=True, repr=False)
@@ -349,12 +364,13 @@ def rank_sweep(
     data = _prepare(blocks, [rank for rank, _ in pairs], solver, weights, device, max_iter, tol)
     fits = {}
     try:
-        small = _small(data, max(rank for rank, _ in pairs)) if solver == "auto" else None
-        for group in _groups(data, pairs):
-            found = _fit(data, small, group, solver, None, max_iter, tol, progress)
-            fits |= {pair: fit.to(device_of(blocks)) for pair, fit in found.items()}
-            if any(fits[pair].interrupted for pair in group):
-                break
+        with crew(data.device):
+            small = _small(data, max(rank for rank, _ in pairs)) if solver == "auto" else None
+            for group in _groups(data, pairs):
+                found = _fit(data, small, group, solver, None, max_iter, tol, progress)
+                fits |= {pair: fit.to(device_of(blocks)) for pair, fit in found.items()}
+                if any(fits[pair].interrupted for pair in group):
+                    break
     except KeyboardInterrupt:  # between the iterations
         if not fits:
             raise

@@ -22,6 +22,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from .crew import COLUMNS, each
+
 EPS = 1e-9  # added to the denominator of MU; the paper adds "a small constant" without naming it
 START, GROW, GROW_BOUND, SHRINK = 0.3, 1.1, 1.01, 1.5  # the extrapolation, see Ang & Gillis (2019)
 BLOCK = 17  # components that one product of a sweep serves
@@ -49,11 +51,16 @@ def hals_update(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: 
     """
     if V.is_cuda and (gpu := _gpu()) and gpu.takes(V, rows):
         return gpu.sweep(V, B, G, rows, sweeps)
-    scale = _inverse(G.diagonal())
-    G, B = G * scale[:, None], B * scale[:, None]
-    for fit in rows:
-        for _ in range(sweeps):
-            _sweep(V[fit], B[fit], G[fit, fit])
+    scale = _inverse(G.diagonal())[:, None]
+    G = G * scale
+
+    def some(columns: slice) -> None:
+        b = B[:, columns] * scale
+        for fit in rows:
+            for _ in range(sweeps):
+                _sweep(V[fit, columns], b[fit], G[fit, fit])
+
+    each(V.shape[1], some, least=COLUMNS)
 
 
 def _inverse(weight: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from .blocks import Stack, check_blocks, device_of, pick_device, stack
+from .crew import crew
 from .nmf import CoupledFactors, _loss
 from .solvers import Run, hals_update
 
@@ -90,13 +91,14 @@ def coupled_ntf(
         TypeError, ValueError, RuntimeError: before any work, for bad blocks, rank or device.
     """
     data, shapes = _prepare(blocks, rank, max_iter, tol, device)
-    clock, (modes, Ft) = time.perf_counter(), _start(data, shapes, rank, seed)
-    Ft *= ((_stacked(modes) @ data) * Ft).sum() / (_gram(modes) * (Ft @ Ft.T)).sum()
-    run = Run(Wt=None, Ft=Ft, history=[_relative(data, sum(_lost(data, modes, Ft).values()))])
-    while len(run.history) <= max_iter and not run.slow(tol):
-        run.history.append(_relative(data, _step(data, shapes, modes, Ft)))
-    run.converged, run.seconds = run.slow(tol), time.perf_counter() - clock
-    return _result(data, run, modes).to(device_of(blocks))
+    with crew(data.device):
+        clock, (modes, Ft) = time.perf_counter(), _start(data, shapes, rank, seed)
+        Ft *= ((_stacked(modes) @ data) * Ft).sum() / (_gram(modes) * (Ft @ Ft.T)).sum()
+        run = Run(Wt=None, Ft=Ft, history=[_relative(data, sum(_lost(data, modes, Ft).values()))])
+        while len(run.history) <= max_iter and not run.slow(tol):
+            run.history.append(_relative(data, _step(data, shapes, modes, Ft)))
+        run.converged, run.seconds = run.slow(tol), time.perf_counter() - clock
+        return _result(data, run, modes).to(device_of(blocks))
 
 
 def _prepare(blocks, rank, max_iter, tol, device) -> tuple[Stack, dict[str, tuple[int, ...]]]:

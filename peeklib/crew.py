@@ -1,0 +1,63 @@
+"""Few, large steps on all cores, and PyTorch on one thread inside each of them.
+
+PyTorch by itself splits every small product over its threads, which wait for each other after each. Where a core is shared
+with another program, a thread that is waited for is often not running, and a fit of ten thousand small steps takes ten
+times as long or more. Here a step is cut into one part for each core; the parts run in threads of our own, sleep until
+they are needed, and meet a few times in a round.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+
+WORK = 10**7  # multiplications that are worth a part of their own
+COLUMNS = 2048  # of a sweep; with fewer, starting its many small steps from Python takes longer than the steps
+
+_crew: ContextVar[tuple[Executor, int] | None] = ContextVar("crew", default=None)
+
+
+@contextmanager
+def crew(device: torch.device) -> Iterator[None]:
+    """Inside, `each` works on as many threads as PyTorch had, and PyTorch itself on one; afterwards all is as before.
+
+    Changes nothing on a GPU, where PyTorch has one thread anyway, or inside another crew.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads, "peeklib", torch.set_num_threads, (1,)) as pool:
+            before = _crew.set((pool, threads))
+            try:
+                yield
+            finally:
+                _crew.reset(before)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def each(count: int, task: Callable[[slice], None], *, least: float) -> None:
+    """`task` of parts of range(count) that cover it, side by side, each of `least` or more; comes back when all are done."""
+    pool, threads = _crew.get() or (None, 1)
+    parts = min(threads, int(count // max(1, least)))
+    if parts <= 1:
+        task(slice(0, count))
+        return
+    ends = [count * k // parts for k in range(parts + 1)]
+    running = [pool.submit(task, slice(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    try:
+        for part in running:
+            part.result()
+    finally:
+        wait(running)  # after an interrupt too: nobody writes to the factors any more
+
+
+def enough(work: int) -> int:
+    """How many columns make a part of a product in which each takes that many multiplications."""
+    return math.ceil(WORK / max(1, work))

@@ -1,0 +1,134 @@
+"""Few, large steps on all cores: nothing lost or done twice, PyTorch on one thread inside, all as before afterwards."""
+
+import threading
+
+import pytest
+import torch
+
+import peeklib as pk
+from peeklib import blocks, crew, solvers
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 100])
+def test_parts_cover_the_range_once(count):
+    seen = torch.zeros(count, dtype=torch.int)
+
+    def note(part):
+        seen[part] += 1
+
+    with crew.crew(CPU):
+        crew.each(count, note, least=2)
+    assert (seen == 1).all()
+
+
+def test_parts_are_no_smaller_than_asked_and_no_more_than_threads():
+    parts = []
+    with crew.crew(CPU):
+        crew.each(100, parts.append, least=30)
+        crew.each(100, parts.append, least=1)
+        crew.each(100, parts.append, least=101)
+    sizes = [part.stop - part.start for part in parts]
+    assert sorted(sizes[:3]) == [33, 33, 34] and sorted(sizes[3:7]) == [25] * 4 and sizes[7:] == [100]
+
+
+def test_without_a_crew_it_is_one_part():
+    parts = []
+    crew.each(100, parts.append, least=1)
+    assert parts == [slice(0, 100)]
+
+
+def test_pytorch_has_one_thread_inside_and_its_own_afterwards():
+    inside = []
+
+    def note(_):
+        inside.append((threading.get_ident(), torch.get_num_threads()))
+
+    with crew.crew(CPU):
+        assert torch.get_num_threads() == 1
+        with crew.crew(CPU):
+            crew.each(4, note, least=1)
+        crew.each(4, note, least=1)
+    assert {threads for _, threads in inside} == {1} and threading.get_ident() not in dict(inside)
+    assert torch.get_num_threads() == 4
+    new = []
+    thread = threading.Thread(target=lambda: new.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert new == [4], "threads started later have what was set before"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_error_comes_through_when_all_have_stopped(error):
+    working, gate = [], threading.Event()
+
+    def task(part):
+        if part.start == 0:
+            gate.set()
+            raise error
+        gate.wait()
+        working.append(part)
+
+    with pytest.raises(error), crew.crew(CPU):
+        try:
+            crew.each(4, task, least=1)
+        finally:
+            assert len(working) == 3, "nobody works on once the error is out"
+    assert torch.get_num_threads() == 4
+
+
+@pytest.fixture
+def wide():
+    """Blocks of 5,000 images: wide enough for sweeps in parts."""
+    draw = torch.Generator().manual_seed(0)
+    return {"input": torch.rand(90, 5_000, generator=draw), "relu": torch.rand(60, 5_000, generator=draw)}
+
+
+@pytest.mark.parametrize("solver", ["auto", "hals", "mu"])
+def test_a_fit_is_the_same_on_any_number_of_threads(wide, solver, monkeypatch):
+    monkeypatch.setattr(crew, "WORK", 10_000)
+    how = {"solver": solver, "max_iter": 20, "tol": 0, "device": "cpu"}
+    many = pk.coupled_nmf(wide, 5, **how)
+    torch.set_num_threads(1)
+    one = pk.coupled_nmf(wide, 5, **how)
+    assert many.relative_error == pytest.approx(one.relative_error, rel=1e-5)
+    assert torch.allclose(many.image_factor, one.image_factor, rtol=1e-2, atol=1e-3)
+    weights = {"input": 2.0, "relu": 0.5}
+    X = blocks.stack(blocks.check_blocks(wide), weights, CPU)
+    V, U = torch.rand(4, 150), torch.rand(4, 5_000)
+    dense = torch.cat([wide[name] * weights[name] ** 0.5 for name in wide])
+    torch.set_num_threads(4)
+    with crew.crew(CPU):
+        assert torch.allclose(V @ X, V @ dense, rtol=1e-4)
+        assert torch.allclose(U @ X.T, U @ dense.T, rtol=1e-4)
+
+
+def test_a_round_meets_a_few_times_and_not_in_every_step(wide, monkeypatch):
+    """Regions in parts, and the threads that PyTorch may use in each step of a sweep: what neighbours make slow."""
+    regions, threads, original = [], set(), crew.each
+
+    def counted(count, task, *, least):
+        regions.append(count)
+        original(count, task, least=least)
+
+    sweep = solvers._sweep
+    monkeypatch.setattr(solvers, "_sweep", lambda *a: (threads.add(torch.get_num_threads()), sweep(*a))[1])
+    for module in (blocks, solvers):
+        monkeypatch.setattr(module, "each", counted)
+    how = {"solver": "hals", "tol": 0, "device": "cpu"}
+    counts = []
+    for rounds in (10, 30):
+        regions.clear()
+        pk.coupled_nmf(wide, 20, max_iter=rounds, **how)
+        counts.append(len(regions))
+    assert threads == {1}
+    assert counts[1] - counts[0] == 20 * 4, "two products and two sweeps in each round"
