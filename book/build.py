@@ -1,71 +1,36 @@
 """Build the book into _build/html, or _build/embedded/_build/html under PEEK_PROFILE=embedded.
 
-Notebooks run two at a time, each on its share of the cores, before Sphinx starts. Executed ones are kept in a cache whose folder is named by a hash of everything they depend on besides
-their own cells: the package, the pins, the interpreter, the profile, the data and the evidence. Warnings and failing cells
-fail the build.
+Notebooks that are not on the shelf yet run side by side, each on its share of the cores. Then Sphinx reads them, with their
+outputs, from a copy of the book under _build. A chapter that fails costs that chapter: its last version that ran stands in
+its place, or a plain note, the command says which and why, and exits with 1.
 """
 
-import hashlib
+import asyncio
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
-import traceback
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
-import torch
+import shelf
 import yaml
-from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
-from jupyter_cache.executors.utils import single_nb_execution
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
 
 import peeklib as pk
 
 ROOT = Path(__file__).resolve().parent.parent
-WORKERS = 2
-LONG, READERS = (
-    ("03", "09"),
-    ("05", "06", "10", "12"),
-)  # chapters that train for long, and those that read what they kept
-
-
-def key() -> str:
-    """Hash of what the notebooks run with. Finding the data here also downloads it, once for all of them."""
-    data = [repr(pk.load_dataset(name, fallback=True)) for name in ("mnist", "cifar10")]
-    facts = [sys.version, torch.__version__, torch.cuda.is_available(), *data]
-    digest = hashlib.sha256(repr(facts).encode())
-    evidence = sorted((ROOT / "peeklib/course/evidence").glob("*.csv"))
-    for file in [ROOT / "requirements.txt", *evidence, *sorted((ROOT / "peeklib").rglob("*.py"))]:
-        digest.update(file.read_bytes())
-    if pk.profile() == "full" and "PEEK_DATA" in os.environ:
-        for file in sorted(Path(os.environ["PEEK_DATA"]).rglob("*")):
-            stat = file.stat()
-            digest.update(f"{file} {stat.st_size} {stat.st_mtime_ns}".encode())
-    return f"{pk.profile()}-{digest.hexdigest()[:16]}"
-
-
-def cache() -> Path:
-    """The cache folder of these facts; those that this profile left behind under other facts are removed."""
-    here = ROOT / "_build" / "cache" / key()
-    for other in here.parent.glob(f"{pk.profile()}-*"):
-        if other != here:
-            shutil.rmtree(other)
-    return here
-
-
-def write_config(folder: Path) -> Path:
-    """_config.yml with what only this machine knows: where the cache and MathJax are."""
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())
-    config["execute"]["cache"] = str(folder)
-    mathjax = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static"
-    config["sphinx"]["config"]["html_static_path"].append(str(mathjax))
-    path = ROOT / "_build" / "config.yml"
-    path.write_text(yaml.safe_dump(config))
-    return path
+CORES = os.cpu_count() or 1
+WORKERS = min(4, CORES)
+LONG = ("03", "09")  # chapters that train for long: they start first
+READERS = ("05", "06", "07", "10", "12")  # chapters that read what those keep: they start when all others have
 
 
 def waves() -> list[list[Path]]:
@@ -77,78 +42,139 @@ def waves() -> list[list[Path]]:
     return [[path for path in notebooks if (path.name[:2] in READERS) == late] for late in (False, True)]
 
 
-def execute(folder: Path) -> bool:
-    """Run what is not in the cache there yet, side by side; True if nothing failed."""
-    shelf = get_cache(str(folder))
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
-    return all([run(wave, shelf) for wave in waves()])
+def execute() -> dict[Path, str]:
+    """Run every notebook that is not on the shelf; those that failed, and why."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // WORKERS)))
+    failed = {}
+    for wave in waves():
+        waiting = [path for path in wave if shelf.find(path) is None]
+        with ThreadPoolExecutor(WORKERS) as pool:
+            running = {pool.submit(run, path): path for path in waiting}
+            try:
+                for future in as_completed(running):
+                    if why := future.result():
+                        failed[running[future]] = why
+                        print(f"{running[future].stem} failed:\n{why}", flush=True)
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                raise
+    return failed
 
 
-def run(wave: list[Path], shelf) -> bool:
-    """Run and keep these notebooks; one that fails is told and does not stop the others."""
-    waiting = {}
-    for path in wave:
-        notebook = nbformat.read(path, as_version=4)
-        try:
-            shelf.match_cache_notebook(notebook)
-        except KeyError:
-            waiting[path] = notebook
-    failed = []
-    with ThreadPoolExecutor(WORKERS) as pool:
-        how = {"cwd": str(ROOT / "notebooks"), "timeout": None, "allow_errors": False}
-        running = {pool.submit(single_nb_execution, notebook, **how): path for path, notebook in waiting.items()}
-        try:
-            for future in as_completed(running):
-                if not keep(running[future], future, shelf):
-                    failed.append(running[future])
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return not failed
-
-
-def keep(path: Path, future: Future, shelf) -> bool:
-    """Put a notebook that ran into the cache, or say why it failed."""
+def run(path: Path) -> str:
+    """Run one notebook and keep it; why it failed, or nothing."""
+    notebook, started = nbformat.read(path, as_version=4), time.perf_counter()
+    where = {"metadata": {"path": str(path.parent)}}
     try:
-        result = future.result()
-        failure = result.exc_string
-    except Exception:  # a kernel that died
-        failure = traceback.format_exc()
-    if failure:
-        print(f"{path.stem} failed:\n{failure}", flush=True)
-        return False
-    bundle = CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time})
-    shelf.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-    print(f"{path.stem}: {result.time:.0f} s", flush=True)
-    return True
+        client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=where)
+        asyncio.run(client.async_execute())  # `execute` would leave its event loop open
+    except CellExecutionError as why:
+        return str(why)
+    except Exception as why:  # a kernel that died
+        return f"{type(why).__name__}: {why}"
+    seconds = time.perf_counter() - started
+    shelf.keep(path, notebook, seconds)
+    print(f"{path.stem}: {seconds:.0f} s", flush=True)
+    return ""
 
 
-def main() -> int:
-    (ROOT / "_build").mkdir(exist_ok=True)
-    if os.environ.get("PEEK_DATA"):  # notebooks run in their own folder
-        os.environ["PEEK_DATA"] = str(Path(os.environ["PEEK_DATA"]).expanduser().resolve())
-    output = ROOT if pk.profile() == "full" else ROOT / "_build" / "embedded"
-    site = output / "_build" / "html"
-    shutil.rmtree(site, ignore_errors=True)  # no page of a chapter that is gone
-    os.environ["TQDM_DISABLE"] = "1"
-    folder = cache()
-    config = write_config(folder)
-    if not execute(folder):
-        return 1
-    jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    options = ["--config", config, "--path-output", output, "--all", "-W", "--keep-going", "-q"]
-    done = subprocess.run([jupyter_book, "build", ROOT, *options])
-    if done.returncode:
-        return done.returncode
-    print(f"\nThe book is in {site}/index.html ({pk.profile()} profile). Its pages ran on:")
-    for page in sorted((site / "notebooks").glob("*.html")):
-        print(f"  {page.stem}: {', '.join(sorted(sources(page.read_text()))) or 'no data set'}")
-    return 0
+def stage(folder: Path, failed: dict[Path, str]) -> list[Path]:
+    """Copy the book into `folder`, notebooks with their outputs; returns these."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copy(ROOT / "_toc.yml", folder)
+    (folder / "notebooks").mkdir()
+    write_config(folder / "_config.yml")
+    staged = []
+    for path in [path for wave in waves() for path in wave]:
+        notebook = in_place_of(path, failed[path]) if path in failed else shelf.find(path)
+        staged.append(folder / "notebooks" / path.name)
+        nbformat.write(notebook, staged[-1])
+    return staged
+
+
+def write_config(path: Path) -> None:
+    """_config.yml with what only this machine knows: where MathJax is. Nothing is executed any more."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    config["execute"]["execute_notebooks"] = "off"
+    mathjax = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static"
+    config["sphinx"]["config"]["html_static_path"].append(str(mathjax))
+    path.write_text(yaml.safe_dump(config))
+
+
+def in_place_of(path: Path, why: str) -> NotebookNode:
+    """What stands where a chapter failed: its last version that ran, or its title, with a note on top."""
+    reason = why.strip().splitlines()[-1] if why.strip() else "no reason given"
+    old = shelf.last(path)
+    says = "What follows is its last version that ran." if old else "There is no earlier version to show."
+    text = (
+        f"{MARK}\n**This chapter failed when this book was built.** {says} It stopped with:\n\n```\n{reason}\n```\n:::"
+    )
+    note = nbformat.v4.new_markdown_cell(text, id="failed")
+    if old:
+        return nbformat.v4.new_notebook(cells=[old.cells[0], note, *old.cells[1:]], metadata=old.metadata)
+    chapter = nbformat.read(path, as_version=4)
+    title = chapter.cells[0].source.split("\n")[0]
+    source = "\n".join(cell.source for cell in chapter.cells)
+    shown = [missing(name) for name in dict.fromkeys(re.findall(SHARED, source))]
+    cells = [nbformat.v4.new_markdown_cell(title, id="title"), note, *shown]
+    return nbformat.v4.new_notebook(cells=cells, metadata=chapter.metadata)
+
+
+MARK = ":::{admonition} Not up to date\n:class: warning"
+SHARED = r'"name": "([\w-]+)"|(?:judge|persists|spectral)\(\s*"([\w-]+)"'  # what other pages show of a chapter
+
+
+def missing(name: tuple[str, str]) -> NotebookNode:
+    """A cell whose output stands for one that another page shows."""
+    label = name[0] or f"claim-{name[1]}"
+    data = {"text/html": f"<p>{label}: the chapter that shows this failed.</p>", "text/plain": f"{label}: missing"}
+    about = {"scrapbook": {"name": label, "mime_prefix": ""}}
+    output = nbformat.v4.new_output("display_data", data, metadata=about)
+    return nbformat.v4.new_code_cell(id=label, outputs=[output], metadata={"tags": ["remove-cell"]})
+
+
+def htmls(notebook: NotebookNode) -> Iterator[str]:
+    """The HTML outputs of a notebook."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            yield output.get("data", {}).get("text/html", "")
+
+
+def report(staged: list[Path]) -> None:
+    """Say what each chapter ran on, and which findings are apart from the tables of evidence."""
+    apart = []
+    for path in sorted(staged):
+        html = "\n".join(htmls(nbformat.read(path, as_version=4)))
+        print(f"  {path.stem}: {', '.join(sorted(sources(html))) or 'no data set'}")
+        apart += [f"  {path.stem}: {what}" for what in re.findall(r'data-recheck="apart" data-what="([^"]+)"', html)]
+    if apart:
+        print("Findings that are apart from the tables of evidence here; their pages say so:")
+        print("\n".join(apart))
 
 
 def sources(html: str) -> set[str]:
-    """Names of the data sets that a built page says it ran on."""
+    """Names of the data sets that a page says it ran on."""
     return set(re.findall(r'data-source="([^"]+)"', html))
+
+
+def main() -> int:
+    if os.environ.get("PEEK_DATA"):  # notebooks run in their own folder
+        os.environ["PEEK_DATA"] = str(Path(os.environ["PEEK_DATA"]).expanduser().resolve())
+    os.environ["TQDM_DISABLE"] = "1"
+    output = ROOT if pk.profile() == "full" else ROOT / "_build" / "embedded"
+    site = output / "_build" / "html"
+    failed = execute()
+    source = ROOT / "_build" / "source" / pk.profile()
+    staged = stage(source, failed)
+    shutil.rmtree(site, ignore_errors=True)  # no page of a chapter that is gone
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    done = subprocess.run([jupyter_book, "build", source, "--path-output", output, "--all", "-W", "--keep-going", "-q"])
+    print(f"\nThe book is in {site}/index.html ({pk.profile()} profile). Its pages ran on:")
+    report(staged)
+    for path, why in failed.items():
+        print(f"{path.stem} failed, and its page says so: {why.strip().splitlines()[-1]}")
+    return 1 if failed else done.returncode
 
 
 if __name__ == "__main__":

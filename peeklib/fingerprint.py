@@ -49,8 +49,9 @@ def fingerprint(*names: str) -> str:
 def fingerprint_of(source: str) -> str:
     """Hash of all the code of this package that can be reached from a piece of Python, such as a notebook's cells."""
     notebook = _take_apart("<source>", source, is_package=False)
-    used = {name for names in notebook.uses.values() for name in names}
-    roots = (full for name in sorted(used) if (full := _resolve(name, notebook, "<source>")))
+    words = {word for used in notebook.uses.values() for word in used}
+    imported = (notebook.imports.get(word.partition(".")[0], "") + "." + word.partition(".")[2] for word in words)
+    roots = (full for name in imported if (full := _find(name.strip("."))))
     return _hash(_reach(roots))
 
 

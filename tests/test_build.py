@@ -1,64 +1,137 @@
-"""Running the notebooks before the build: side by side, each once, and a failing cell is not lost."""
+"""Building the book: each notebook runs once, prose costs no run, and a chapter that fails costs that chapter alone."""
 
-import asyncio
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 import build  # noqa: E402
+import shelf  # noqa: E402
+
+pytest_plugins = "pytester"
 
 
 def test_every_chapter_runs_and_those_that_read_others_run_later():
     first, second = ([path.stem for path in wave] for wave in build.waves())
     assert sorted(first + second) == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-    assert [name[:2] for name in first[:2]] == ["03", "09"]
-    assert {name[:2] for name in second} == {"05", "06", "10", "12"}
+    assert {name[:2] for name in first[:2]} == set(build.LONG) and {name[:2] for name in second} == set(build.READERS)
 
 
 @pytest.fixture
 def book(tmp_path, monkeypatch):
-    """A book of notebooks that note each run in a file."""
+    """A book of notebooks that note each run in a file; call it with name=(cells of code)."""
     (tmp_path / "notebooks").mkdir()
+    (tmp_path / "book").mkdir()
+    (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
     monkeypatch.setattr(build, "ROOT", tmp_path)
-    loops, new = [], asyncio.new_event_loop
-    # each thread that runs a kernel makes an event loop, with two sockets, that nobody closes
-    monkeypatch.setattr(asyncio, "new_event_loop", lambda: loops.append(new()) or loops[-1])
+    monkeypatch.setattr(shelf, "ROOT", tmp_path)
+    monkeypatch.setenv("PEEK_PROFILE", "embedded")
 
-    def write(**cells):
-        files = []
-        for name, code in cells.items():
-            run = f"open({str(tmp_path / 'runs')!r}, 'a').write('{name} ')\n{code}"
-            notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(run)])
-            nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
-            files.append(f"      - file: notebooks/{name}")
+    def write(prose="", **chapters):
+        for name, codes in chapters.items():
+            run = f"open({str(tmp_path / 'runs')!r}, 'a').write('{name} ')"
+            cells = [new_markdown_cell(f"# The {name} chapter\n{prose}"), *map(new_code_cell, [run, *codes])]
+            nbformat.write(new_notebook(cells=cells), tmp_path / "notebooks" / f"{name}.ipynb")
+        files = [f"      - file: notebooks/{path.stem}" for path in sorted((tmp_path / "notebooks").iterdir())]
         (tmp_path / "_toc.yml").write_text("parts:\n  - chapters:\n" + "\n".join(files) + "\n")
         return tmp_path / "runs"
 
-    yield write
-    for loop in loops:
-        loop.close()
+    return write
 
 
-def test_what_ran_is_kept_and_a_failure_is_told(book, tmp_path, capsys):
-    runs = book(good="2 + 2", bad="1 / 0", dead="import os; os._exit(1)")
-    assert not build.execute(tmp_path / "cache")
-    said = capsys.readouterr().out
-    assert "bad failed" in said and "ZeroDivisionError" in said and "dead failed" in said
+def staged(tmp_path, failed):
+    """The notebooks that Sphinx reads, by name."""
+    return {path.stem: nbformat.read(path, as_version=4) for path in build.stage(tmp_path / "source", failed)}
+
+
+def shown(notebook):
+    return [output.get("data", {}).get("text/plain") for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def test_what_ran_is_kept_and_a_failure_costs_its_chapter_alone(book, tmp_path, capsys):
+    runs = book(good=["2 + 2"], bad=["1 / 0"], dead=["import os; os._exit(1)"])
+    failed = build.execute()
+    assert {path.stem for path in failed} == {"bad", "dead"}
+    assert "bad failed" in capsys.readouterr().out
     assert sorted(runs.read_text().split()) == ["bad", "dead", "good"]
-    book(good="2 + 2", bad="1 / 1")
-    assert build.execute(tmp_path / "cache")
-    assert sorted(runs.read_text().split()) == ["bad", "bad", "dead", "good"], "what passed does not run again"
+    pages = staged(tmp_path, failed)
+    assert shown(pages["good"]) == ["5", "4"]  # the length of the note, and the sum
+    assert [cell.source for cell in pages["bad"].cells][0] == "# The bad chapter"
+    assert "no earlier version" in pages["bad"].cells[1].source and "ZeroDivisionError" in pages["bad"].cells[1].source
+    assert "DeadKernelError" in pages["dead"].cells[1].source
+
+    book(bad=["1 / 1"])
+    assert {path.stem for path in build.execute()} == {"dead"}
+    assert runs.read_text().split().count("good") == 1, "what passed does not run again"
+    book(bad=["1 / 1 + 'x'"])
+    failed = build.execute()
+    old = staged(tmp_path, failed)["bad"]
+    assert "last version that ran" in old.cells[1].source and "TypeError" in old.cells[1].source
+    assert "1.0" in shown(old), "the outputs of that version"
+
+
+def test_prose_may_change_without_a_run_and_code_may_not(book, tmp_path):
+    runs = book(one=["x = 1", "x + 1"])
+    assert not build.execute()
+    book(prose="In other words.", one=["x = 1  # a comment", "x + 1"])
+    assert not build.execute() and runs.read_text().split() == ["one"]
+    page = staged(tmp_path, {})["one"]
+    assert "In other words." in page.cells[0].source and "2" in shown(page)
+    book(one=["x = 1\nx + 1"])
+    assert not build.execute() and runs.read_text().split() == ["one", "one"], "other cells, the same code"
+
+
+def test_a_notebook_is_keyed_by_what_it_uses(monkeypatch, tmp_path):
+    page = new_notebook(cells=[new_code_cell('import peeklib as pk\npk.evidence.table("cases")')])
+    other = new_notebook(cells=[new_code_cell("import peeklib as pk\npk.spectrum(x)")])
+    keys = shelf.key(page), shelf.key(other)
+    for table in shelf.pk.evidence.FOLDER.glob("*.csv"):
+        (tmp_path / table.name).write_text(table.read_text() + ("\n" if table.stem == "cases" else ""))
+    monkeypatch.setattr(shelf.pk.evidence, "FOLDER", tmp_path)
+    assert shelf.key(page) != keys[0] and shelf.key(other) == keys[1]
+    monkeypatch.setattr(shelf, "_version", lambda name: "99")
+    assert shelf.key(other) != keys[1]
 
 
 def test_the_second_wave_waits_for_the_first(book, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "READERS", ("la",))
-    runs = book(
-        later="1",
-        slow="import time; time.sleep(2); open(PATH, 'a').write('done ')".replace("PATH", repr(str(tmp_path / "runs"))),
-    )
-    assert build.execute(tmp_path / "cache")
+    path = repr(str(tmp_path / "runs"))
+    runs = book(later=["1"], slow=[f"import time; time.sleep(2); open({path}, 'a').write('done ')"])
+    assert not build.execute()
     assert runs.read_text().split() == ["slow", "done", "later"]
+
+
+def test_what_other_pages_show_of_a_failed_chapter_has_a_place(book, tmp_path):
+    book(bad=['pk.judge("figure-3", [1])', 'name = {"scrapbook": {"name": "explorer-x"}}'])
+    page = staged(tmp_path, build.execute())["bad"]
+    labels = [o.metadata.scrapbook.name for cell in page.cells for o in cell.get("outputs", [])]
+    assert labels == ["claim-figure-3", "explorer-x"]
+
+
+def test_findings_apart_are_listed(book, tmp_path, capsys, monkeypatch):
+    book(one=["import peeklib as pk\npk.recheck('accuracy', 0.9, 0.5)"])
+    monkeypatch.setenv("PEEK_PROFILE", "full")
+    assert not build.execute()
+    build.report(build.stage(tmp_path / "source", {}))
+    said = capsys.readouterr().out
+    assert "one: accuracy: apart (table 0.9, here 0.5" in said
+
+
+def test_a_tested_notebook_is_an_executed_one(book, tmp_path, pytester, monkeypatch):
+    """The run that tests the notebooks is the run that the book shows; nothing runs a second time."""
+    runs = book(good=["2 + 2"], bad=["1 / 0"])
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "book"))
+    options = ["-p", "nbval_shelf", "--nbval-lax", "-p", "no:cacheprovider", str(tmp_path / "notebooks")]
+    result = pytester.runpytest_inprocess(*options)
+    result.assert_outcomes(passed=3, failed=1)
+    assert sorted(runs.read_text().split()) == ["bad", "good"]
+    assert shown(shelf.find(tmp_path / "notebooks/good.ipynb")) == ["5", "4"]
+    assert shelf.find(tmp_path / "notebooks/bad.ipynb") is None
+    book(bad=["1 / 1"])
+    pytester.runpytest_inprocess(*options).assert_outcomes(passed=2, deselected=2)
+    assert runs.read_text().split().count("good") == 1
+    assert pytester.runpytest_inprocess(*options).ret == 0, "nothing left to run is no failure"

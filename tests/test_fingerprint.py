@@ -149,4 +149,5 @@ def test_the_package_itself():
     assert "peeklib.gpu._sweep_tile" in own._reach([own._find("peeklib.rank_sweep")])
     page = own._take_apart("<source>", "import peeklib as pk\npk.check.stacked(1, 2)", is_package=False)
     assert own._resolve("pk.check.stacked", page, "<source>") == "peeklib.check.stacked"
+    assert fingerprint_of("import peeklib as pk\ntrain = pk.cached(pk.train)\ntrain(1)\n") != fingerprint_of("x = 1\n")
     assert "peeklib.check.ceiling" not in own._reach(["peeklib.check.stacked"])
