@@ -7,7 +7,7 @@
 # Triton, scikit-learn, SciPy, pandas, seaborn, joblib, pillow, tqdm and pytest, and no network, name in WHEELS a folder
 # of wheels that is brought along: ipykernel, ipywidgets, nbclient, nbformat, platformdirs, weightwatcher, powerlaw,
 # tensorly, and what these need (`pip download`). PEEK_DATA is a folder with MNIST/raw, its files as they are or as .gz;
-# without it the embedded digits stand in, and gpu.json says so.
+# without it the embedded digits stand in, and gpu.json says so. COMMIT names the commit where git cannot.
 set -u
 cd "$(dirname "$0")/.." || exit
 out=${1:-_build/gpu}
@@ -16,7 +16,7 @@ export PYTHONPATH=$PWD
 if [ -n "${WHEELS:-}" ]; then
     site=$(mktemp -d)
     quiet=(-q --no-index --no-deps --no-compile --no-cache-dir --upgrade --disable-pip-version-check)
-    python3 -m pip install "${quiet[@]}" --target "$site" "$WHEELS"/*.whl || echo "the wheels could not be installed"
+    "${PYTHON:-python3}" -m pip install "${quiet[@]}" --target "$site" "$WHEELS"/*.whl || echo "the wheels could not be installed"
     export PYTHONPATH=$PWD:$site
 fi
 exec "${PYTHON:-python3}" benchmarks/gpu.py --out "$out" "$@"

@@ -330,7 +330,7 @@ by_setting.round(2)
 # %%
 CUTS = ["above one cut", "above own cut", "above chance"]
 trained = layers[layers.setting == "trained"].groupby("layer", sort=False)
-counts = trained[CUTS].agg(spread, form=".0f")
+counts = trained[CUTS].agg(lambda x: spread(x, ".0f"))
 counts["noise above own cut"] = trained["noise above own cut"].first()
 counts["neurons"] = trained.neurons.first()
 counts

@@ -202,16 +202,34 @@ def _score(family: str, better: int) -> Callable[[Callable], Callable]:
 
 
 def table(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = None) -> pd.DataFrame:
-    """Every score of one network, one row for each: score, family, value, better (+1: the larger), says.
+    """Every score of one network, one row for each: score, family, value, better (+1: the larger), says, why.
+
+    A score that cannot be computed has the value NaN, and `why` gives the reason; `why` is empty for the others.
 
     Compare networks that saw the same images; scores with a unit, such as RMSE or a norm, only if they also have the same
     layers. Arguments and errors as `observe`.
     """
     seen = observe(model, images, layers=layers)
-    return pd.DataFrame(
-        {"score": name, "family": one.family, "value": one(seen), "better": one.better, "says": one.says}
-        for name, one in SCORES.items()
-    )
+    return pd.DataFrame(_row(name, one, seen) for name, one in SCORES.items())
+
+
+def _row(name: str, one: Score, seen: Seen) -> dict:
+    """A score's row in `table`; a reason in place of a value costs no other score."""
+    value, why = math.nan, ""
+    try:
+        value = one(seen)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+    if math.isnan(value) and not why:
+        why = "no number came out"
+    return {
+        "score": name,
+        "family": one.family,
+        "value": value,
+        "better": one.better,
+        "says": one.says,
+        "why": why,
+    }
 
 
 def _area(sweep: Sweep, error: Callable) -> float:

@@ -404,7 +404,8 @@ def _scores(errors: pd.DataFrame, table: pd.DataFrame, sweep: Sweep) -> pd.DataF
     ranks = sorted(errors.columns)
     overall = np.array([fit_error(errors[rank]) for rank in ranks])
     span = ranks[-1] - ranks[0]
-    area = float(np.trapezoid(overall, ranks) / span) if span else float(overall[0])
+    area = torch.trapezoid(torch.tensor(overall), torch.tensor(ranks)).item()
+    area = area / span if span else float(overall[0])
     last, middle = table.index[-1], _middle(ranks)
     own = table.loc[last]
     rows = {

@@ -1,4 +1,11 @@
-"""One thread: the tensors here are tiny, and on a busy machine threads would mostly wait for each other."""
+"""One thread: the tensors here are tiny, and on a busy machine threads would mostly wait for each other.
+
+And no module leaves anything open: Python tells of a forgotten file, socket or event loop when it collects garbage, which
+may be in a later test of another module. So we collect after each module, and it is that module that fails.
+"""
+
+import gc
+import warnings
 
 import pytest
 import torch
@@ -10,3 +17,17 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_open():
+    yield
+    assert not left_open()
+
+
+def left_open() -> list[str]:
+    """What garbage held open, as Python's warnings name it."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        gc.collect()
+    return [str(one.message) for one in told if issubclass(one.category, ResourceWarning)]

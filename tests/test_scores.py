@@ -4,12 +4,13 @@ import copy
 import math
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from peeklib import models, scores
-from peeklib.scores import SCORES, Seen, observe, unit_norm
+from peeklib.scores import SCORES, Score, Seen, observe, table, unit_norm
 
 NEEDS_NO_PACKAGE = {name: one for name, one in SCORES.items() if name not in ("alpha", "alpha_hat")}
 
@@ -208,3 +209,24 @@ def test_weightwatcher_is_asked_for(monkeypatch, model, images):
     monkeypatch.setitem(sys.modules, "weightwatcher", None)
     with pytest.raises(ImportError, match="pip install weightwatcher"):
         SCORES["alpha"](observe(model, images))
+
+
+def test_a_score_that_cannot_be_computed_costs_no_other(monkeypatch, model, images):
+    whole = table(model, images).set_index("score")
+    monkeypatch.setitem(sys.modules, "weightwatcher", None)
+    rows = table(model, images).set_index("score")
+    lost = ["alpha", "alpha_hat"]
+    assert rows.value[lost].isna().all()
+    assert rows.why[lost].str.contains("pip install weightwatcher").all()
+    others = rows.drop(lost)
+    assert (others.why == "").all()
+    pd.testing.assert_series_equal(others.value, whole.value.drop(lost))
+
+
+def test_a_score_without_a_number_says_so(monkeypatch, model, images):
+    def none(seen):
+        """A mean of no layers."""
+        return math.nan
+
+    monkeypatch.setattr(scores, "SCORES", {"none": Score(none, +1, "outputs")})
+    assert table(model, images).why.tolist() == ["no number came out"]
