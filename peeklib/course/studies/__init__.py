@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 import peeklib as pk
 
-from . import higher_order, mnist, scale, speed
+from . import higher_order, mnist, neighbours, neurons, scale, shapes, speed
 from .common import FIT, load
 
 RECIPES = {"paper": {"lr": 0.01, "momentum": 0.5}, "tuned": {"lr": 0.02, "momentum": 0.9}}
@@ -240,6 +240,17 @@ STUDIES = {
 WAITING = {  # their tables are being made
     "controls": mnist.controls,
     "spectra": mnist.spectra,
+    "rounds": speed.rounds,
+    "forgetting": neurons.forgetting,
+    "loadings": neurons.loadings,
+    "overlaps": neurons.overlaps,
+    "travels": shapes.travels,
+    "places": shapes.places,
+    "neighbours": neighbours.neighbours,
+    "rescalings": neighbours.rescalings,
+    "moved": neighbours.moved,
+    "twins": neighbours.twins,
+    "nulls": neighbours.nulls,
     "ends": speed.ends,
     "untrained": untrained,
     "rank_or_scale": scale.rank_or_scale,
@@ -251,6 +262,7 @@ FITS = {  # of studies that factorize in another way than FIT
     "rank_or_scale": pk.scores.FIT,
     "higher_order": higher_order.FIT,
     "libraries": higher_order.PROGRAMS,
+    "rounds": {"max_iter": speed.ROUNDS, "tol": 0},
 }
 DATA = {
     "alexnet": ("cifar10", "mnist"),
@@ -258,6 +270,17 @@ DATA = {
     "cases": ("mnist",),
     "controls": ("mnist",),
     "spectra": ("mnist",),
+    "rounds": ("mnist",),
+    "forgetting": ("mnist",),
+    "loadings": ("mnist",),
+    "overlaps": ("mnist",),
+    "travels": ("mnist",),
+    "places": ("mnist",),
+    "neighbours": ("mnist",),
+    "rescalings": ("mnist",),
+    "moved": ("mnist",),
+    "twins": ("mnist",),
+    "nulls": ("mnist",),
     "rank_or_scale": ("mnist",),
     "higher_order": ("mnist",),
     "libraries": ("mnist",),

@@ -160,7 +160,13 @@ def one_tensor(matrix: Tensor, seed: int) -> Iterator[dict]:
     larger = round(size / sum(X.shape))  # CP of the size of Tucker
     for model, block, rank in (("CP", X, BASE), ("CP, larger", X, larger), ("matrix", matrix, BASE)):
         found, known = coupled_ntf({"block": block}, rank, seed=seed, **PROGRAMS["ours"]), {"program": "ours"}
-        yield {"model": model, "rank": rank, **known, "numbers": found.parameters, "relative_error": found.relative_error}
+        yield {
+            "model": model,
+            "rank": rank,
+            **known,
+            "numbers": found.parameters,
+            "relative_error": found.relative_error,
+        }
 
 
 def libraries(seeds=range(5)) -> Iterator[dict]:
@@ -168,4 +174,3 @@ def libraries(seeds=range(5)) -> Iterator[dict]:
     block = recorded()["relu2"][:, :COUNT].contiguous()
     for seed in seeds:
         yield from ({"seed": seed, **found} for found in one_tensor(block, seed))
-

@@ -1,0 +1,115 @@
+"""How a component goes through the layers of the paper's network: what chapter 7 measures.
+
+A component s has a column in every factor: P pixels × rank, O neurons × rank, F images × rank.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+import peeklib as pk
+
+from . import mnist
+from .common import load
+
+MAPS = {"relu1": (10, 12, 12), "relu2": (20, 4, 4)}  # channels, height, width
+UNDER = {"relu1": (2, 2), "relu2": (4, 6)}  # pixels a step, pixels to the border
+NETWORKS = ("untrained", *mnist.FRACTIONS, "ordered")
+
+
+def loadings(fit: pk.CoupledFactors, layer: str) -> Tensor:
+    """Components × channels × positions."""
+    channels, height, width = MAPS[layer]
+    return fit.factors[layer].cpu().T.reshape(-1, channels, height * width)
+
+
+def half(values: Tensor) -> int:
+    """How many of these values, the largest first, hold half of their sum."""
+    held = values.sort(descending=True).values.cumsum(0)
+    return int((held < held[-1] / 2).sum()) + 1
+
+
+def reach(fit: pk.CoupledFactors, layer: str) -> dict:
+    """How many channels, and positions, hold half of a component, on average, and half of their sum."""
+    each = loadings(fit, layer)
+    channels, positions = each.sum(2), each.sum(1)  # components × …
+    return {
+        "channels": sum(map(half, channels)) / fit.rank,
+        "channels, whole layer": half(channels.sum(0)),
+        "positions": sum(map(half, positions)) / fit.rank,
+        "positions, whole layer": half(positions.sum(0)),
+        "leading channels": channels.argmax(1).unique().numel(),
+    }
+
+
+def place(one: mnist.Case, fit: pk.CoupledFactors) -> dict[str, Tensor]:
+    """Every image twice, images × rank: by its pixels and its activations, and by its pixels alone."""
+    known = {"pixels and layers": one.blocks, "pixels alone": {"input": one.blocks["input"]}}
+    return {how: fit.transform(what).cpu() for how, what in known.items()}
+
+
+def share(hits: Tensor) -> float:
+    """The share that is true."""
+    return hits.float().mean().item()
+
+
+def agreement(one: mnist.Case, fit: pk.CoupledFactors, places: dict[str, Tensor]) -> dict:
+    """How often both places name the same strongest component, by chance too; how well they explain the layers."""
+    both, pixels = places.values()
+    first, draw = both.argmax(1), torch.Generator().manual_seed(0)
+    other = pixels[torch.randperm(len(pixels), generator=draw)]
+    found = {
+        "agree": share(pixels.argmax(1) == first),
+        "by chance": share(other.argmax(1) == first),
+        "in first 3": share((pixels.topk(3).indices == first[:, None]).any(1)),
+    }
+    for layer in MAPS:
+        A, O = one.blocks[layer].cpu(), fit.factors[layer].cpu()  # noqa: E741
+        for how, F in (("both", both), ("pixels", pixels)):
+            found[f"{layer}, {how}"] = ((A - O @ F.T).norm() / A.norm()).item()
+    P = fit.factors["input"].norm(dim=0)
+    return {**found, "faintest P": (P.min() / P.max()).item(), "which": P.argmin().item() + 1}
+
+
+def overlaid(fit: pk.CoupledFactors, layer: str) -> Tensor:
+    """Components × pixels: the loading in a layer, summed over channels, where its neurons look."""
+    step, border = UNDER[layer]
+    maps = loadings(fit, layer).sum(1).reshape(-1, 1, *MAPS[layer][1:])
+    large = functional.interpolate(maps, scale_factor=step)
+    return functional.pad(large, [border] * 4).flatten(1)
+
+
+def likeness(fit: pk.CoupledFactors, layer: str) -> dict:
+    """Correlation of a component's map with its own column of P and with the others; how often its own is closest."""
+    P, rank = fit.factors["input"].cpu().T, fit.rank
+    rows = torch.cat([overlaid(fit, layer), P])
+    table = torch.corrcoef(rows)[:rank, rank:].nan_to_num()  # maps × columns of P
+    itself = torch.eye(rank, dtype=torch.bool)
+    return {
+        "own": table[itself].mean().item(),
+        "others": table[~itself].mean().item(),
+        "own is closest": int((table.argmax(1) == torch.arange(rank)).sum()),
+    }
+
+
+def travels(seeds=range(5)) -> Iterator[dict]:
+    """How far components reach, at every rank; and how much of them is where it was, at rank 30."""
+    for seed in seeds:
+        for setting in NETWORKS:
+            one = mnist.case(load("mnist"), setting, seed)
+            for layer in MAPS:
+                for rank in mnist.RANKS:
+                    like = likeness(one.fit(rank), layer) if rank == 30 else {}
+                    which = {"setting": setting, "seed": seed, "layer": layer, "rank": rank}
+                    yield {**which, **reach(one.fit(rank), layer), **like}
+
+
+def places(seeds=range(5)) -> Iterator[dict]:
+    """Whether the pixels alone place an image where pixels and layers do, at rank 30."""
+    for seed in seeds:
+        for setting in NETWORKS:
+            one = mnist.case(load("mnist"), setting, seed)
+            fit = one.fit(30)
+            yield {"setting": setting, "seed": seed, **agreement(one, fit, place(one, fit))}
