@@ -44,18 +44,25 @@ def crew(device: torch.device) -> Iterator[None]:
 
 def each(count: int, task: Callable[[slice], None], *, least: float) -> None:
     """`task` of parts of range(count) that cover it, side by side, each of `least` or more; comes back when all are done."""
-    pool, threads = _crew.get() or (None, 1)
-    parts = min(threads, int(count // max(1, least)))
-    if parts <= 1:
-        task(slice(0, count))
+    pool, _ = _crew.get() or (None, 1)
+    parts = pieces(count, least)
+    if len(parts) == 1:
+        task(parts[0])
         return
-    ends = [count * k // parts for k in range(parts + 1)]
-    running = [pool.submit(task, slice(a, b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    running = [pool.submit(task, part) for part in parts]
     try:
         for part in running:
             part.result()
     finally:
         wait(running)  # after an interrupt too: nobody writes to the factors any more
+
+
+def pieces(count: int, least: float, already: int = 1) -> list[slice]:
+    """range(count) in equal parts of `least` or more, as many as give each thread work, where there are `already` some."""
+    _, threads = _crew.get() or (None, 1)
+    parts = max(1, min(math.ceil(threads / already), int(count // max(1, least))))
+    ends = [count * k // parts for k in range(parts + 1)]
+    return [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
 
 
 def enough(work: int) -> int:

@@ -17,12 +17,12 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, product
 
 import torch
 from torch import Tensor
 
-from .crew import COLUMNS, each
+from .crew import COLUMNS, each, pieces
 
 EPS = 1e-9  # added to the denominator of MU; the paper adds "a small constant" without naming it
 START, GROW, GROW_BOUND, SHRINK = 0.3, 1.1, 1.01, 1.5  # the extrapolation, see Ang & Gillis (2019)
@@ -54,13 +54,15 @@ def hals_update(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: 
     scale = _inverse(G.diagonal())[:, None]
     G = G * scale
 
-    def some(columns: slice) -> None:
-        b = B[:, columns] * scale
-        for fit in rows:
-            for _ in range(sweeps):
-                _sweep(V[fit, columns], b[fit], G[fit, fit])
+    tiles = list(product(rows, pieces(V.shape[1], COLUMNS, len(rows))))
 
-    each(V.shape[1], some, least=COLUMNS)
+    def some(part: slice) -> None:
+        for fit, columns in tiles[part]:
+            v, b, g = V[fit, columns], B[fit, columns] * scale[fit], G[fit, fit]
+            for _ in range(sweeps):
+                _sweep(v, b, g)
+
+    each(len(tiles), some, least=1)
 
 
 def _inverse(weight: Tensor) -> Tensor:

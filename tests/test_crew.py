@@ -41,6 +41,12 @@ def test_parts_are_no_smaller_than_asked_and_no_more_than_threads():
     assert sorted(sizes[:3]) == [33, 33, 34] and sorted(sizes[3:7]) == [25] * 4 and sizes[7:] == [100]
 
 
+def test_several_fits_share_the_threads():
+    with crew.crew(CPU):
+        assert len(crew.pieces(100, 1)) == 4 and len(crew.pieces(100, 1, already=2)) == 2
+        assert crew.pieces(100, 1, already=4) == crew.pieces(100, 1, already=9) == [slice(0, 100)]
+
+
 def test_without_a_crew_it_is_one_part():
     parts = []
     crew.each(100, parts.append, least=1)
