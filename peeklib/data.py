@@ -28,6 +28,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .cache import cached
+
 STAND_INS = {"mnist": "digits", "cifar10": "digits-rgb"}
 TIMEOUT = 5  # seconds to wait for a server
 IMAGE_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
@@ -135,7 +137,7 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
     """
     made = {"digits": digits, "digits-rgb": digits_rgb}
     if name in made:
-        return made[name]()
+        return cached(made[name])()
     stand_in = STAND_INS.get(name) if fallback else None
     if stand_in and profile() == "embedded":
         return replace(load_dataset(stand_in), stand_in_for=name)
@@ -183,15 +185,23 @@ def _read(root: Path, name: str, place: str) -> Dataset | None:
         paths = [path.relative_to(folder).as_posix() for path in folder.glob("*/*/*")]
         return _image_folder(name, paths, lambda path: (folder / path).read_bytes(), folder, place)
     for file in sorted(root.glob(f"{name}*.zip")):
-        if not zipfile.is_zipfile(file):
-            raise OSError(f"{file} is no zip file, or cut short; replace or delete it")
-        with zipfile.ZipFile(file) as archive:
-            paths = [path.removeprefix(f"{name}/") for path in archive.namelist() if path.startswith(f"{name}/")]
-            if any(path.startswith("train/") for path in paths):
-                return _image_folder(
-                    name, paths, lambda path: archive.read(f"{name}/{path}"), file / name, f"{file.name} in {place}"
-                )
+        stat = file.stat()
+        if found := cached(_read_zip)(str(file), name, place, stamp=(stat.st_size, stat.st_mtime_ns)):
+            return found
     return None
+
+
+def _read_zip(path: str, name: str, place: str, *, stamp: tuple[int, int]) -> Dataset | None:
+    """The data set in a zip, if it is there; `stamp` is its size and time, by which a kept result knows the file again."""
+    file = Path(path)
+    if not zipfile.is_zipfile(file):
+        raise OSError(f"{file} is no zip file, or cut short; replace or delete it")
+    with zipfile.ZipFile(file) as archive:
+        paths = [path.removeprefix(f"{name}/") for path in archive.namelist() if path.startswith(f"{name}/")]
+        if not any(path.startswith("train/") for path in paths):
+            return None
+        read = lambda path: archive.read(f"{name}/{path}")  # noqa: E731
+        return _image_folder(name, paths, read, file / name, f"{file.name} in {place}")
 
 
 def _original(name: str, root: Path, place: str) -> Dataset:
