@@ -23,7 +23,7 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from torchvision.datasets import CIFAR10
 
-from peeklib import Dataset, Split, data, load_dataset, profile, subset
+from peeklib import Dataset, Split, cache, data, load_dataset, profile, subset
 from peeklib.data import digits, digits_rgb
 
 REAL = Path(os.environ.get("PEEK_DATA") or "nowhere").expanduser()
@@ -54,7 +54,7 @@ def md5(content):
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path):
-    """No settings, an empty cache, no network, few digits; and torchvision takes the batches above for CIFAR-10."""
+    """No settings, an empty cache, nothing kept, no network, few digits; and torchvision takes the batches above for CIFAR-10."""
 
     def refuse(*_):
         waits.append(socket.getdefaulttimeout())
@@ -66,6 +66,7 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path / "cache")
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(data, "cached", lambda function: function)
     monkeypatch.setattr(data, "digits", partial(digits, 40, 20))
     monkeypatch.setattr(data, "digits_rgb", partial(digits_rgb, 40, 20))
     for part in ("train_list", "test_list"):
@@ -601,3 +602,24 @@ def test_fraction_classes_and_order_together(toy):
 def test_a_subset_that_cannot_be_is_an_error(toy, options, words):
     with pytest.raises(ValueError, match=words):
         subset(toy, **options)
+
+
+def test_a_zip_is_decoded_once_until_it_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "cached", cache.cached)
+    monkeypatch.setenv("PEEK_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("PEEK_DATA", str(tmp_path))
+    read, original = [], data._pixels
+    monkeypatch.setattr(data, "_pixels", lambda file: (read.append(1), original(file))[1])
+
+    def write(value):
+        picture = io.BytesIO()
+        Image.new("L", (4, 4), value).save(picture, "PNG")
+        with zipfile.ZipFile(tmp_path / "dots.zip", "w") as archive:
+            for part in ("train", "test"):
+                archive.writestr(f"dots/{part}/a/0.png", picture.getvalue())
+        os.utime(tmp_path / "dots.zip", (value, value))
+
+    write(7)
+    assert {int(load_dataset("dots").train.images.max()) for _ in range(2)} == {7} and len(read) == 2
+    write(9)
+    assert int(load_dataset("dots").train.images.max()) == 9 and len(read) == 4
