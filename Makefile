@@ -6,23 +6,28 @@ EMBEDDED := PEEK_PROFILE=embedded TQDM_DISABLE=1
 # Where results of training and factorizing are kept, for tests and builds alike
 export PEEK_CACHE ?= $(CURDIR)/_build/results
 
-.PHONY: help setup book test notebooks evidence zoo bench sync lint lock clean distclean
+# uv installs in a fraction of pip's time; it does not read pip's configuration, so pip follows where it fails
+PIP := $(BIN)/python -m pip install -q
+UV = $(PIP) uv && $(BIN)/uv pip install -q --python $(BIN)/python -r requirements.txt
+INSTALL = $(UV) || $(PIP) --no-compile -r requirements.txt
+ifdef CPU  # 1 GB in place of 6; pip finds this build only if its own configuration names where, so it does not follow
+export UV_TORCH_BACKEND := cpu
+INSTALL = $(UV)
+endif
+
+.PHONY: help setup book test unit matrix notebooks evidence zoo bench sync lint lock clean distclean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/ready  ## install everything into .venv (uv if it is there, else pip)
+setup: .venv/ready  ## install everything into .venv; CPU=1 takes PyTorch without CUDA
 
 .venv/ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	{ echo "Peek needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 book"; exit 1; }
-	if command -v uv >/dev/null; then \
-	uv venv --allow-existing --python $(PYTHON) .venv && uv pip install --python $(BIN)/python -r requirements.txt && \
-	uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .; \
-	else \
-	$(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q -r requirements.txt && \
-	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .; \
-	fi
+	$(PYTHON) -m venv .venv
+	$(INSTALL)
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
 book: notebooks  ## test the notebooks, run them in full, build the site into _build/html
@@ -32,6 +37,12 @@ test: notebooks  ## notebooks, pairs, unit tests, and the built pages in a brows
 	$(BIN)/python book/sync.py --check
 	$(EMBEDDED) $(BIN)/python book/build.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 2
+
+unit: setup  ## unit tests alone: no notebook, no page, no browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --ignore=tests/test_book.py tests
+
+matrix: setup  ## unit tests and notebooks in other versions, or in one: make matrix ENV=colab
+	$(BIN)/python tests/matrix.py $(ENV)
 
 notebooks: setup  ## run every notebook as a test, in its small version, if what it uses has changed
 	$(EMBEDDED) OMP_NUM_THREADS=1 PYTHONPATH=book $(BIN)/python -m pytest -q -n 2 --dist loadfile -p nbval_shelf \
@@ -53,8 +64,9 @@ lint: setup  ## check style with ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check peeklib tests book benchmarks && \
 	$(BIN)/ruff format --check --line-length 88 notebooks/*.py
 
-lock:  ## resolve requirements.txt anew (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header pyproject.toml --group book -o requirements.txt
+lock: setup  ## resolve requirements.txt anew, without what PyTorch pins by itself
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header pyproject.toml --group book -o requirements.txt
+	sed -i.old -E '/^(nvidia-|cuda-|triton)/d' requirements.txt && rm requirements.txt.old
 
 clean:  ## remove what was built
 	rm -rf _build .pytest_cache .ruff_cache

@@ -1,0 +1,50 @@
+"""The versions that are declared are the versions that are tested."""
+
+import tomllib
+from pathlib import Path
+
+import matrix
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def pins(path):
+    return {line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")}
+
+
+def test_the_lowest_versions_are_those_declared():
+    assert pins("requirements/lowest.txt") == {need.replace(">=", "==") for need in PROJECT["project"]["dependencies"]}
+
+
+def test_every_environment_has_its_file_and_the_workflow_runs_it():
+    workflow = (ROOT / ".github/workflows/tests.yml").read_text()
+    for name, (python, file) in matrix.ENVIRONMENTS.items():
+        assert (ROOT / file).exists()
+        assert f'{{env: {name}, python: "{python}"}}' in workflow
+
+
+def test_no_pin_forces_cuda_on_a_machine_without():
+    cuda = ("nvidia-", "cuda-", "triton")
+    assert not [pin for pin in pins("requirements.txt") if pin.startswith(cuda)]
+
+
+def test_what_fails_is_told_and_costs_no_other(monkeypatch, tmp_path):
+    monkeypatch.setattr(matrix, "make", lambda name: tmp_path)
+    ran = []
+
+    def bad(name, python):
+        ran.append("bad")
+        matrix.call("false")
+
+    def good(name, python):
+        ran.append("good")
+
+    assert matrix.failures("colab", [bad, good]) == ["bad"]
+    assert ran == ["bad", "good"]
+
+
+def test_a_python_that_is_not_there_is_named():
+    with pytest.raises(SystemExit, match="no Python 3.2 here"):
+        matrix.interpreter("3.2")
