@@ -7,7 +7,7 @@
 # of a network without changing one of its answers, and see which scores fall for it.*
 #
 # You know {doc}`03-how-much-training`; symbols are in {doc}`../book/notation`. Allow 90 minutes to read and answer; the chapter runs
-# for about two minutes on a laptop CPU.
+# for about half a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
 import sys
@@ -19,16 +19,15 @@ if (
 
 # %%
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
-from tqdm.auto import tqdm
 
 import peeklib as pk
 from peeklib import zoo
+from peeklib.course.studies import scale
 
 full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
@@ -36,38 +35,31 @@ data
 
 # %% [markdown]
 # The book has a zoo of small networks, each trained by a *recipe* ({doc}`14-a-score-without-labels`). Here is its base: the paper's network, five epochs on 10,000
-# images. It is the well trained network of this page, trained again here, beside what the zoo's table says of it.
+# images. It is the well trained network of this page. Three recipes make poor networks: *little data*, 500 images instead of 10,000; *class order*, the training images
+# mostly sorted by class (`sorting` 0.8); and *untrained*. The seed draws weights, images and their order.
+#
+# Whatever is said of several seeds comes from a table, the same for every reader. What you can touch is trained here, from seed 0.
 
 # %%
-rear = pk.cached(zoo.rear)  # kept on disk: what was trained once is not trained again
-base = zoo.Recipe(data.name, "cnn")
-model, facts = rear(base)
-listed = zoo.find(pk.evidence.table("zoo"), base)
-assert abs(facts["accuracy"] - listed.accuracy) < 0.01
-print(f"accuracy {facts['accuracy']:.3f}, in the table {listed.accuracy:.3f}")
-
-# %% [markdown]
-# Three recipes make poor networks: *little data*, 500 images instead of 10,000; *class order*, the training images mostly sorted by class (`sorting` 0.8);
-# and *untrained*. The seed draws weights, images and their order.
+table = pk.evidence.table("rank_or_scale")  # a row for each network, change and rank
+MANY, FEW = table["images"].max(), table["images"].min()
+KINDS = ["good", "little data", "class order", "untrained"]
+POOR, SEEDS = KINDS[1:], range(table["seed"].nunique())
+unchanged = table[(table["control"] == "none") & (table["images"] == MANY)]
+asis = unchanged[unchanged["network"].isin(KINDS)]
+minutes = pk.evidence.how("rank_or_scale")["minutes"]
+print(
+    f"MNIST, {len(SEEDS)} seeds of each kind, {minutes:.0f} minutes on a busy machine"
+)
+print("all of it anew: pd.DataFrame(scale.rank_or_scale())")
 
 # %%
-SEEDS = range(3 if full else 1)
-short = {} if full else {"epochs": 1}
-KINDS = {
-    "good": {},
-    "little data": {"factor": "images", "images": 500},
-    "class order": {"factor": "sorting", "sorting": 0.8, **short},
-    "untrained": {"factor": "untrained", "epochs": 0},
-}
-POOR = list(KINDS)[1:]
-nets = {
-    (kind, seed): rear(replace(base, seed=seed, **KINDS[kind]))
-    for seed in tqdm(SEEDS, desc="training")
-    for kind in KINDS
-}
+nets, facts = {}, {}
+for kind in scale.CONTROLLED:  # good, little data, untrained
+    nets[kind], facts[kind] = scale.rear(scale.recipe(kind, data=data.name))
 probe = zoo.probe_images(data.name)  # 500 test images, without labels
 probe = probe if full else probe[:120]
-seen = {cell: pk.scores.observe(net, probe) for cell, (net, _) in nets.items()}
+seen = {kind: pk.scores.observe(net, probe) for kind, net in nets.items()}
 
 # %% [markdown]
 # `pk.scores.observe` records once what the scores of this page need: pixels, hidden layers, outputs. Now the trick. A ReLU network
@@ -86,11 +78,11 @@ def rescaled(model, c):
     return twin
 
 
-CS = (0.5, 1, 2, 4, 8) if full else (1, 8)
-poor = nets["little data", 0][0]
+CS = (0.5, 1, 2, 4, 8) if full else (1, 4)
+poor = nets["little data"]
 twins = {c: pk.scores.observe(rescaled(poor, c), probe) for c in CS}
-for twin in twins.values():
-    assert torch.equal(twin.logits, seen["little data", 0].logits)
+same = [torch.equal(x.logits, seen["little data"].logits) for x in twins.values()]
+print(f"{sum(same)} of {len(same)} twins give the very same answers")
 
 # %% [markdown]
 # The four errors: *RMSE* is the paper's. *Relative* divides by the norm of the data. *Unit norm* brings pixels and layers to one
@@ -124,7 +116,7 @@ def log_ranks(figure):
 
 # %% tags=["hide-input"]
 def draw(error, c):
-    pair = {"good": seen["good", 0], f"little data × {c}": twins[c]}
+    pair = {"good": seen["good"], f"little data × {c}": twins[c]}
     lines = {name: along(look, error) for name, look in pair.items()}
     above = sum(np.greater(*lines.values()))
     title = f"{error}: the good network is above at {above} of {len(RANKS)} ranks"
@@ -135,7 +127,7 @@ def draw(error, c):
     label = "relative error" if error == "relative" else label
     words = {"title": title, "xlabel": "rank", "ylabel": label}
     figure = pk.plots.curves(table, "rank", "y", "network", **words)
-    every = [*twins.values(), seen["good", 0]]
+    every = [*twins.values(), seen["good"]]
     figure.axes[0].set_ylim(0, 1.05 * max(max(along(x, error)) for x in every))
     return log_ranks(figure), f"{title}, with the layers of the poor one times {c}."
 
@@ -150,7 +142,19 @@ pk.Explorer({"error": list(ERRORS), "c": CS}, draw, start={"c": 1})
 # - say for a score which changes of a network must leave it alone, and test it;
 # - name the scores that these controls leave standing, and what they still cannot see.
 #
-# For the RMSE you can: at $c = 8$ the poor network is on top at every rank. The plain relative error moves a little, the other two not at all.
+# For the RMSE you can: at $c = 8$ the poor network is on top at every rank. The plain relative error moves a little, the other two not at all. How
+# many times the poor one's RMSE the good one's is at rank 16, here and in the table, which has $c$ = 1 and 4:
+
+# %% tags=["hide-input"]
+at16 = table[(table["rank"] == 16) & (table["images"] == MANY)]
+good16 = at16[at16["network"] == "good"].set_index(["control", "seed"])["rmse"]["none"]
+poor16 = at16[(at16["network"] == "little data") & (at16["seed"] == 0)]
+poor16 = poor16.set_index("control")["rmse"]
+listed = {"c = 1": good16[0] / poor16["none"], "c = 4": good16[0] / poor16["rescaled"]}
+own = seen["good"].plain[16, 0].rmse
+live = {f"c = {c}": own / twins[c].plain[16, 0].rmse for c in (1, 4)}
+near = good16.max() / good16.min() - 1  # as near as the seeds of the good network
+pk.recheck("RMSE, good over poor", listed, live, relative=near, data=data)
 
 # %% [markdown]
 # ## How poor are the poor networks?
@@ -158,30 +162,27 @@ pk.Explorer({"error": list(ERRORS), "c": CS}, draw, start={"c": 1})
 # *3 minutes.* This table is the only place of the chapter where labels are used, apart from training.
 
 # %%
-hits = pd.Series({cell: facts["accuracy"] for cell, (_, facts) in nets.items()})
-sizes = pd.DataFrame(
-    {
-        cell: {name: b.square().mean().sqrt().item() for name, b in look.hidden.items()}
-        for cell, look in seen.items()
-    }
-).T
-assert hits["good"].min() > max(hits[kind].max() for kind in POOR)
-told = hits.groupby(level=0, sort=False).agg(["min", "max"]).map("{:.1%}".format)
-means = sizes.groupby(level=0, sort=False).mean().round(3)
-told.rename(columns="accuracy, {}".format).join(means.add_prefix("size of "))
+each = asis.drop_duplicates(["network", "seed"]).set_index(["network", "seed"])
+hits = each["accuracy"].groupby(level=0, sort=False).agg(["min", "max"])
+told = hits.map("{:.1%}".format).rename(columns="accuracy, {}".format)
+sizes = each[["size of relu1", "size of relu2"]]
+told.join(sizes.groupby(level=0, sort=False).mean().round(3))
 
 # %% [markdown]
 # *Size* is the root mean square of the activations, a mean over the seeds. It falls from *good* to *little data* to *untrained*. The network in class order is a
-# special case. On MNIST its training has driven `relu2` to zero for every image: that block is all zeros, and the network gives one answer to everything.
+# special case: its training has driven `relu2` to zero for every image, or so near that rounding decides what is left (with other rounding one seed kept 0.0003). A block of zeros
+# gives one answer to everything. Of seed 0, here and in the table:
 
-# %%
-if data.name == "mnist":
-    assert (sizes.loc["class order", "relu2"] == 0).all()
-for c, above in ((1, 0), (8, len(RANKS))):  # the first slider at its ends
-    pair = (along(x, "RMSE") for x in (twins[c], seen["good", 0]))
-    assert sum(np.greater(*pair)) == above
-order = ["good", "little data", "untrained"]
-assert all(means[layer][order].is_monotonic_decreasing for layer in ("relu1", "relu2"))
+# %% tags=["hide-input"]
+first = each.xs(0, level="seed")
+listed = {f"accuracy of {kind}": first["accuracy"][kind] for kind in nets}
+listed |= {f"relu2 of {kind}": first["size of relu2"][kind] for kind in nets}
+live = {f"accuracy of {kind}": facts[kind]["accuracy"] for kind in nets}
+for kind, look in seen.items():
+    live[f"relu2 of {kind}"] = look.last.square().mean().sqrt().item()
+of_good = each.loc["good", ["accuracy", "size of relu2"]]
+near = (of_good.max() / of_good.min() - 1).max()  # as near as its seeds
+pk.recheck("accuracy, and size of relu2", listed, live, relative=near, data=data)
 
 
 # %% [markdown]
@@ -191,27 +192,21 @@ assert all(means[layer][order].is_monotonic_decreasing for layer in ("relu1", "r
 
 
 # %% tags=["hide-input"]
-def rank_curves(error, label):
-    rows = [
-        (kind, rank, value)
-        for (kind, _), look in seen.items()
-        for rank, value in zip(RANKS, along(look, error), strict=True)
-    ]
-    table = pd.DataFrame(rows, columns=["network", "rank", "value"])
-    mean = table.groupby(["rank", "network"])["value"].mean().unstack()
+def rank_curves(column, label):
+    mean = asis.groupby(["rank", "network"])[column].mean().unstack()
     top = (mean["good"] > mean[POOR].max(axis=1)).sum()
     title = f"{label}: the good networks are on top at {top} of {len(RANKS)} ranks"
     words = {"title": title, "xlabel": "rank", "ylabel": label}
-    figure = log_ranks(pk.plots.curves(table, "rank", "value", "network", **words))
-    figure.axes[0].set_ylim(0, 1.4 * table["value"].max())
+    figure = log_ranks(pk.plots.curves(asis, "rank", column, "network", **words))
+    figure.axes[0].set_ylim(0, 1.4 * asis[column].max())
     kinds = ", ".join(f"{kind} {mean[kind].iloc[-1]:.2f}" for kind in KINDS)
     return pk.show(figure, f"{title}. Means at rank {RANKS[-1]}: {kinds}.")
 
 
-rank_curves("RMSE", "RMSE")
+rank_curves("rmse", "RMSE")
 
 # %% tags=["hide-input"]
-rank_curves("relative", "relative error")
+rank_curves("relative_error", "relative error")
 
 # %% [markdown]
 # One division, and the picture is another. The two errors are tied by an identity: RMSE = size × relative error, where size is the root mean square of all the
@@ -220,26 +215,16 @@ rank_curves("relative", "relative error")
 # $$\log\frac{\text{RMSE}_1}{\text{RMSE}_2} = \log\frac{\text{size}_1}{\text{size}_2} + \log\frac{\text{relative error}_1}{\text{relative error}_2}$$
 
 # %%
-rows = []
-for kind in POOR:
-    for seed in SEEDS:
-        for rank in RANKS:
-            good, bad = (seen[k, seed].plain[rank, 0] for k in ("good", kind))
-            gap = np.log(good.rmse / bad.rmse)
-            error = np.log(good.relative_error / bad.relative_error)
-            rows.append((kind, seed, rank, gap, gap - error, error))
-columns = ["network", "seed", "rank", "RMSE", "size", "relative error"]
-gaps = pd.DataFrame(rows, columns=columns)
-data_size = {
-    cell: torch.cat([*(look.inputs | look.hidden).values()]).square().mean().sqrt()
-    for cell, look in seen.items()
-}
-for row in gaps.itertuples():  # the identity, against sizes that no fit was asked for
-    ratio = data_size["good", row.seed] / data_size[row.network, row.seed]
-    assert abs(ratio.log() - row.size) < 1e-4
+names = {"rmse": "RMSE", "size": "size", "relative_error": "relative error"}
+logs = np.log(asis.set_index(["network", "seed", "rank"])[list(names)])
+logs = logs.rename(columns=names)
+gaps = pd.concat({kind: logs.loc["good"] - logs.loc[kind] for kind in POOR})
+gaps = gaps.rename_axis(["network", "seed", "rank"]).reset_index()
+rest = gaps["RMSE"] - gaps["size"] - gaps["relative error"]
+print(f"the two parts miss the gap by {rest.abs().max():.0e} at most")
 
 # %% tags=["hide-input"]
-long = gaps.melt(["network", "seed", "rank"], columns[3:], "part of", "value")
+long = gaps.melt(["network", "seed", "rank"], list(names.values()), "part of", "value")
 share = (gaps["size"] / gaps["RMSE"]).groupby(gaps["network"], sort=False).mean()
 title = f"Size makes {share.min():.0%} to {share.max():.0%} of the gap in RMSE"
 with pk.plots.theme():
@@ -251,7 +236,7 @@ with pk.plots.theme():
     ax.get_legend().remove()
     figure.legend(loc="outside lower center", ncol=3, frameon=False, fontsize=10)
     sns.despine(ax=ax)
-parts = gaps.groupby("network", sort=False)[columns[3:]].mean()
+parts = gaps.groupby("network", sort=False)[list(names.values())].mean()
 words = "; ".join(
     f"{kind}: RMSE {row['RMSE']:.2f}, size {row['size']:.2f}, relative error {row['relative error']:.2f}"
     for kind, row in parts.iterrows()
@@ -259,14 +244,10 @@ words = "; ".join(
 pk.show(figure, f"{title}. Means over ranks and seeds of log ratios, {words}.")
 
 # %%
-if data.name == "mnist":
-    assert share[["class order", "untrained"]].min() > 0.95
-    assert 0.3 < share["little data"] < 0.7
-    assert parts.loc["class order", "relative error"] < 0
 share.map("{:.0%}".format)
 
 # %% [markdown]
-# On MNIST all of the gap to the untrained network is size, and to the one in class order a little more than all: there the relative error points the
+# All of the gap to the untrained network is size, and to the one in class order a little more than all: there the relative error points the
 # other way. That network has the lowest RMSE of all and the *highest* relative error. Its dead layers cost nothing, and what is left are pixels, which few
 # components cannot draw well. Against *little data*, size is about half of the gap; the rest is relative error. That is not rank alone: the plain fits weigh pixels and layers by their size, so their relative error
 # depends on it too.
@@ -278,7 +259,7 @@ share.map("{:.0%}".format)
 # <details><summary>Hint</summary>The log ratio of sizes is that of the RMSEs minus that of the relative errors.</details>
 
 # %%
-ends = [seen[kind, 0].plain[16, 0] for kind in ("good", "untrained")]
+ends = [seen[kind].plain[16, 0] for kind in ("good", "untrained")]
 rmses, relatives = [f.rmse for f in ends], [f.relative_error for f in ends]
 my_share = None
 pk.check.size_share(my_share, rmses, relatives)
@@ -296,20 +277,17 @@ print(f"{solution:.0%} is size")
 # the factors; 0 is the end. Here it stands beside the errors of all fits so far.
 
 # %%
-rows = []
-for (kind, _), look in seen.items():
-    for name, sweep in (("plain", look.plain), ("unit norm", look.unit)):
-        table = sweep.table().assign(network=kind, blocks=name)
-        rows.append(table[["network", "blocks", "relative_error", "kkt", "converged"]])
-fits = pd.concat(rows).groupby(["blocks", "network"], sort=False)
+what = ["relative_error", "kkt", "converged"]
+plain, unit = asis[["network", *what]], asis[["network", *(f"unit {w}" for w in what)]]
+unit = unit.rename(columns=lambda name: name.removeprefix("unit "))
+fits = pd.concat([plain.assign(blocks="plain"), unit.assign(blocks="unit norm")])
+fits = fits.groupby(["blocks", "network"], sort=False)
 kkt = fits.agg({"relative_error": "mean", "kkt": "max", "converged": "mean"})
-worst = kkt["kkt"].max()
-assert (kkt["converged"] == 1).all() and worst < 0.02
 kkt.style.format({"relative_error": "{:.3f}", "kkt": "{:.4f}", "converged": "{:.0%}"})
 
 # %% [markdown]
 # Mean error, largest residual, and the share of fits that stopped by their own rule. All did, with residuals below 0.02. The paper uses multiplicative updates
-# {cite}`lee2001algorithms` and does not say when it stops. What would a fixed number of rounds do to the comparison? Two networks, blocks of one norm, 50 rounds of `mu` beside `hals` run to
+# {cite}`lee2001algorithms` and does not say when it stops. What would a fixed number of rounds do to the comparison? Our good network and *little data*, blocks of one norm, 50 rounds of `mu` beside `hals` run to
 # the end and `auto`, which all scores of this page use.
 
 # %%
@@ -320,7 +298,7 @@ WAYS = {
 }
 rows = []
 for kind in ("good", "little data"):
-    look = seen[kind, 0]
+    look = seen[kind]
     blocks = pk.scores.unit_norm(look.inputs | look.hidden)
     for way, how in WAYS.items():
         found = pk.rank_sweep(blocks, RANKS, **how).table()
@@ -344,9 +322,6 @@ alt = f"Relative error above the lowest of three solvers, by rank. {title}, mean
 pk.show(figure, alt)
 
 # %%
-assert tops.loc["auto", "excess"] < 0.5 < tops.loc["mu, 50 rounds", "excess"]
-assert tops.loc["auto", "kkt"] < 0.02 < tops.loc["mu, 50 rounds", "kkt"]
-assert bias["little data"] != bias["good"]
 ratios = ways.pivot(index=["way", "rank"], columns="network", values="relative_error")
 ratios = (ratios["good"] / ratios["little data"]).groupby("way").mean()
 tops = tops.join(ratios.rename("good over poor"))
@@ -365,23 +340,33 @@ tops.style.format({"excess": "{:.2f} %", "kkt": "{:.4f}", "good over poor": "{:.
 
 
 # %%
-def floor(block):
-    """Relative error of the best approximation at each of `RANKS`; 0 for a block of zeros."""
-    if not block.any():
-        return [0.0] * len(RANKS)
+columns = {"unit error": "error", "floor": "floor"}
+parts = [
+    asis[["network", "seed", "rank"]].assign(
+        block=name, **{to: asis[f"{of} of {name}"] for of, to in columns.items()}
+    )
+    for name in ("input", "relu1", "relu2")
+]
+blocks = pd.concat(parts)
+
+# %% [markdown]
+# How such a floor is computed, for `relu2` of our good network, beside its error and the table's:
+
+
+# %%
+def floor(block, rank):
+    """Relative error of the best approximation of that rank."""
     energy = pk.spectrum(block).square()
-    left = 1 - energy.cumsum(0) / energy.sum()
-    return [left[rank - 1].clamp(min=0).sqrt().item() for rank in RANKS]
+    return (energy[rank:].sum() / energy.sum()).sqrt().item()
 
 
-rows = []
-for (kind, seed), look in seen.items():
-    for name, block in (look.inputs | look.hidden).items():
-        found = [fit.block_errors[name] for fit in look.unit.fits.values()]
-        where = {"network": kind, "seed": seed, "block": name, "rank": RANKS}
-        rows.append(pd.DataFrame({**where, "error": found, "floor": floor(block)}))
-blocks = pd.concat(rows)
-assert (blocks["error"] >= blocks["floor"] - 1e-4).all()
+listed = blocks[(blocks["block"] == "relu2") & (blocks["network"] == "good")]
+listed = listed[listed["rank"] == 16].set_index("seed")[["error", "floor"]]
+near = (listed.max() - listed.min()).max()  # as near as its seeds
+listed = listed.loc[0]
+live = {"error": seen["good"].unit[16, 0].block_errors["relu2"]}
+live["floor"] = floor(seen["good"].last, 16)
+pk.recheck("relu2 of the good network at rank 16", listed, live, within=near, data=data)
 
 # %% tags=["hide-input"]
 with pk.plots.theme():
@@ -404,24 +389,10 @@ alt = "Relative error of each block by rank, with the Eckart–Young floor dashe
 pk.show(log_ranks(figure), f"{alt} {title}; mean over the seeds.")
 
 # %%
-rank_of = pd.Series(
-    {
-        (name, kind, seed): pk.effective_rank(block) if block.any() else 0.0
-        for (kind, seed), look in seen.items()
-        for name, block in (look.inputs | look.hidden).items()
-    }
-).rename_axis(["block", "network", "seed"])
-by_block = at16.join(
-    rank_of.groupby(["block", "network"]).mean().rename("entropy rank")
-)
-gap = by_block["error"].unstack()[list(KINDS)]
-assert (gap["good"] / gap["untrained"]).idxmax() == "relu2"
-assert (gap["good"] / gap["little data"]).idxmax() == "relu2"
-if data.name == "mnist":
-    assert gap.loc["relu2", "good"] > 1.5 * gap.loc["relu2", "untrained"]
-    assert gap.loc["relu1", "good"] < 1.2 * gap.loc["relu1", "untrained"]
-    ranks = by_block["entropy rank"].unstack()
-    assert ranks.loc["relu1", "untrained"] > ranks.loc["relu1", "good"]
+entropy = each.filter(like="entropy rank of").rename(columns=lambda name: name[16:])
+entropy = entropy.groupby(level=0, sort=False).mean().stack().rename("entropy rank")
+entropy = entropy.rename_axis(["network", "block"]).swaplevel()
+by_block = at16.join(entropy)
 by_block.round({"error": 2, "floor": 2, "entropy rank": 0})
 
 # %% [markdown]
@@ -439,10 +410,8 @@ by_block.round({"error": 2, "floor": 2, "entropy rank": 0})
 # 4. *It does not need many images.* Point 3 also holds with 100 images.
 
 # %% tags=["hide-input"]
-SCORES = {
-    name: score for name, score in pk.scores.SCORES.items() if score.family != "weights"
-}
-LIMIT, LEAST, FEW = 0.01, 0.05, 100 if full else 60
+SCORES = scale.SCORES  # all that do not look at the weights
+LIMIT, LEAST = 0.01, 0.05
 ways = {1: "high", -1: "low"}
 listed = {n: [s.family, ways[s.better], s.says] for n, s in SCORES.items()}
 listed = pd.DataFrame(listed, index=["looks at", "better", "is"]).T
@@ -466,82 +435,68 @@ OUTPUTS = ["answers_alone_area", "nuclear_norm", "confidence", "prediction_entro
 PREDICTED |= {name: ("stays", "stays", "stays") for name in OUTPUTS}
 
 # %% [markdown]
-# (The line for `answers_alone_area` was corrected after a first run; it had been left at the default.) Here are all the scores of all networks, with all images and with 100, and then the controls.
+# (The line for `answers_alone_area` was corrected after a first run; it had been left at the default.) The table has all scores of all networks, with all images and with 100, and those of the controls. Here are our good network's, beside its row.
 
 
 # %%
-def measure(look):
-    return {name: score(look) for name, score in SCORES.items()}
+def scores_of(part):
+    """Scores × (network, seed)."""
+    one = part.drop_duplicates(["network", "seed"])
+    return one.set_index(["network", "seed"])[list(SCORES)].T
 
 
-counts = {
-    len(probe): seen,
-    FEW: {cell: pk.scores.observe(net, probe[:FEW]) for cell, (net, _) in nets.items()},
+plain = table[table["control"] == "none"]
+standing = {
+    count: scores_of(part[part["network"].isin(KINDS)])
+    for count, part in plain.groupby("images", sort=False)
 }
-standing = {  # images → score × (kind, seed)
-    count: pd.DataFrame({cell: measure(look) for cell, look in group.items()})
-    for count, group in tqdm(counts.items(), desc="scores")
-}
+listed, live = standing[MANY]["good", 0], scale.measure(seen["good"])
+of_good = standing[MANY]["good"]
+near = ((of_good.max(axis=1) - of_good.min(axis=1)) / listed.abs()).max()
+print(f"seeds of the good network differ by up to {near:.0%}; so may this run")
+pk.recheck("scores of the good network", listed, live, relative=near, data=data)
 
 # %% [markdown]
 # ## Who falls for the same function?
 #
-# *10 minutes.* Three networks of seed 0, and two twins of each. Dead units: a network twice as wide, where every weight that the first does
+# *10 minutes.* Three networks of seed 0, and two twins of each; those of the good network are made here. Dead units: a network twice as wide, where every weight that the first does
 # not have is zero.
 
 
 # %%
 def padded(model):
     """The same function, with as many units again that are always zero."""
-    twin = pk.models.PaperCNN(width=2).requires_grad_(False)
-    for new, old in zip(twin.parameters(), model.parameters(), strict=True):
+    twin = copy.deepcopy(model).cpu(), pk.models.PaperCNN(width=2).requires_grad_(False)
+    for old, new in zip(*(net.parameters() for net in twin)):
         new.zero_()[tuple(map(slice, old.shape))] = old
-    return twin
+    return twin[1]
 
 
-CONTROLLED = ["good", "little data", "untrained"] if full else ["good", "untrained"]
-looks = {}
-for kind in CONTROLLED:
-    net, own = nets[kind, 0][0], seen[kind, 0]
-    looks["rescaled", kind] = pk.scores.observe(rescaled(net, 4), probe)
-    looks["dead units", kind] = pk.scores.observe(padded(net), probe)
-    assert torch.equal(looks["rescaled", kind].logits, own.logits)
-    assert torch.allclose(looks["dead units", kind].logits, own.logits, atol=1e-4)
+for change, twin in (
+    ("rescaled", rescaled(nets["good"], 4)),
+    ("dead units", padded(nets["good"])),
+):
+    apart = pk.scores.observe(twin, probe).logits - seen["good"].logits
+    print(f"{change}: answers differ by {apart.abs().max():.0e} at most")
 
 # %% [markdown]
-# The answers are the same: to the last bit for the rescaled twins, to rounding for the padded ones. So are the blocks of one norm, bit by bit. And here is the third control, which breaks the
+# The answers are the same: to the last bit for the rescaled twin, to rounding for the padded one. So are the blocks of one norm. And here is the third control, which breaks the
 # function on purpose: it leaves pixels, outputs and every neuron's values alone, and deals these values out to other images, for each neuron in another way. (Spectra are of the *embedding*, what the last linear layer reads. In this network that is `relu2`.)
 
 
 # %% tags=["hide-input"]
-def permuted(look, seed=0):
-    """Each neuron's values in an order of its own over the images."""
-    draw = torch.Generator().manual_seed(seed)
-    hidden = {
-        name: block.gather(1, torch.rand(block.shape, generator=draw).argsort(dim=1))
-        for name, block in look.hidden.items()
-    }
-    assert torch.equal(look.embedding, look.last)  # what the last linear layer reads
-    return replace(look, hidden=hidden, embedding=hidden["relu2"])
-
-
-for kind in CONTROLLED:
-    own, twin = seen[kind, 0], looks["rescaled", kind]
-    pairs = [pk.scores.unit_norm(x.inputs | x.hidden) for x in (own, twin)]
-    assert all(torch.equal(pairs[0][name], pairs[1][name]) for name in pairs[0])
-    looks["permuted", kind] = permuted(own)
-values = {c: measure(look) for c, look in tqdm(looks.items(), desc="controls")}
-values |= {(f"{FEW} images", kind): standing[FEW][kind, 0] for kind in CONTROLLED}
-values = pd.DataFrame(values)  # score × (control, network)
-for look in looks.values():  # these fits have converged, too
-    assert all(fit.kkt < 0.02 for fit in {**look.plain.fits, **look.unit.fits}.values())
-
-# %% tags=["hide-input"]
-own = standing[len(probe)].xs(0, axis=1, level=1)[CONTROLLED]
-change = values.copy()
-for control, kind in values:
-    moved = values[control, kind] - own[kind]
-    change[control, kind] = moved / own[kind].abs().clip(lower=1e-9)
+changed = table[(table["seed"] == 0) & table["network"].isin(scale.CONTROLLED)]
+FEWER = f"{FEW} images"
+values = {
+    control: scores_of(part[part["images"] == MANY]).droplevel("seed", axis=1)
+    for control, part in changed.groupby("control", sort=False)
+}
+own = values.pop("none")
+values[FEWER] = standing[FEW].xs(0, axis=1, level="seed")[own.columns]
+moves = {
+    control: (one - own) / own.abs().clip(lower=1e-9) for control, one in values.items()
+}
+values, change = pd.concat(values, axis=1), pd.concat(moves, axis=1)
 
 
 # %% tags=["hide-input"]
@@ -577,21 +532,20 @@ change_figure("rescaled", f"Layers × 4: {len(moved)} of {len(SCORES)} scores mo
 
 # %%
 exact = [name for name in SCORES if PREDICTED[name][0] == "stays"]
-assert change.loc[exact, "rescaled"].abs().max(axis=None) < 1e-6
+most = change.loc[exact, "rescaled"].abs().max(axis=None)
+print(f"of those that were to stay, none changes by more than {most:.0e}")
 moved
 
 # %% [markdown]
-# Grey is within 1 %. What was to stay, stays to one part in a million. The two errors of the plain fits move. Now the dead units.
+# Grey is within 1 %. What was to stay, stays. The two errors of the plain fits move. Now the dead units.
 
 # %% tags=["hide-input"]
 moved = movers("dead units")
 change_figure("dead units", f"Dead units: {len(moved)} of {len(SCORES)} scores move")
 
 # %%
-spectra = [name for name, score in SCORES.items() if score.family == "spectrum"]
-assert change.loc[spectra, "dead units"].abs().max(axis=None) < 1e-4
-pair = seen["good", 0], looks["dead units", "good"]
-features, more = (sum(map(len, (x.inputs | x.hidden).values())) for x in pair)
+features = sum(map(len, (seen["good"].inputs | seen["good"].hidden).values()))
+more = features + sum(map(len, seen["good"].hidden.values()))  # a dead unit for each
 print(f"RMSE: {change.loc['rmse_area', ('dead units', 'good')]:+.1%}")
 print(f"from the number of entries alone: {(features / more) ** 0.5 - 1:+.1%}")
 moved
@@ -607,7 +561,7 @@ moved
 # <details><summary>Hint</summary>Rows of zeros add nothing to the sum of squares. RMSE² × number of rows stays as it is.</details>
 
 # %%
-mine, target = (seen[kind, 0].plain[16, 0].rmse for kind in ("good", "little data"))
+mine, target = (seen[kind].plain[16, 0].rmse for kind in ("good", "little data"))
 my_count = None
 pk.check.dead_neurons(my_count, mine, target, features)
 
@@ -638,10 +592,10 @@ def uneven(model, seed=0):
     return twin
 
 
-twin, own = pk.scores.observe(uneven(nets["good", 0][0]), probe), seen["good", 0]
-assert torch.allclose(twin.logits, own.logits, atol=1e-3)
+twin, one = pk.scores.observe(uneven(nets["good"]), probe), seen["good"]
+print(f"answers differ by {(twin.logits - one.logits).abs().max():.0e} at most")
 for name in ("last_block_area", "rankme", "stable_rank", "answers_area"):
-    before, later = (SCORES[name](look) for look in (own, twin))
+    before, later = (SCORES[name](look) for look in (one, twin))
     print(f"{name}: {before:.3f}, with a factor for each channel {later:.3f}")
 
 # %% [markdown]
@@ -684,8 +638,6 @@ better = pd.Series({name: score.better for name, score in SCORES.items()})
 praised = [
     name for name in SCORES if name not in blind and after[name] * better[name] > 0
 ]
-assert change.loc[OUTPUTS, "permuted"].abs().max(axis=None) == 0
-assert change.loc[spectra, ("permuted", "good")].abs().min() > LIMIT
 print("do not see it:", ", ".join(blind))
 print("see it, and call it better:", ", ".join(praised))
 
@@ -696,13 +648,12 @@ print("see it, and call it better:", ", ".join(praised))
 # Two on the first line were to move. Why do they not?
 
 # %%
-relu2 = seen["good", 0].last
+relu2 = seen["good"].last
 flat = len(probe) * relu2.mean(dim=1).square().sum() / relu2.square().sum()
-good = standing[len(probe)]["good", 0]
-first = 1 / good["stable_rank"]
+good = standing[MANY]["good", 0]
+first = 1 / scale.SCORES["stable_rank"](seen["good"])
 print(f"relu2: the first singular direction holds {first:.0%} of the energy, ", end="")
 print(f"the mean over the images {flat:.0%}")
-assert 0 <= first - flat < 0.1
 print(f"answers: with all blocks {good['answers_area']:.3f}, ", end="")
 print(f"alone {good['answers_alone_area']:.3f}, ", end="")
 print(f"with permuted layers {values.loc['answers_area', ('permuted', 'good')]:.3f}")
@@ -719,19 +670,19 @@ print(f"with permuted layers {values.loc['answers_area', ('permuted', 'good')]:.
 
 
 # %%
-def pairs_right(table, kind):
+def pairs_right(group, kind):
     """Share of (good, poor) pairs in which the good network scores better."""
-    good, bad = (table[k].mul(better, axis=0).to_numpy() for k in ("good", kind))
+    good, bad = (group[k].mul(better, axis=0).to_numpy() for k in ("good", kind))
     share = (good[:, :, None] > bad[:, None, :]).mean(axis=(1, 2))
-    return pd.Series(share, table.index)
+    return pd.Series(share, group.index)
 
 
 # %% tags=["hide-input"]
 right = pd.DataFrame(
     {
-        f"{kind}, {count}": pairs_right(table, kind)
+        f"{kind}, {count}": pairs_right(group, kind)
         for kind in POOR
-        for count, table in standing.items()
+        for count, group in standing.items()
     }
 )
 sure = (right == 1).all(axis=1)
@@ -750,8 +701,8 @@ pk.show(
 )
 
 # %% tags=["hide-input"]
-title = f"{FEW} images: {len(movers(f'{FEW} images'))} of {len(SCORES)} scores move"
-change_figure(f"{FEW} images", title)
+title = f"{FEWER}: {len(movers(FEWER))} of {len(SCORES)} scores move"
+change_figure(FEWER, title)
 
 # %% [markdown]
 # The number of images moves nearly every score by more than 1 %. So compare networks on the same images, always; the order is what may be trusted.
@@ -772,7 +723,7 @@ shown = pd.DataFrame(
         "dead units": most["dead units"],
         "permuted": after.abs(),
         "all seeds": many.mean(axis=1),
-        f"{FEW} images": few.mean(axis=1),
+        FEWER: few.mean(axis=1),
     }
 )
 passed = pd.DataFrame(
@@ -781,7 +732,7 @@ passed = pd.DataFrame(
         "dead units": shown["dead units"] <= LIMIT,
         "permuted": shown["permuted"] > LEAST,
         "all seeds": shown["all seeds"] == 1,
-        f"{FEW} images": shown[f"{FEW} images"] == 1,
+        FEWER: shown[FEWER] == 1,
     }
 )
 stand = list(passed.index[passed.all(axis=1)])
@@ -812,8 +763,6 @@ pk.show(figure, f"{title}: {shown_text}. {alt}.")
 others = passed.drop(columns="permuted").all(axis=1)
 mild = list(passed.index[others & (shown["permuted"] > LIMIT)])
 print(f"permuted, 1 % instead of 5: {', '.join(mild)}")
-if data.name == "mnist" and full:
-    assert mild == ["last_block_area", "stable_rank"]
 
 # %% [markdown]
 # The limits are ours. One result depends on the 5 % for a permutation: with 1 % the stable rank would stand, too. Were the predictions right?
@@ -829,63 +778,48 @@ for name, control in wrong.stack()[lambda x: x].index:
     )
 
 # %% [markdown]
-# ## Two networks that are not in the rule
+# ## Two kinds that are not in the rule
 #
-# *5 minutes.* A rule is as good as the networks in it. Two more: one is trained in *half* class order and is a little worse than the base. The other has learnt 1,000 images with *random labels* by heart
+# *5 minutes.* A rule is as good as the networks in it. Two more kinds, three seeds of each: one is trained in *half* class order and is a little worse than the base. The other has learnt 1,000 images with *random labels* by heart
 # {cite}`zhang2017understanding`: it was trained for long, and on test images it knows nothing.
 
 # %%
-HARD = {
-    "half order": {"factor": "sorting", "sorting": 0.5, **short},
-    "random labels": {"factor": "noise", "images": 1000, "noise": 1.0}
-    | {"epochs": 60 if full else 2},
-}
-hard = {kind: rear(replace(base, **how)) for kind, how in HARD.items()}
-scored = {
-    kind: measure(pk.scores.observe(net, probe)) for kind, (net, _) in hard.items()
-}
-good = standing[len(probe)]["good"]
-asked = ["rmse_area", "unit_norm_area", *stand]
-table = good.agg(["min", "max"], axis=1).add_prefix("good, ").join(pd.DataFrame(scored))
-told = {"good, min": hits["good"].min(), "good, max": hits["good"].max()}
-told |= {kind: facts["accuracy"] for kind, (_, facts) in hard.items()}
-table = table.loc[list(dict.fromkeys([*asked, "answers_area", *OUTPUTS]))]
-learnt = hard["random labels"][1]["train_accuracy"]
-print(f"random labels: {learnt:.0%} of the training labels learnt")
-pd.concat([pd.DataFrame(told, index=["accuracy"]), table]).round(3)
+HARD = ["half order", "random labels"]
+good, scored = standing[MANY]["good"], scores_of(unchanged)[HARD]
+asked = list(
+    dict.fromkeys(["rmse_area", "unit_norm_area", *stand, "answers_area", *OUTPUTS])
+)
+told = unchanged.drop_duplicates(["network", "seed"]).set_index(["network", "seed"])
+both = pd.concat([told[["accuracy"]].T, scores_of(unchanged)]).loc[["accuracy", *asked]]
+both = both[["good", *HARD]].T.groupby(level=0, sort=False).agg(["min", "max"])
+learnt = told.loc["random labels", "train_accuracy"]
+print(f"random labels: {learnt.min():.0%} or more of the training labels learnt")
+both.T.unstack().round(3)
 
 # %%
 least = good.mul(better, axis=0).min(axis=1)
-fooled = {
-    kind: [n for n in SCORES if better[n] * scored[kind][n] >= least[n]]
-    for kind in HARD
-}
-for kind, names in fooled.items():
-    print(f"{kind}, not below every good network: {', '.join(names) or 'none'}")
-both = [name for name in SCORES if not any(name in names for names in fooled.values())]
-print("below in both cases:", ", ".join(both))
-if data.name == "mnist" and full:
-    assert stand == ["last_block_area"]
-    assert all("last_block_area" in names for names in fooled.values())
-    assert set(both) & set(SCORES) == {"answers_area", *OUTPUTS[1:]}
-    assert change.loc["rmse_area", ("rescaled", "good")] > 2
-    least = good.loc["answers_area"].min() - scored["half order"]["answers_area"]
-    assert 0 < least < 0.01
-    assert "rmse_area" in fooled["random labels"] and learnt > 0.9
+above = scored.mul(better, axis=0).ge(least, axis=0)  # not below every good network
+for kind in HARD:
+    names = [f"{name} ({n})" for name, n in above[kind].sum(axis=1).items() if n]
+    print(f"{kind}, in so many of {len(SEEDS)} seeds: {', '.join(names) or 'none'}")
+below = list(above.index[~above.any(axis=1)])
+print("below every good network in all cases:", ", ".join(below))
+least = least["answers_area"] - scored.loc["answers_area"].groupby(level=0).max()
+print(f"answers_area, half order: by {least['half order']:.4f} at least")
 
 # %% [markdown]
-# On MNIST the one score left, `last_block_area`, puts both above every good network. So do most others for the random labels: to learn 1,000 of them by heart takes many directions.
-# Rank in the last layer is no property of good training. It is a property of having learnt to tell many things apart, right or wrong. Below the good ones in both cases are only three scores of the
-# outputs, which say how sure the network is, and how evenly; and, for half order by less than 0.01, `answers_area`.
+# The one score left, `last_block_area`, puts the random labels above every good network, in all three seeds, and half order above some of them, in two. So do most others for the random labels: to learn 1,000 of them by heart takes many directions.
+# Rank in the last layer is no property of good training. It is a property of having learnt to tell many things apart, right or wrong. Below the good ones in all cases are only three scores of the
+# outputs, which say how sure the network is, and how evenly; and, for half order by next to nothing, `answers_area`.
 #
 # ## We saw
 #
-# - RMSE = size × relative error. On MNIST the gap in RMSE to untrained and class-ordered networks is size, all of it; to networks with little data, about half of it.
+# - RMSE = size × relative error. The gap in RMSE to untrained and class-ordered networks is size, all of it; to networks with little data, about half of it.
 #   So: mostly scale.
 # - The RMSE orders all our good and poor networks, and follows any number you multiply the layers by, and any neuron that never fires. Neither changes an answer.
 # - A score that divides by the size of each block cannot be moved by rescaling a layer (a factor for each channel still moves it). Of those, the error of the last block alone also sees structure, agrees over seeds and needs few images. It is the one
 #   left standing: the last layer is where good and poor networks differ, in its floor as well as in its error.
-# - It stands by our rule, and the rule is too kind: the score is wrong about random labels and about half class order, in the one network of each that we trained. And like most scores of rank it prefers a permuted block to the network's own.
+# - It stands by our rule, and the rule is too kind: the score is wrong about random labels in all of three seeds, and about half class order in two of three. And like most scores of rank it prefers a permuted block to the network's own.
 # - A fixed number of rounds of `mu` shifts networks against each other; the KKT residual shows it.
 # - One architecture, one data set, three recipes for poor networks, three seeds: a test that a score can fail, and no proof of one that passes.
 #

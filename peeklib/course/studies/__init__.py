@@ -236,6 +236,9 @@ STUDIES = {
     "cases": mnist.cases,
     "directions": directions,
     "layers": layers,
+    "rank_or_scale": scale.rank_or_scale,
+    "higher_order": higher_order.higher_order,
+    "libraries": higher_order.libraries,
 }
 WAITING = {  # their tables are being made
     "controls": mnist.controls,
@@ -253,9 +256,6 @@ WAITING = {  # their tables are being made
     "nulls": neighbours.nulls,
     "ends": speed.ends,
     "untrained": untrained,
-    "rank_or_scale": scale.rank_or_scale,
-    "higher_order": higher_order.higher_order,
-    "libraries": higher_order.libraries,
 }
 FITS = {  # of studies that factorize in another way than FIT
     "ends": speed.HOW,

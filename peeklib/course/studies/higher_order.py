@@ -37,6 +37,7 @@ PROGRAMS = {  # the settings of `libraries`
     "CP, TensorLy": {"n_iter_max": 200, "tol": 1e-6, "init": "random"},
     "Tucker, TensorLy": {"n_iter_max": 50, "init": "svd"},
 }
+PROGRAM_COLUMNS = ("model", "program", "rank", "numbers", "relative_error")
 SHUFFLES = ("places", "neurons")
 rear, factorize = pk.cached(zoo.rear), pk.cached(coupled_ntf)
 Blocks = Mapping[str, Tensor]
@@ -144,33 +145,26 @@ def higher_order(seeds=range(5)) -> Iterator[dict]:
             yield row(blocks, which, seed)
 
 
-def one_tensor(matrix: Tensor, seed: int) -> Iterator[dict]:
-    """`relu2`, as a tensor and as a matrix, by our program and by TensorLy's, from one start."""
+def one_tensor(matrix: Tensor, seed: int) -> Iterator[tuple]:
+    """`relu2`, as a tensor and as a matrix, by our program and by TensorLy's, from one start: see `PROGRAM_COLUMNS`."""
     import tensorly.decomposition as theirs  # the book's, not the package's
 
     X = matrix.unflatten(0, SHAPES["CP"]["relu2"])
-    array, known = X.double().cpu().numpy(), {"rank": BASE, "program": "TensorLy"}
-    how = PROGRAMS["CP, TensorLy"] | {"random_state": seed, "return_errors": True}
-    found, lost = theirs.non_negative_parafac_hals(array, BASE, **how)
-    size = sum(factor.size for factor in found.factors)
-    yield {"model": "CP", **known, "numbers": size, "relative_error": float(lost[-1])}
-    found, lost = theirs.non_negative_tucker_hals(array, TUCKER, return_errors=True, **PROGRAMS["Tucker, TensorLy"])
+    array, how = X.double().cpu().numpy(), {"return_errors": True}
+    found, lost = theirs.non_negative_parafac_hals(array, BASE, random_state=seed, **PROGRAMS["CP, TensorLy"], **how)
+    yield "CP", "TensorLy", BASE, sum(factor.size for factor in found.factors), float(lost[-1])
+    found, lost = theirs.non_negative_tucker_hals(array, TUCKER, **PROGRAMS["Tucker, TensorLy"], **how)
     size = found.core.size + sum(factor.size for factor in found.factors)
-    yield {"model": "Tucker", **known, "numbers": size, "relative_error": float(lost[-1])}
+    yield "Tucker", "TensorLy", BASE, size, float(lost[-1])
     larger = round(size / sum(X.shape))  # CP of the size of Tucker
     for model, block, rank in (("CP", X, BASE), ("CP, larger", X, larger), ("matrix", matrix, BASE)):
-        found, known = coupled_ntf({"block": block}, rank, seed=seed, **PROGRAMS["ours"]), {"program": "ours"}
-        yield {
-            "model": model,
-            "rank": rank,
-            **known,
-            "numbers": found.parameters,
-            "relative_error": found.relative_error,
-        }
+        found = coupled_ntf({"block": block}, rank, seed=seed, **PROGRAMS["ours"])
+        yield model, "ours", rank, found.parameters, found.relative_error
 
 
 def libraries(seeds=range(5)) -> Iterator[dict]:
     """`relu2` alone: what TensorLy finds and what we find. Its Tucker model has one start, from the SVD."""
     block = recorded()["relu2"][:, :COUNT].contiguous()
     for seed in seeds:
-        yield from ({"seed": seed, **found} for found in one_tensor(block, seed))
+        for found in one_tensor(block, seed):
+            yield {"seed": seed, **dict(zip(PROGRAM_COLUMNS, found, strict=True))}
