@@ -110,11 +110,12 @@ caught["relu1"].shape
 images = data.test.images[: 10_000 if full else 1_000]
 blocks = pk.input_blocks(images)
 D = blocks["input"]
-assert (D[:, 3].reshape(28, 28) == pk.to_float(images[3, 0])).all()
 print(
     f"D: {D.shape[0]} pixels × {D.shape[1]:,} images, "
     f"values {D.min():.0f} to {D.max():.0f}"
 )
+same = D[:, 3].reshape(28, 28).cpu() == pk.to_float(images[3, 0])
+print(f"column 3 is image 3, pixel by pixel: {bool(same.all())}")
 
 # %% [markdown]
 # ## From activations to matrices A
@@ -251,8 +252,8 @@ except ValueError as error:
 # %%
 signed = pk.record(model, images[:100], ["conv1"], negative="keep")["conv1"]
 parts = pk.record(model, images[:100], ["conv1"], negative="split")
-assert (parts["conv1+"] - parts["conv1-"] == signed).all()
-list(parts)
+whole = bool((parts["conv1+"] - parts["conv1-"] == signed).all())
+print(f"{' − '.join(parts)} is what was recorded: {whole}")
 
 # %% [markdown]
 # ## We saw

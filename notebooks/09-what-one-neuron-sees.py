@@ -199,15 +199,18 @@ print(", ".join(f"{name}: accuracy {a:.1%}" for name, a in accuracies.items()))
 by_setting.unstack("method")
 
 # %% [markdown]
-# Does the table tell the truth? Its seed 0 was trained as the network above. Training is chaotic, so the build allows a tenth.
+# Does the table tell the truth? Its seed 0 was trained as the network above. Training is chaotic, so on another machine that is one more
+# network of the same kind, and its 50 neurons another draw: they may miss the table by three standard errors of such a mean.
 
 # %%
-if data.name == "cifar10" and not FOLDER:
-    listed, now = purity[high][0], live["variance"]["purity"]
-    print(f"table {listed:.3f}, this network {now:.3f}")
-    assert abs(now - listed) < 0.1
-else:
-    print("the table is about another network")
+listed, error = (
+    by_seed(table, column, method=high, count=50, **NORMAL)[0]
+    for column in ("purity", "purity error")
+)
+again = live["variance"]["purity"]
+None if FOLDER else pk.recheck(
+    "pool5, purity of 50 neurons", listed, again, within=3 * error, data=data
+)
 
 # %% [markdown]
 # ### Exercise 1 ●○○ (5 minutes)
@@ -286,7 +289,6 @@ shown.drop(index="fc")  # ten neurons, all of purity 1
 # %%
 means = trained[["variance and purity", "variance and purity by chance"]].mean()
 related = means.iloc[:, 0] > means.iloc[:, 1]
-assert related[["relu3", "relu4"]].all() and not related["pool5"]
 print("on average above chance in", ", ".join(means.index[related]))
 
 # %% [markdown]
@@ -496,9 +498,8 @@ by_group = {
     ],
 }
 rows = {name: pd.DataFrame(many).mean() for name, many in by_group.items()}
-if data.name == "cifar10" and not FOLDER:
-    gain = rows["clusters"] - rows["random groups, 20 draws"]
-    assert gain["purity"] > 0
+gain = rows["clusters"]["purity"] - rows["random groups, 20 draws"]["purity"]
+print(f"purity of the clusters minus that of random groups: {gain:+.3f}")
 pd.DataFrame(rows).T[["purity", "entropy", "overlap", "same class"]].round(3)
 
 # %% [markdown]
@@ -509,7 +510,8 @@ pd.DataFrame(rows).T[["purity", "entropy", "overlap", "same class"]].round(3)
 # - How much a neuron varies tells next to nothing about that in `pool5`, and a little in the layers before.
 # - Top sets of neurons of high variance share hardly an image. At the low end they share more, because normalization gives all silent
 #   neurons the same score.
-# - Neurons that go together can be grouped, and the groups have purer images than groups of the same sizes made at random.
+# - Neurons that go together can be grouped. Whether the groups have purer images than groups of the same sizes made at random is in the last
+#   table, for the one network of this page.
 #
 # Next: directions that are neither single neurons nor random, {doc}`10-singular-directions`. References are in the
 # {doc}`../book/bibliography`.
