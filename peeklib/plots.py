@@ -137,28 +137,34 @@ def contact_sheet(rows: Sequence[Direction], images: Tensor, k: int = 5, *, titl
     """
     ends = [[top_images(row, k), bottom_images(row, k)] for row in rows]
     labels = [f"{row.name}, {row.layer}".rstrip(", ") for row in rows]
-    lines = [torch.cat(pair) for pair in ends]
-    if len(rows) > 1:
+    lines, several = ends, len(rows) > 1
+    if several:
         labels[0] += ": highest"
-    if len(rows) == 1:
-        lines, labels = ends[0], [f"highest, {labels[0]}", "lowest"]
+    else:
+        lines, labels = [[end] for end in ends[0]], [f"highest, {labels[0]}", "lowest"]
     height, width = images.shape[2:]
     gap, label = max(1, width // 10), 0.4 * width
-    across, split = len(lines[0]), k if len(rows) > 1 else 0
-    total = across * (width + gap) + (gap if split else 0)
-    figure, ax = canvas(height=0.6 + WIDTH * len(lines) * (height + label) / total, title=title)
+    step = len(lines[0][0]) * (width + gap) + gap  # from one end to the other
+    total = len(lines[0]) * step - 2 * gap
+    figure, ax = canvas(height=0.6 + WIDTH * len(lines) * (height + label) / (total + gap), title=title)
     for y, (line, text) in enumerate(zip(lines, labels, strict=True)):
         top = y * (height + label)
-        for x, image in enumerate(to_float(images[line.cpu()])):
-            left = x * (width + gap) + (gap if split and x >= split else 0)
-            picture = _numpy(image.permute(1, 2, 0)).squeeze()
-            ax.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=(left, left + width, top + height, top))
+        for x, end in enumerate(line):  # one picture for each end: an image each takes six times as long to draw
+            strip, _ = _tile(_pictures(images[end.cpu()]), len(end), gap)
+            where = (x * step, x * step + strip.shape[1], top + height, top)
+            ax.imshow(strip, cmap="gray", vmin=0, vmax=1, extent=where)
         ax.text(0, top - 0.06 * width, text, fontsize=10, va="bottom")
-    if split:
-        ax.text(split * (width + gap) + gap, -0.06 * width, "lowest", fontsize=10, va="bottom")
-    ax.set(xlim=(0, total - gap), ylim=(len(lines) * (height + label) - label, -label), aspect="equal")
+    if several:
+        ax.text(step, -0.06 * width, "lowest", fontsize=10, va="bottom")
+    ax.set(xlim=(0, total), ylim=(len(lines) * (height + label) - label, -label), aspect="equal")
     ax.axis("off")
     return figure
+
+
+def _pictures(images: Tensor) -> np.ndarray:
+    """Images × channels × height × width as matplotlib wants them: channels last, and none of a grey image."""
+    pictures = _numpy(to_float(images).movedim(1, 3))
+    return pictures[..., 0] if pictures.shape[3] == 1 else pictures
 
 
 def _numpy(values) -> np.ndarray:
