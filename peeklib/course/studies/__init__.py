@@ -236,6 +236,7 @@ STUDIES = {
     "cases": mnist.cases,
     "directions": directions,
     "layers": layers,
+    "untrained": untrained,
     "rank_or_scale": scale.rank_or_scale,
     "higher_order": higher_order.higher_order,
     "libraries": higher_order.libraries,
@@ -255,7 +256,6 @@ WAITING = {  # their tables are being made
     "twins": neighbours.twins,
     "nulls": neighbours.nulls,
     "ends": speed.ends,
-    "untrained": untrained,
 }
 FITS = {  # of studies that factorize in another way than FIT
     "ends": speed.HOW,
