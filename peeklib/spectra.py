@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .blocks import as_matrix
+from .crew import crew, each, pieces
 
 
 def spectrum(block: Tensor) -> Tensor:
@@ -21,8 +22,24 @@ def spectrum(block: Tensor) -> Tensor:
         block: features × images, of any sign.
     """
     X = as_matrix(block).double()
-    tall = X if len(X) >= X.shape[1] else X.T
-    return torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R)
+    with crew(X.device):
+        return torch.linalg.svdvals(_triangular(X if len(X) >= X.shape[1] else X.T))
+
+
+def _triangular(tall: Tensor) -> Tensor:
+    """R of a QR decomposition: first of parts of the rows, each by itself, then of their R, one below the other.
+
+    On several threads that is one large step, where LAPACK's own takes thousands (Demmel et al. 2012, section 3).
+    """
+    parts = pieces(len(tall), 2 * tall.shape[1])
+    triangles = [tall] * len(parts)
+
+    def some(chosen: slice) -> None:
+        for k in range(len(parts))[chosen]:
+            triangles[k] = torch.linalg.qr(tall[parts[k]], mode="r").R
+
+    each(len(parts), some, least=1)
+    return triangles[0] if len(parts) == 1 else torch.linalg.qr(torch.cat(triangles), mode="r").R
 
 
 def effective_rank(block: Tensor) -> float:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .blocks import pick_device
+from .crew import crew
 from .hooks import eval_mode, home_of, to_float, visiting
 
 
@@ -35,6 +36,9 @@ def train(
 ) -> Trained:
     """Train `model` in place by SGD on the cross-entropy; the defaults give the accuracies of Saini & Papalexakis.
 
+    A CPU trains in one thread: a step of these networks is made of many small ones, so that more threads gain little, lose
+    much where the cores are shared, and round in another way on every machine.
+
     Args:
         model: trained on `device`; it comes back in eval mode on the device where it was, after an error too.
         images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
@@ -55,7 +59,8 @@ def train(
         raise ValueError(f"epochs is {epochs}; it is at least 1")
     how = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
     batches = _batches(len(images), seed, epochs, shuffle, batch_size)
-    with visiting(model, pick_device(device, home_of(model, images.device))):
+    device = pick_device(device, home_of(model, images.device))
+    with visiting(model, device), crew(device):
         losses = _descend(model.train(), images, labels, batches, seed, how, progress)
     return Trained(model.eval(), _history(losses, [len(batch) for batch in batches]))
 

@@ -138,3 +138,23 @@ def test_a_round_meets_a_few_times_and_not_in_every_step(wide, monkeypatch):
         counts.append(len(regions))
     assert threads == {1}
     assert counts[1] - counts[0] == 20 * 4, "two products and two sweeps in each round"
+
+
+def test_a_spectrum_in_parts_is_the_spectrum():
+    X = torch.rand(30, 500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with crew.crew(CPU):
+        parts = crew.pieces(500, 60)
+    assert len(parts) == 4
+    for block in (X, X.T, X[:, :70]):
+        assert torch.allclose(pk.spectrum(block), torch.linalg.svdvals(block), rtol=1e-10)
+
+
+def test_training_does_not_depend_on_the_number_of_threads():
+    images = torch.randint(256, (128, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels, weights = torch.arange(128) % 10, []
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        model = pk.train(pk.models.PaperCNN(seed=0), images, labels, seed=0, device="cpu").model
+        weights.append(model.conv2.weight)
+        assert torch.get_num_threads() == threads
+    assert torch.equal(*weights)
