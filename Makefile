@@ -15,7 +15,7 @@ export UV_TORCH_BACKEND := cpu
 INSTALL = $(UV)
 endif
 
-.PHONY: help setup book test unit matrix notebooks evidence zoo bench sync lint lock clean distclean
+.PHONY: help setup book test unit matrix notebooks evidence zoo bench devices sync lint lock clean distclean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ zoo: setup  ## train and score the networks behind chapter 14 (an hour on two co
 
 bench: setup  ## time our factorization beside other people's, on this machine (an hour)
 	$(BIN)/python benchmarks/run.py
+
+devices: setup  ## run every notebook on a simulated GPU (half an hour); `benchmarks/gpu.sh` is for a real one
+	$(BIN)/python -m pytest -ra -m slow tests/test_pages_on_gpu.py
 
 sync: setup  ## write each notebook from its .py, and the repository's address from _config.yml
 	$(BIN)/python book/sync.py
