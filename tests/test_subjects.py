@@ -82,8 +82,7 @@ def test_imagenet_says_what_is_wrong_with_a_folder(folder, tmp_path):
 
 def test_train_cifar_learns(monkeypatch, tmp_path):
     monkeypatch.setenv("PEEK_CACHE", str(tmp_path))
-    data = pk.load_dataset("digits-rgb")
-    part = Split(data.train.images[:128], data.train.labels[:128] % 2)
-    model = pk.subjects.train_cifar(pk.models.CifarAlexNet(3), *part, seed=0, epochs=1)
+    part = cifar_like(128).train
+    model = pk.subjects.train_cifar(pk.models.CifarAlexNet(3), part.images, part.labels, seed=0, epochs=1)
     untouched = pk.models.CifarAlexNet(3)
     assert not torch.equal(model.conv1.weight, untouched.conv1.weight) and not model.training
