@@ -5,7 +5,7 @@
 #
 # *A rank should cost a blink. What makes the factorization slow, what makes it fast, and how do other people's packages do?*
 #
-# You know {doc}`02-coupled-nmf`. Allow 50 minutes to read and answer; the chapter runs for about two minutes on a laptop CPU.
+# You know {doc}`02-coupled-nmf`. Allow 50 minutes to read and answer; the chapter runs for about a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
 import sys
@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 
 import peeklib as pk
+from peeklib.course.studies import speed
 
 full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
@@ -185,7 +186,6 @@ paths = {name: torch.stack(path) for name, path in paths.items()}
 slow, exact = paths["multiplicative"], paths["coordinate descent"]
 assert (exact[:, 1] == 0).any()
 landed = int((exact[:, 1] == 0).int().argmax())
-assert landed <= 10 and slow[-1, 1] > 0.05
 title = f"Zero after {landed} rounds, or {slow[-1, 1]:.2f} after {ROUNDS}"
 figure, ax = pk.plots.canvas(title=title)
 x, y = torch.meshgrid(
@@ -262,9 +262,6 @@ same = {
 
 # %% tags=["hide-input"]
 ends = {name: fit.relative_error for name, fit in same.items()}
-if data.name == "mnist" and full:
-    assert ends["overshooting"] < ends["hals"] < ends["mu"]
-    assert ends["auto"] < ends["hals"] < ends["mu"]
 title = (
     f"After {rounds} rounds: mu {ends['mu']:.3f}, hals {ends['hals']:.3f}, "
     f"overshooting {ends['overshooting']:.3f}"
@@ -291,37 +288,52 @@ pd.DataFrame(
     }
 ).T.round(3)
 
+# %% tags=["hide-input"]
+seconds = {name: fit.seconds for name, fit in same.items()}
+for name in ("overshooting", "auto"):
+    less = 1 - ends[name] / ends["hals"]
+    share = seconds[name] / seconds["hals"]
+    print(f"{name}: an error {less:.1%} below that of hals, in {share:.0%} of its time")
+
 # %% [markdown]
-# Overshooting helps in rounds. Beginning small does not, and need not: its rounds are cheaper, which shows in the seconds.
+# Look for overshooting in the rounds, and for the small beginning in the seconds: its rounds need not be better, they are cheaper.
 
 # %% [markdown]
 # ## What does beginning small cost?
 #
 # *5 minutes.* The answer should be no worse for it. So compare where both end, when each is left to stop by itself, from three
-# random starts. (`kkt` and `converged` are explained below, under *When is a fit done?*)
+# random starts. These fits are long, so they come from the table `ends`; all of it is `list(speed.ends())`, a few minutes, or
+# `make evidence`. (`kkt` and `converged` are explained below, under *When is a fit done?*)
 
 # %%
-options = {"max_iter": 400 if full else 60}
-left = {
-    solver: pk.cached(pk.rank_sweep)(
-        blocks, (10, 50), range(3), solver=solver, **options
-    )
-    for solver in ("hals", "auto")
-}
-tables = {
-    name: sweep.table().set_index(["rank", "seed"]) for name, sweep in left.items()
-}
+stopped = pk.evidence.table("ends").set_index(["solver", "rank", "seed"])
 KEPT = ["relative_error", "iterations", "kkt", "converged"]
-pd.concat({name: table[KEPT] for name, table in tables.items()}, axis=1).round(4)
+pd.concat({name: stopped.loc[name, KEPT] for name in ("hals", "auto")}, axis=1).round(4)
 
 # %% tags=["hide-input"]
-apart = (tables["auto"].relative_error / tables["hals"].relative_error - 1).groupby(
-    "rank"
-)
-if data.name == "mnist" and full:
-    assert apart.max().max() < 0.01
-for chosen, part in apart:
+apart = stopped.loc["auto"].relative_error / stopped.loc["hals"].relative_error - 1
+for chosen, part in apart.groupby("rank"):
     print(f"rank {chosen}: auto ends {part.min():+.2%} to {part.max():+.2%} from hals")
+
+# %% [markdown]
+# Two of these fits again, by the function that made the table. Their network was trained on this machine, which rounds in its
+# own way, so it is another one, as if from another seed. Five seeds of it differ by this much in the error of rank 10, and so may this run:
+
+# %%
+of_seeds = pk.evidence.table("cases").query("setting == '100%' and rank == 10")
+room = of_seeds.relative_error.max() / of_seeds.relative_error.min() - 1
+short = {} if full else {"max_iter": 60}
+again = {}
+for solver in ("hals", "auto"):
+    row = speed.end(blocks, solver, 10, seed=0, **short)
+    again[solver, 10, 0] = row["relative_error"]
+pk.recheck(
+    "relative error where a solver stops",
+    stopped.relative_error,
+    again,
+    relative=room,
+    data=data,
+)
 
 # %% [markdown]
 # The last rounds of `auto` run on the data itself, so its error is an error of the data, and its KKT residual says how near it
@@ -406,10 +418,12 @@ table = pd.DataFrame(
         for (m, name), error in targets.items()
     }
 )
-mine = table.index.str.startswith("peeklib")
 for matrix in MATRICES.values():
-    marked = table[matrix, f"cd after {budgets[matrix, 'cd']}"]
-    assert marked["peeklib auto"] < marked[~mine].min()
+    marked = table[matrix, f"cd after {budgets[matrix, 'cd']}"].nsmallest(2)
+    first = [f"{solver} ({seconds:.1f} s)" for solver, seconds in marked.items()]
+    print(
+        f"{matrix}, first at the error of coordinate descent: {', then '.join(first)}"
+    )
 table.map(lambda s: "never" if np.isnan(s) else f"{s:.1f} s")
 
 # %% [markdown]
@@ -551,29 +565,19 @@ pk.Explorer({"ladder": ["images", "features", "rank"]}, draw_growth)
 # *5 minutes.* Small steps do not mean that the bottom is near: a slow method takes small steps anywhere. At a minimum
 # the Karush–Kuhn–Tucker conditions hold: no entry can move alone, within its bound, and lower the loss. So ask how far one step of coordinate
 # descent would move the factors, as a share of them. That is the *KKT residual*; it is 0 where nothing moves, and does not depend on
-# how components are scaled. `converged` asks for both: little progress *and* a small residual.
+# how components are scaled. `converged` asks for both: little progress *and* a small residual. Rank 50 in the table `ends`, a mean over its
+# three seeds; `mu` was given 500 rounds, whatever its progress.
 
 # %% tags=["hide-input"]
-crawling = pk.cached(pk.coupled_nmf)(
-    blocks, rank, solver="mu", max_iter=500 if full else 60, tol=0
-)
-fits = {f"mu, {crawling.iterations} rounds": crawling, "auto": left["auto"][rank, 0]}
-when = pd.DataFrame(
-    {
-        name: {
-            "relative error": fit.relative_error,
-            "progress, mean of 5 rounds": (fit.history[-6] / fit.history[-1] - 1) / 5,
-            "KKT residual": fit.kkt,
-            "converged": fit.converged,
-        }
-        for name, fit in fits.items()
-    }
-).T
-if data.name == "mnist" and full:
-    slow, stopped = when.iloc[0], when.iloc[1]
-    assert slow.iloc[1] < 1e-4 and slow["KKT residual"] > 0.01 > stopped["KKT residual"]
-    assert slow["relative error"] > 1.03 * stopped["relative error"]
-when.map(lambda value: value if isinstance(value, bool) else f"{value:.2g}")
+MEASURES = {
+    "relative_error": "relative error",
+    "progress": "progress, mean of 5 rounds",
+    "kkt": "KKT residual",
+}
+when = stopped.xs(rank, level="rank").groupby("solver")
+means = when[list(MEASURES)].mean().rename(columns=MEASURES)
+means["converged"] = when.converged.agg(lambda ended: f"{ended.sum()} of {len(ended)}")
+means.loc[["mu", "auto"]].T.map(lambda x: x if isinstance(x, str) else f"{x:.2g}")
 
 # %% [markdown]
 # By its progress alone the first would count as done: below one part in ten thousand a round, the default tolerance. Its residual says

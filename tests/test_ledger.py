@@ -77,7 +77,7 @@ def test_every_table_of_a_study_says_how_it_was_made(study):
     assert how["command"] == f"python book/evidence.py {study}"
     assert {"commit", "pins", "device", "data", "date", "minutes", "fit"} <= how.keys()
     assert how["seeds"] == sorted(rows.seed.unique())
-    known = "data recipe fraction order lr study setting layer activations method count rank".split()
+    known = "data recipe fraction order lr study setting layer activations method count rank solver".split()
     known += "network control images model program equal base shuffle".split()
     settings = [name for name in rows if name in known]
     whole = rows[rows.control == "none"] if study == "rank_or_scale" else rows  # twins are of one seed

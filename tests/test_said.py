@@ -24,6 +24,13 @@ def test_chapter_8_no_other_package_reaches_the_error_of_coordinate_descent_soon
         assert there["peeklib auto"] < there[~there.index.str.startswith("peeklib")].min()
 
 
+def test_chapter_8_multiplicative_updates_are_slow_far_from_an_end():
+    ends = evidence.table("ends").query("rank == 50").set_index(["solver", "seed"])
+    crawling, arrived = ends.loc["mu"], ends.loc["auto"]
+    assert (crawling.progress < 1e-4).all() and not crawling.converged.any() and arrived.converged.all()
+    assert (crawling.kkt > 2 * arrived.kkt).all() and (crawling.relative_error > 1.03 * arrived.relative_error).all()
+
+
 def test_chapter_9_variance_says_something_in_the_layers_before_pool5():
     layers = evidence.table("layers")
     means = layers[layers.setting == "trained"].groupby("layer").mean(numeric_only=True)

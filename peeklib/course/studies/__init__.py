@@ -237,6 +237,7 @@ STUDIES = {
     "directions": directions,
     "layers": layers,
     "untrained": untrained,
+    "ends": speed.ends,
     "rank_or_scale": scale.rank_or_scale,
     "higher_order": higher_order.higher_order,
     "libraries": higher_order.libraries,
@@ -255,7 +256,6 @@ WAITING = {  # their tables are being made
     "moved": neighbours.moved,
     "twins": neighbours.twins,
     "nulls": neighbours.nulls,
-    "ends": speed.ends,
 }
 FITS = {  # of studies that factorize in another way than FIT
     "ends": speed.HOW,
