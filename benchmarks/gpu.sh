@@ -7,7 +7,12 @@
 # Triton, scikit-learn, SciPy, pandas, seaborn, joblib, pillow, tqdm and pytest, and no network, name in WHEELS a folder
 # of wheels that is brought along: ipykernel, ipywidgets, nbclient, nbformat, platformdirs, weightwatcher, powerlaw,
 # tensorly, and what these need (`pip download`). PEEK_DATA is a folder with MNIST/raw, its files as they are or as .gz;
-# without it the embedded digits stand in, and gpu.json says so. COMMIT names the commit where git cannot.
+# without it the embedded digits stand in, and gpu.json says so.
+#
+# COMMIT names the commit that runs; gpu.json and the tables of evidence give it. Set it wherever the tree is a copy without
+# this repository's history, where git would say nothing or name another one:
+#
+#   COMMIT=$(git rev-parse --short HEAD)    # here; then there: COMMIT=… WHEELS=… PEEK_DATA=… benchmarks/gpu.sh OUT_FOLDER
 set -u
 cd "$(dirname "$0")/.." || exit
 out=${1:-_build/gpu}
