@@ -599,6 +599,67 @@ print(
 # About a second on two cores: slower than a blink, fast enough not to lose the thought.
 
 # %% [markdown]
+# ## What is a GPU worth?
+#
+# *5 minutes.* The same calls on one GPU, and on the processor cores beside it: an epoch of training, recording, single fits, and a
+# sweep of ten ranks from ten seeds. Data begins on the CPU and results come back there, as in this book's pages, so the time to
+# copy is in it. What a first call has to compile is not. *Which work gains most, which least?*
+
+# %% tags=["hide-input"]
+steps = pk.evidence.table("gpu").fillna({"setting": ""})
+whole = steps[steps.data == "cpu"]
+speed = whole.pivot_table("median", ["what", "setting"], "device", sort=False)
+speed["times sooner"] = speed.cpu / speed.cuda
+labels = [f"{what}\n{how.partition(':')[0]}".strip() for what, how in speed.index]
+low, high = speed["times sooner"].min(), speed["times sooner"].max()
+title = f"On this GPU {low:.1f} to {high:.0f} times sooner"
+figure, ax = pk.plots.canvas(height=5.6, title=title)
+ax.hlines(labels, speed.cuda, speed.cpu, color="0.8", lw=3)
+ax.plot(speed.cuda, labels, "o", label="GPU")
+ax.plot(speed.cpu, labels, "s", label="CPU")
+ax.set(xscale="log", xlabel="seconds")
+ax.tick_params("y", labelsize=9)
+ax.invert_yaxis()
+ax.legend(frameon=False)
+said = "; ".join(
+    f"{', '.join(label.splitlines())}: {gpu:.2g} s and {cpu:.2g} s"
+    for label, gpu, cpu in zip(labels, speed.cuda, speed.cpu)
+)
+pk.show(figure, f"Seconds on the GPU and on the CPU. {title}. {said}.")
+
+# %% tags=["hide-input"]
+card = pk.evidence.how("gpu")
+version = card["versions"]
+print(f"{card['gpu']}, beside {card['cores']} cores of {card['cpu']}, {card['date']};")
+print(f"PyTorch {version['torch']}, Triton {version['triton']}; data: {card['data']}")
+runs_on = whole[whole.device == "cpu"].set_index(["what", "setting"]).repeats
+once = [row[0] for row, repeats in runs_on.items() if repeats == 1]
+print("Measured once on the CPU:", ", ".join(sorted(set(once))) or "nothing")
+same_error = steps[steps.what.str.startswith("errors of")]
+same_error.set_index(["what", "setting"])[["error_difference"]].map("{:.0e}".format)
+
+# %% [markdown]
+# Every step is sooner on this card than on these cores. Training, 64 images at a time, gains least; many fits at once gain most. The table
+# compares the relative errors of both, as a share: the same seed starts the same fit on both, and rounding alone makes it another one.
+#
+# What makes a difference on a GPU is the sweep: row after row it is many small steps, each started from Python. There, one
+# kernel takes each column through all rows {cite}`tillet2019triton`. Two sweeps over factors that are on the GPU already:
+
+# %% tags=["hide-input"]
+sweeps = steps[(steps.what == "HALS, 2 sweeps") & (steps.status == "ok")]
+(1000 * sweeps.set_index("setting")[["median"]]).round(2).set_axis(["ms"], axis=1)
+
+# %% [markdown]
+# And here, where this page runs, the second of two fits of rank 10:
+
+# %%
+for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+    first, second = (pk.coupled_nmf(blocks, 10, device=device) for _ in range(2))
+    print(
+        f"{device}: {second.seconds:.2f} s, relative error {second.relative_error:.4f}"
+    )
+
+# %% [markdown]
 # ## We saw
 #
 # - Two products with the data make up most of a round. Good methods do more with each.
@@ -610,5 +671,6 @@ print(
 #   again on yours.
 # - Progress alone cannot tell slow from done; the KKT residual can.
 # - A rank that nobody prepared takes about a second here.
+# - On the one GPU measured, all of this was sooner than on the cores beside it: training least, many fits at once most.
 #
 # References are in the {doc}`../book/bibliography`.

@@ -31,6 +31,16 @@ def test_chapter_8_multiplicative_updates_are_slow_far_from_an_end():
     assert (crawling.kkt > 2 * arrived.kkt).all() and (crawling.relative_error > 1.03 * arrived.relative_error).all()
 
 
+def test_chapter_8_a_gpu_is_sooner_at_everything_least_at_training_and_most_at_many_fits():
+    steps = evidence.table("gpu").fillna({"setting": ""})
+    seconds = steps[steps.data == "cpu"].pivot_table("median", ["what", "setting"], "device")
+    gain = (seconds.cpu / seconds.cuda).groupby("what")
+    assert gain.min().min() > 1 and gain.min().idxmin() == "train one epoch"
+    fits = [name for name in gain.groups if name != "sweep of 100 fits"]
+    assert gain.min()["sweep of 100 fits"] > gain.max()[fits].max()
+    assert steps[steps.what.str.startswith("errors of")].error_difference.abs().max() < 1e-3
+
+
 def test_chapter_9_variance_says_something_in_the_layers_before_pool5():
     layers = evidence.table("layers")
     means = layers[layers.setting == "trained"].groupby("layer").mean(numeric_only=True)
