@@ -671,6 +671,6 @@ for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
 #   again on yours.
 # - Progress alone cannot tell slow from done; the KKT residual can.
 # - A rank that nobody prepared takes about a second here.
-# - On the one GPU measured, all of this was sooner than on the cores beside it: training least, many fits at once most.
+# - On the one GPU measured, training, recording and fits were sooner than on the cores beside it: training least, many fits at once most.
 #
 # References are in the {doc}`../book/bibliography`.
