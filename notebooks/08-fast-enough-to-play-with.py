@@ -5,7 +5,7 @@
 #
 # *A rank should cost a blink. What makes the factorization slow, what makes it fast, and how do other people's packages do?*
 #
-# You know {doc}`02-coupled-nmf`. Allow 50 minutes to read and answer; the chapter runs for about a minute on a laptop CPU.
+# You know {doc}`02-coupled-nmf`. Allow 55 minutes to read and answer; the chapter runs for about a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
 import sys
@@ -608,22 +608,22 @@ print(
 # %% tags=["hide-input"]
 steps = pk.evidence.table("gpu").fillna({"setting": ""})
 whole = steps[steps.data == "cpu"]
-speed = whole.pivot_table("median", ["what", "setting"], "device", sort=False)
-speed["times sooner"] = speed.cpu / speed.cuda
-labels = [f"{what}\n{how.partition(':')[0]}".strip() for what, how in speed.index]
-low, high = speed["times sooner"].min(), speed["times sooner"].max()
+both = whole.pivot_table("median", ["what", "setting"], "device", sort=False)
+both["times sooner"] = both.cpu / both.cuda
+labels = [f"{what}\n{how.partition(':')[0]}".strip() for what, how in both.index]
+low, high = both["times sooner"].min(), both["times sooner"].max()
 title = f"On this GPU {low:.1f} to {high:.0f} times sooner"
 figure, ax = pk.plots.canvas(height=5.6, title=title)
-ax.hlines(labels, speed.cuda, speed.cpu, color="0.8", lw=3)
-ax.plot(speed.cuda, labels, "o", label="GPU")
-ax.plot(speed.cpu, labels, "s", label="CPU")
+ax.hlines(labels, both.cuda, both.cpu, color="0.8", lw=3)
+ax.plot(both.cuda, labels, "o", label="GPU")
+ax.plot(both.cpu, labels, "s", label="CPU")
 ax.set(xscale="log", xlabel="seconds")
 ax.tick_params("y", labelsize=9)
 ax.invert_yaxis()
 ax.legend(frameon=False)
 said = "; ".join(
     f"{', '.join(label.splitlines())}: {gpu:.2g} s and {cpu:.2g} s"
-    for label, gpu, cpu in zip(labels, speed.cuda, speed.cpu)
+    for label, gpu, cpu in zip(labels, both.cuda, both.cpu)
 )
 pk.show(figure, f"Seconds on the GPU and on the CPU. {title}. {said}.")
 
