@@ -466,18 +466,18 @@ pk.recheck("scores of the good network", listed, live, relative=near, data=data)
 # %%
 def padded(model):
     """The same function, with as many units again that are always zero."""
-    twin = copy.deepcopy(model).cpu(), pk.models.PaperCNN(width=2).requires_grad_(False)
-    for old, new in zip(*(net.parameters() for net in twin)):
+    twin = pk.models.PaperCNN(width=2).requires_grad_(False)
+    for new, old in zip(twin.parameters(), model.parameters()):
         new.zero_()[tuple(map(slice, old.shape))] = old
-    return twin[1]
+    return twin
 
 
-for change, twin in (
+for what, twin in (
     ("rescaled", rescaled(nets["good"], 4)),
     ("dead units", padded(nets["good"])),
 ):
     apart = pk.scores.observe(twin, probe).logits - seen["good"].logits
-    print(f"{change}: answers differ by {apart.abs().max():.0e} at most")
+    print(f"{what}: answers differ by {apart.abs().max():.0e} at most")
 
 # %% [markdown]
 # The answers are the same: to the last bit for the rescaled twin, to rounding for the padded one. So are the blocks of one norm. And here is the third control, which breaks the

@@ -6,7 +6,7 @@
 # *Hundreds of networks, trained well and badly in seven ways, and eighteen scores that see no label. Which of them puts the networks in the right
 # order, and which only seems to?*
 #
-# You know {doc}`13-rank-or-scale`; symbols are in {doc}`../book/notation`. Allow 60 minutes to read and answer; the chapter runs for about a minute on a
+# You know {doc}`13-rank-or-scale`; symbols are in {doc}`../book/notation`. Allow 60 minutes to read and answer; the chapter runs for about half a minute on a
 # laptop CPU.
 
 # %% tags=["remove-cell"]
