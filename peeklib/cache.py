@@ -5,6 +5,7 @@ the function reaches in this package (`fingerprint`), versions and GPU. joblib's
 in it, and so does one tensor in two processes, but dicts in another order do not.
 """
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -15,6 +16,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import is_dataclass
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from .nmf import Sweep
 LIMIT = 4 * 2**30  # bytes on disk; what was used longest ago goes first
 UNCOUNTED = {"progress"}  # arguments that decide no result
 PLAIN = (type(None), bool, int, float, complex, str, bytes, range, np.generic, torch.device, torch.dtype)
+DATA_MAKERS = "scikit-learn", "pillow"  # they draw and decode images
 PACKAGES = {"torch", "torchvision", *sys.stdlib_module_names}  # a version stands for their code
 
 
@@ -132,6 +135,7 @@ def _is_whole(result, arguments: dict) -> bool:
 def _key(function: Callable, arguments: dict) -> str:
     """All that decides the result, as text. Raises TypeError for an argument whose value or code it cannot tell."""
     versions = {"Python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    versions |= {name: metadata.version(name) for name in DATA_MAKERS}
     lines = [_name(function), str(versions)]
     lines.append(f"GPU: {_gpu()}, precision of products: {torch.get_float32_matmul_precision()}")
     return "\n".join(lines + [f"{k}: {_text(value)}" for k, value in arguments.items() if k not in UNCOUNTED])
@@ -173,7 +177,8 @@ def _name(thing) -> str:
     """Full name of a class or function, and what stands for its code: a fingerprint, or the version of its package."""
     name = f"{thing.__module__}.{thing.__qualname__}"
     if _is_ours(thing) and "<" not in name:
-        return f"{name} {fingerprint(name)}"
+        with contextlib.suppress(KeyError):  # made by a call: no module has its code
+            return f"{name} {fingerprint(name)}"
     package = name.partition(".")[0]
     if package not in PACKAGES or "<" in name:
         raise TypeError(f"{name} has code that the key does not cover")

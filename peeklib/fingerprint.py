@@ -4,8 +4,13 @@ Every definition at the top level of a module is a node: its syntax without comm
 definitions in it. A fingerprint is the hash of all nodes that can be reached from a name. So a new word in a docstring
 changes nothing, a change in `tensors` changes nothing for `train`, and a change of a function that `train` calls does.
 
-Where one cannot tell, more is taken rather than less: a module that is named by itself stands for all of it, code that
-runs on import belongs to every name of its module, and whoever reads a registry reads all that registers there.
+Where one cannot tell, more is taken rather than less: a module that is named by itself, or imported as `*`, stands for
+all of it and all it imports, code that runs on import belongs to every name of its module, and whoever reads a registry
+reads all that registers there.
+
+A registry is a dict at the top level that a function at the top level of the same module fills by `registry[…] = …`, as
+a decorator or by itself. One that is filled by `append`, `setdefault` or `update`, or from another module, is not seen:
+a change of what is entered there then changes nothing for its readers.
 """
 
 import ast
@@ -17,6 +22,8 @@ from typing import NamedTuple
 
 PACKAGE = __package__
 HOME = Path(__file__).parent
+DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+SIMPLE = DEFINITIONS | ast.Assign | ast.AnnAssign | ast.AugAssign  # what does no more than define
 SOURCES = {  # read on import: later a file may change, and the code that runs does not
     ".".join((PACKAGE, *path.relative_to(HOME).with_suffix("").parts)).removesuffix(".__init__"): path.read_text()
     for path in sorted(HOME.rglob("*.py"))
@@ -30,6 +37,7 @@ class Module(NamedTuple):
     code: dict[str, str]  #: name → its syntax
     uses: dict[str, set[str]]  #: name → names that occur in it
     imports: dict[str, str]  #: name as this module says it → full name, of things of this package alone
+    stars: set[str]  #: modules of this package of which it imports everything, `*`
 
 
 @functools.cache
@@ -51,8 +59,8 @@ def fingerprint_of(source: str) -> str:
     notebook = _take_apart("<source>", source, is_package=False)
     words = {word for used in notebook.uses.values() for word in used}
     imported = (notebook.imports.get(word.partition(".")[0], "") + "." + word.partition(".")[2] for word in words)
-    roots = (full for name in imported if (full := _find(name.strip("."))))
-    return _hash(_reach(roots))
+    roots = [full for name in imported if (full := _find(name.strip(".")))]
+    return _hash(_reach([*roots, *notebook.stars]))
 
 
 def _unknown(name: str):
@@ -74,12 +82,17 @@ def _reach(roots: Iterable[str]) -> set[str]:
     found, waiting = set(), list(roots)
     while waiting:
         name = waiting.pop()
-        if name in SOURCES:
-            waiting += MODULES[name].code
-        elif name not in found:
+        if name not in found:
             found.add(name)
-            waiting += _next(name)
-    return found
+            waiting += _whole(name) if name in SOURCES else _next(name)
+    return found - set(SOURCES)
+
+
+def _whole(home: str) -> list[str]:
+    """All that a module defines and imports: any of it may be asked for by `getattr`."""
+    module = MODULES[home]
+    imported = (_find(name) for name in module.imports.values())
+    return [*module.code, *(full for full in imported if full)]
 
 
 @functools.cache
@@ -87,8 +100,9 @@ def _next(name: str) -> list[str]:
     """The definitions that one uses, and what its module runs on import."""
     home = _home(name)
     module = MODULES[home]
-    used = (_resolve(word, module, home) for word in module.uses[name])
-    return [full for full in used if full] + [f"{home}.{ON_IMPORT}"]
+    used = [_resolve(word, module, home) for word in module.uses[name]]
+    used.append(_find(module.imports.get(name.removeprefix(f"{home}."), "")))  # try: from . import x; except: x = None
+    return [full for full in used if full] + [f"{home}.{ON_IMPORT}", *module.stars]
 
 
 def _resolve(word: str, module: Module, home: str) -> str | None:
@@ -97,7 +111,7 @@ def _resolve(word: str, module: Module, home: str) -> str | None:
     if f"{home}.{first}" in module.code:
         return f"{home}.{first}"
     if first not in module.imports:
-        return None
+        return f"{home}.{ON_IMPORT}" if module.stars else None  # which leads to all that the stars bring
     return _find(".".join([module.imports[first], *rest]))
 
 
@@ -128,12 +142,16 @@ MODULES = _Modules()
 def _take_apart(home: str, source: str, is_package: bool) -> Module:
     tree = ast.parse(source)
     package = home if is_package else _home(home)
-    module = Module({f"{home}.{ON_IMPORT}": ""}, {f"{home}.{ON_IMPORT}": set()}, dict(_imports(tree, package)))
+    pairs = list(_imports(tree, package))
+    stars = {full.removesuffix(".*") for name, full in pairs if name == "*"}
+    imports = {name: full for name, full in pairs if name != "*"}
+    module = Module({f"{home}.{ON_IMPORT}": ""}, {f"{home}.{ON_IMPORT}": set()}, imports, stars)
     for statement in tree.body:
         if isinstance(statement, ast.Import | ast.ImportFrom) or _is_text(statement):
             continue
         _forget_docstrings(statement)
-        for name in _defined(statement) or [ON_IMPORT]:
+        names = set(_defined(statement))
+        for name in names if names and isinstance(statement, SIMPLE) else names | {ON_IMPORT}:
             full = f"{home}.{name}"
             module.code[full] = module.code.get(full, "") + ast.dump(statement)
             module.uses.setdefault(full, set()).update(_words(statement))
@@ -169,12 +187,13 @@ def _imports(tree: ast.Module, package: str) -> Iterator[tuple[str, str]]:
                     yield alias.asname or alias.name, f"{origin}.{alias.name}"
 
 
-def _defined(statement: ast.stmt) -> list[str]:
-    """The names that a statement at the top level gives a value to."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+def _defined(statement: ast.AST) -> list[str]:
+    """The names that a statement at the top level gives a value to, itself or in its body, as `if` and `try` do."""
+    if isinstance(statement, DEFINITIONS):
         return [statement.name]
-    stored = (node for node in ast.walk(statement) if isinstance(node, ast.Name))
-    return [node.id for node in stored if isinstance(node.ctx, ast.Store)]
+    if isinstance(statement, ast.Name):
+        return [statement.id] if isinstance(statement.ctx, ast.Store) else []
+    return [name for part in ast.iter_child_nodes(statement) for name in _defined(part)]
 
 
 def _words(statement: ast.stmt) -> set[str]:
@@ -212,8 +231,5 @@ def _is_text(statement: ast.stmt) -> bool:
 def _forget_docstrings(statement: ast.stmt) -> None:
     """Take the docstrings out of a definition: they change no result."""
     for node in ast.walk(statement):
-        if (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            and ast.get_docstring(node) is not None
-        ):
+        if isinstance(node, DEFINITIONS) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]

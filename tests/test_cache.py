@@ -200,17 +200,24 @@ def test_two_ways_of_one_call_have_one_key():
     assert key(pk.spectrum, block()) != key(pk.effective_rank, block())
 
 
+def other_version(patch, package):
+    versions = {name: cache.metadata.version(name) for name in cache.DATA_MAKERS} | {package: "99"}
+    patch.setattr(cache.metadata, "version", versions.get)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda patch: patch.setattr(cache, "fingerprint", lambda name: "other code"),
         lambda patch: patch.setattr(torch, "__version__", "3.0"),
         lambda patch: patch.setattr(np, "__version__", "3.0"),
+        lambda patch: other_version(patch, "scikit-learn"),
+        lambda patch: other_version(patch, "pillow"),
         lambda patch: patch.setattr("platform.python_version", lambda: "4.0"),
         lambda patch: patch.setattr(cache, "_gpu", lambda: "another"),
         lambda patch: patch.setattr(torch, "get_float32_matmul_precision", lambda: "another"),
     ],
-    ids=["source", "torch", "numpy", "Python", "GPU", "precision"],
+    ids=["source", "torch", "numpy", "scikit-learn", "Pillow", "Python", "GPU", "precision"],
 )
 def test_what_lies_below_counts(change, spectra_computed, monkeypatch):
     spectrum = cached(pk.spectrum)
@@ -282,6 +289,9 @@ def test_code_that_the_key_cannot_cover_is_run_and_not_kept(folder, monkeypatch)
     hooked.register_forward_hook(lambda *_: None)
     with pytest.warns(UserWarning, match="<lambda> has code"):
         train(hooked, *toy(), seed=0)
+    made = type("Made", (nn.Linear,), {"__module__": "peeklib.models"})
+    with pytest.warns(UserWarning, match=r"peeklib\.models\.Made has code"):
+        train(nn.Sequential(nn.Flatten(), made(4, 3)), *toy(), seed=0)
     assert not folder.exists()
 
 

@@ -61,6 +61,28 @@ PACKAGE = {
         def run():
             return [one() for one in ALL.values()]
     """,
+    "pkg.starred": "from .b import *\n\ndef twice():\n    return alone() + alone()\n",
+    "pkg.choice": """
+        import sys
+
+        try:
+            from . import late
+        except ImportError:
+            late = None
+
+        if sys.platform:
+            def chosen():
+                return late.lazy(1)
+        else:
+            class Other:
+                inner = 2
+
+        def caller():
+            return chosen()
+
+        def bystander():
+            return 5
+    """,
 }
 
 
@@ -133,6 +155,28 @@ def test_a_module_by_itself_stands_for_all_of_it(package):
     assert package(source) != package(source, "pkg.b", "return 1", "return 2")
     source = "from pkg import b\nb.other(3)\n"
     assert package(source) == package(source, "pkg.b", "return 1", "return 2")
+
+
+def test_a_package_by_itself_stands_for_what_it_imports_too(package):
+    for module, old, new in [("pkg.a", "helper(x) + b", "helper(x) - b"), ("pkg.b", "return 1", "return 2")]:
+        source = "import pkg as p\ngetattr(p, 'top')(1)\n"
+        assert package(source) != package(source, module, old, new)
+
+
+def test_a_star_stands_for_the_whole_module(package):
+    source = "from pkg import *\ntop(1)\n"
+    assert package(source) != package(source, "pkg.a", "helper(x) + b", "helper(x) - b")
+    for name in ("pkg.starred.twice", "pkg.starred.alone"):
+        assert package(name) != package(name, "pkg.b", "return 1", "return 2")
+    assert package("pkg.starred.twice") == package("pkg.starred.twice", "pkg.late", "return x", "return -x")
+
+
+@pytest.mark.parametrize("name", ["pkg.choice.chosen", "pkg.choice.caller"])
+def test_a_definition_under_a_condition_is_one(package, name):
+    assert package(name) != package(name, "pkg.choice", "lazy(1)", "lazy(2)")
+    assert package(name) != package(name, "pkg.late", "return x", "return -x")
+    assert package(name) == package(name, "pkg.choice", "return 5", "return 6")
+    assert package("pkg.choice.Other")
 
 
 def test_unknown_names_are_refused():
