@@ -47,7 +47,7 @@ def make(name: str) -> Path:
     folder = ROOT / "_build" / "matrix" / name
     python = folder / "bin" / "python"
     if not python.exists():
-        call(interpreter(version), "-m", "venv", "--without-pip", folder)
+        call(interpreter(version), "-m", "venv", folder)
     install = [uv(), "pip", "install", "-q", "--python", python]
     if pins == PINS:
         call(*install, "-r", PINS)

@@ -59,7 +59,8 @@ def test_every_table_is_there_with_its_columns(folder, run):
 def test_errors_fall_with_the_budget_and_repeats_agree(folder, run):
     rows = table(folder, "curves").query("status == 'ok'")
     assert set(rows.solver) == {"peeklib auto", "peeklib hals", "peeklib mu", "scikit-learn cd", "scikit-learn mu"}
-    assert rows.groupby(["solver", "budget"]).size().eq(run.REPEATS).all()
+    for _, own in rows.groupby(["solver", "budget"]):
+        assert len(own) == run.REPEATS or own.seconds.iloc[-1] >= run.QUICK, "what is quick here is repeated"
     assert rows.relative_error.between(0, 1).all() and (rows.seconds > 0).all() and (rows.lowest >= 0).all()
     for _, errors in rows.groupby(["solver", "budget"]).relative_error:
         assert np.ptp(errors) < 1e-6

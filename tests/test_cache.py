@@ -16,7 +16,11 @@ import peeklib as pk
 from peeklib import cache, nmf, solvers, spectra, training
 from peeklib.cache import cached
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings(
+    "error",
+    "ignore:Persisting input arguments:UserWarning",  # joblib's, on a busy machine
+    "ignore:You are using .torch.load. with:FutureWarning",  # torch 2.4 and 2.5, of their own way to read a tensor
+)
 
 
 @pytest.fixture(autouse=True)
@@ -340,7 +344,8 @@ def test_a_damaged_result_is_computed_again_with_a_warning_that_names_it(damage,
     damage(entry)
     with pytest.warns(UserWarning, match=f"{entry} is damaged .*; spectrum runs again") as caught:
         assert torch.equal(spectrum(block()), expected)
-    assert len(caught) == 1 and caught[0].filename == __file__
+    told = [one for one in caught if "is damaged" in str(one.message)]
+    assert len(told) == 1 and told[0].filename == __file__
     assert len(spectra_computed) == 2
     assert torch.equal(spectrum(block()), expected)
     assert len(spectra_computed) == 2

@@ -231,7 +231,8 @@ def test_the_embedded_profile_gives_the_stand_in_to_those_who_allow_it(monkeypat
 
 @BOTH
 def test_no_download_is_an_error_and_the_page_of_the_stand_in_says_why(name, kind):
-    with pytest.raises(ConnectionError, match=f"{kind} could not be had.*the network is off in tests"):
+    why = "(the network is off in tests|Error downloading)"  # torchvision before 0.20 names the file alone
+    with pytest.raises(ConnectionError, match=f"{kind} could not be had.*{why}"):
         load_dataset(name)
     found = load_dataset(name, fallback=True)
     assert (found.name, found.stand_in_for) == (data.STAND_INS[name], name)

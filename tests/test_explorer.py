@@ -311,7 +311,10 @@ def test_a_plot_looks_the_same_whatever_the_reader_has_set(name):
 
 
 @every_plot
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings(
+    "error",
+    "ignore::DeprecationWarning:(pyparsing|matplotlib._mathtext|matplotlib._fontconfig)",  # of matplotlib 3.8's parser
+)
 def test_a_plot_raises_no_warnings(name):
     assert show(PLOTS[name](), "a plot").alt == "a plot"
 

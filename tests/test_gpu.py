@@ -1,5 +1,6 @@
 """The fused sweep: as on the CPU, on a GPU or in Triton's interpreter; and compiled for GPUs that are not here."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -73,9 +74,13 @@ def test_the_kernel_compiles_and_stays_in_its_registers(number, height, capabili
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     constants = {"RANK": height, "TILE": gpu.TILE, "PART": gpu.PART}
-    kinds = dict.fromkeys("VBG", f"*{number}") | {"fits": "*i32"} | dict.fromkeys(constants, "constexpr")
-    signature = {name: kinds.get(name, "i32") for name in gpu._sweep_tile.arg_names}
-    source = ASTSource(fn=gpu._sweep_tile, signature=signature, constexprs=constants)
+    kinds = dict.fromkeys("VBG", f"*{number}") | {"fits": "*i32"}
+    signature = {name: kinds.get(name, "i32") for name in gpu._sweep_tile.arg_names if name not in constants}
+    if "constexprs" in inspect.signature(ASTSource).parameters:
+        signature |= dict.fromkeys(constants, "constexpr")
+        source = ASTSource(fn=gpu._sweep_tile, signature=signature, constexprs=constants)
+    else:  # before Triton 3.3
+        source = ASTSource(fn=gpu._sweep_tile, signature=signature, constants=constants)
     options = {"num_warps": 1, "enable_fp_fusion": True}
     done = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     assert "shfl" not in done.asm["ptx"]  # a thread has a whole column: nothing to ask the others
