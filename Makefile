@@ -30,8 +30,8 @@ setup: .venv/ready  ## install everything into .venv; CPU=1 takes PyTorch withou
 	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
 	touch $@
 
-book: notebooks  ## test the notebooks, run them in full, build the site into _build/html
-	$(BIN)/python book/build.py
+book: setup  ## test the notebooks, run them in full, build the site into _build/html
+	@$(MAKE) --no-print-directory notebooks || failed=1; $(BIN)/python book/build.py && test -z "$$failed"
 
 test: notebooks  ## notebooks, pairs, unit tests, and the built pages in a browser; no network
 	$(BIN)/python book/sync.py --check

@@ -6,6 +6,7 @@ its place, or a plain note, the command says which and why, and exits with 1.
 """
 
 import asyncio
+import html
 import importlib.util
 import os
 import re
@@ -27,6 +28,7 @@ from nbformat import NotebookNode
 import peeklib as pk
 
 ROOT = Path(__file__).resolve().parent.parent
+CHANGED = "The notebook or the package changed while it ran; build the book again."
 CORES = os.cpu_count() or 1
 WORKERS = min(4, CORES)
 LONG = ("03", "09")  # chapters that train for long: they start first
@@ -64,6 +66,7 @@ def execute() -> dict[Path, str]:
 def run(path: Path) -> str:
     """Run one notebook and keep it; why it failed, or nothing."""
     notebook, started = nbformat.read(path, as_version=4), time.perf_counter()
+    key = shelf.key(notebook)
     where = {"metadata": {"path": str(path.parent)}}
     try:
         client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=where)
@@ -73,7 +76,8 @@ def run(path: Path) -> str:
     except Exception as why:  # a kernel that died
         return f"{type(why).__name__}: {why}"
     seconds = time.perf_counter() - started
-    shelf.keep(path, notebook, seconds)
+    if not shelf.keep(path, key, notebook, seconds):
+        return CHANGED
     print(f"{path.stem}: {seconds:.0f} s", flush=True)
     return ""
 
@@ -87,6 +91,8 @@ def stage(folder: Path, failed: dict[Path, str]) -> list[Path]:
     write_config(folder / "_config.yml")
     staged = []
     for path in [path for wave in waves() for path in wave]:
+        if path not in failed and shelf.find(path) is None:
+            failed[path] = CHANGED
         notebook = in_place_of(path, failed[path]) if path in failed else shelf.find(path)
         staged.append(folder / "notebooks" / path.name)
         nbformat.write(notebook, staged[-1])
@@ -145,17 +151,18 @@ def report(staged: list[Path]) -> None:
     """Say what each chapter ran on, and which findings are apart from the tables of evidence."""
     apart = []
     for path in sorted(staged):
-        html = "\n".join(htmls(nbformat.read(path, as_version=4)))
-        print(f"  {path.stem}: {', '.join(sorted(sources(html))) or 'no data set'}")
-        apart += [f"  {path.stem}: {what}" for what in re.findall(r'data-recheck="apart" data-what="([^"]+)"', html)]
+        text = "\n".join(htmls(nbformat.read(path, as_version=4)))
+        print(f"  {path.stem}: {', '.join(sorted(sources(text))) or 'no data set'}")
+        found = re.findall(r'data-recheck="apart" data-what="([^"]+)"', text)
+        apart += [f"  {path.stem}: {html.unescape(what)}" for what in found]
     if apart:
         print("Findings that are apart from the tables of evidence here; their pages say so:")
         print("\n".join(apart))
 
 
-def sources(html: str) -> set[str]:
+def sources(text: str) -> set[str]:
     """Names of the data sets that a page says it ran on."""
-    return set(re.findall(r'data-source="([^"]+)"', html))
+    return set(re.findall(r'data-source="([^"]+)"', text))
 
 
 def main() -> int:
@@ -167,11 +174,18 @@ def main() -> int:
     failed = execute()
     source = ROOT / "_build" / "source" / pk.profile()
     staged = stage(source, failed)
-    shutil.rmtree(site, ignore_errors=True)  # no page of a chapter that is gone
+    before = site.with_name("before")
+    shutil.rmtree(before, ignore_errors=True)
+    if site.exists():
+        site.rename(before)  # no page of a chapter that is gone
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     done = subprocess.run([jupyter_book, "build", source, "--path-output", output, "--all", "-W", "--keep-going", "-q"])
+    if not (site / "index.html").exists():
+        print(f"\nSphinx failed; the last book is in {before}")
+        return 1
+    shutil.rmtree(before, ignore_errors=True)
     print(f"\nThe book is in {site}/index.html ({pk.profile()} profile). Its pages ran on:")
-    report(staged)
+    report([path for path in staged if path.stem not in {other.stem for other in failed}])
     for path, why in failed.items():
         print(f"{path.stem} failed, and its page says so: {why.strip().splitlines()[-1]}")
     return 1 if failed else done.returncode

@@ -40,6 +40,7 @@ def pytest_runtest_makereport(item, call):
         cells = item.parent.stash.setdefault(passed, {})
         if not cells:
             cells["started"] = call.start
+            cells["key"] = shelf.key(nbformat.read(item.path, as_version=4))
         if report.passed:
             cells[item.name] = item.test_outputs
         _keep_if_whole(item.path, cells)
@@ -49,12 +50,12 @@ def pytest_runtest_makereport(item, call):
 def _keep_if_whole(path: Path, cells: dict) -> None:
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    if len(cells) - 1 < len(code):
+    if len(cells) - 2 < len(code):
         return
-    outputs = (found for name, found in cells.items() if name != "started")  # in the order of the cells
+    outputs = (found for name, found in cells.items() if name not in ("started", "key"))  # in the order of the cells
     for number, (cell, found) in enumerate(zip(code, outputs, strict=True), start=1):
         cell.outputs, cell.execution_count = found, number
         for output in found:
             if output.output_type == "execute_result":
                 output.execution_count = number
-    shelf.keep(path, notebook, time.time() - cells["started"])
+    shelf.keep(path, cells["key"], notebook, time.time() - cells["started"])

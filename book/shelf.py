@@ -5,6 +5,7 @@ evidence that they name, versions, profile, GPU and data. Prose may change witho
 """
 
 import ast
+import functools
 import hashlib
 import json
 import os
@@ -17,10 +18,9 @@ import torch
 from nbformat import NotebookNode
 
 import peeklib as pk
-from peeklib.fingerprint import fingerprint_of
+from peeklib.fingerprint import HOME, SOURCES, fingerprint_of
 
 ROOT = Path(__file__).resolve().parent.parent
-CELL = "\n# a cell\n"
 KEPT = 3  # versions of a notebook: the latest, and what it may be compared with or fall back to
 EXTRA = ("tensorly", "weightwatcher", "ipykernel")  # what pages use besides peeklib's own dependencies
 
@@ -45,29 +45,57 @@ def _version(name: str) -> str:
         return "missing"
 
 
+@functools.cache
 def _data() -> list[str]:
-    """Names, sizes and times of the files in PEEK_DATA; the small version reads none."""
-    if pk.profile() == "embedded" or not os.environ.get("PEEK_DATA"):
+    """What the data sets really are here; names, sizes and times of the files in PEEK_DATA. The small version reads none.
+
+    Finding the data sets also downloads them, once for all notebooks.
+    """
+    if pk.profile() == "embedded":
         return []
-    files = sorted(path for path in Path(os.environ["PEEK_DATA"]).rglob("*") if path.is_file())
-    return [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    found = [repr(pk.load_dataset(name, fallback=True)) for name in ("mnist", "cifar10")]
+    root = Path(os.environ.get("PEEK_DATA") or os.devnull)
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    stats = [f"{path.relative_to(root)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    return found + stats
 
 
-def code_of(notebook: NotebookNode) -> str:
-    """The code cells, one below the other, without the lines that only IPython understands."""
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    lines = CELL.join(cells).split("\n")
-    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!"))) + "\n"
+def _syntax(cell: str) -> ast.Module | None:
+    """A cell without comments; None if it is not plain Python."""
+    try:
+        return ast.parse(cell)
+    except SyntaxError:
+        return None
+
+
+def _essence(cell: str) -> str:
+    """What decides the output of a cell; a semicolon at the end keeps IPython from showing its value."""
+    tree = _syntax(cell)
+    return cell if tree is None else ast.dump(tree) + ";" * cell.rstrip().endswith(";")
+
+
+def _plain(cell: str) -> str:
+    """A cell without the lines that only IPython understands; nothing if it is no Python even so."""
+    if _syntax(cell) is None:
+        cell = "\n".join(line for line in cell.split("\n") if not line.lstrip().startswith(("%", "!")))
+    return cell if _syntax(cell) else ""
 
 
 def key(notebook: NotebookNode) -> str:
     """Hash of what the outputs of a notebook depend on."""
-    source = code_of(notebook)
-    parts = [ast.dump(ast.parse(source)), str(source.count(CELL)), fingerprint_of(source), *facts()]
-    for name in pk.evidence.names():
-        if f'"{name}"' in source:
-            parts.append((pk.evidence.FOLDER / f"{name}.csv").read_text())
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    source = "\n".join(map(_plain, cells)) + "\n"
+    parts = [*map(_essence, cells), fingerprint_of(source), *facts()]
+    for file in sorted(pk.evidence.FOLDER.glob("*.[cj]s*")):  # the tables, and how they were made
+        if f'"{file.stem}"' in source:
+            parts.append(file.read_text())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def unchanged(path: Path, before: str) -> bool:
+    """Whether a notebook, and the package it ran with, are what they were when it had that key."""
+    now = {file: file.read_text() for file in HOME.rglob("*.py")}
+    return set(now.values()) == set(SOURCES.values()) and key(nbformat.read(path, as_version=4)) == before
 
 
 def find(path: Path) -> NotebookNode | None:
@@ -76,6 +104,7 @@ def find(path: Path) -> NotebookNode | None:
     kept = shelf() / f"{path.stem}.{key(notebook)}.ipynb"
     if not kept.exists():
         return None
+    os.utime(kept)  # the last to be used is the last to go
     return with_outputs(notebook, nbformat.read(kept, as_version=4))
 
 
@@ -85,16 +114,19 @@ def last(path: Path) -> NotebookNode | None:
     return nbformat.read(kept[-1], as_version=4) if kept else None
 
 
-def keep(path: Path, executed: NotebookNode, seconds: float) -> None:
-    """Put a notebook that ran on the shelf, written whole or not at all."""
+def keep(path: Path, name: str, executed: NotebookNode, seconds: float) -> bool:
+    """Put a notebook that ran on the shelf, written whole or not at all; False if anything changed since it had that key."""
+    if not unchanged(path, name):
+        return False
     executed.metadata["peek"] = {"seconds": round(seconds, 1)}
-    kept = shelf() / f"{path.stem}.{key(nbformat.read(path, as_version=4))}.ipynb"
+    kept = shelf() / f"{path.stem}.{name}.ipynb"
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(f".{os.getpid()}.part")
     nbformat.write(executed, part)
     part.replace(kept)
     for old in _versions(path.stem)[:-KEPT]:
         old.unlink()
+    return True
 
 
 def seconds(path: Path) -> float:

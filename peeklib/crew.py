@@ -14,6 +14,7 @@ from contextvars import ContextVar
 
 import torch
 
+SWEEPERS = 4  # threads that sweep; more would wait for Python's lock, which every small step takes
 WORK = 10**7  # multiplications that are worth a part of their own
 COLUMNS = 2048  # of a sweep; with fewer, starting its many small steps from Python takes longer than the steps
 
@@ -21,25 +22,33 @@ _crew: ContextVar[tuple[Executor, int] | None] = ContextVar("crew", default=None
 
 
 @contextmanager
+def threads_of_pytorch(threads: int) -> Iterator[None]:
+    """Inside, PyTorch splits its work over that many threads of a CPU; afterwards over as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def crew(device: torch.device) -> Iterator[None]:
     """Inside, `each` works on as many threads as PyTorch had, and PyTorch itself on one; afterwards all is as before.
 
-    Changes nothing on a GPU, where PyTorch has one thread anyway, or inside another crew.
+    A thread that somebody starts while a crew is at work takes over PyTorch's one thread, and keeps it. A crew changes
+    nothing on a GPU, where PyTorch has one thread anyway, or inside another crew.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
         yield
         return
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(threads, "peeklib", torch.set_num_threads, (1,)) as pool:
-            before = _crew.set((pool, threads))
-            try:
-                yield
-            finally:
-                _crew.reset(before)
-    finally:
-        torch.set_num_threads(threads)
+    with threads_of_pytorch(1), ThreadPoolExecutor(threads, "peeklib", torch.set_num_threads, (1,)) as pool:
+        before = _crew.set((pool, threads))
+        try:
+            yield
+        finally:
+            _crew.reset(before)
 
 
 def each(count: int, task: Callable[[slice], None], *, least: float) -> None:
@@ -49,10 +58,12 @@ def each(count: int, task: Callable[[slice], None], *, least: float) -> None:
     if len(parts) == 1:
         task(parts[0])
         return
-    running = [pool.submit(task, part) for part in parts]
+    running = []
     try:
-        for part in running:
-            part.result()
+        for part in parts:
+            running.append(pool.submit(task, part))
+        for done in running:
+            done.result()
     finally:
         wait(running)  # after an interrupt too: nobody writes to the factors any more
 

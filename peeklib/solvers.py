@@ -22,7 +22,7 @@ from itertools import accumulate, product
 import torch
 from torch import Tensor
 
-from .crew import COLUMNS, each, pieces
+from .crew import COLUMNS, SWEEPERS, each, pieces
 
 EPS = 1e-9  # added to the denominator of MU; the paper adds "a small constant" without naming it
 START, GROW, GROW_BOUND, SHRINK = 0.3, 1.1, 1.01, 1.5  # the extrapolation, see Ang & Gillis (2019)
@@ -62,7 +62,7 @@ def hals_update(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: 
             for _ in range(sweeps):
                 _sweep(v, b, g)
 
-    each(len(tiles), some, least=1)
+    each(len(tiles), some, least=len(tiles) / SWEEPERS)
 
 
 def _inverse(weight: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .blocks import pick_device
-from .crew import crew
+from .crew import threads_of_pytorch
 from .hooks import eval_mode, home_of, to_float, visiting
 
 
@@ -32,12 +32,10 @@ def train(
     weight_decay: float = 0.0,
     batch_size: int = 64,
     device=None,
+    threads: int = 1,
     progress: bool = False,
 ) -> Trained:
     """Train `model` in place by SGD on the cross-entropy; the defaults give the accuracies of Saini & Papalexakis.
-
-    A CPU trains in one thread: a step of these networks is made of many small ones, so that more threads gain little, lose
-    much where the cores are shared, and round in another way on every machine.
 
     Args:
         model: trained on `device`; it comes back in eval mode on the device where it was, after an error too.
@@ -48,6 +46,8 @@ def train(
         shuffle: a new order each epoch; False keeps the order given (their Case Study III).
         lr, momentum, weight_decay, batch_size: of stochastic gradient descent.
         device: where to train; None takes a GPU if there is one.
+        threads: of PyTorch on a CPU. One is safe: a step of these networks is made of many small ones, so that more threads lose
+            much where cores are shared, and each number of them rounds in its own way. On a quiet machine more are faster.
         progress: show a progress bar.
 
     Raises:
@@ -60,9 +60,12 @@ def train(
     how = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
     batches = _batches(len(images), seed, epochs, shuffle, batch_size)
     device = pick_device(device, home_of(model, images.device))
-    with visiting(model, device), crew(device):
-        losses = _descend(model.train(), images, labels, batches, seed, how, progress)
-    return Trained(model.eval(), _history(losses, [len(batch) for batch in batches]))
+    with visiting(model, device), threads_of_pytorch(threads):
+        try:
+            losses = _descend(model.train(), images, labels, batches, seed, how, progress)
+        finally:
+            model.eval()
+    return Trained(model, _history(losses, [len(batch) for batch in batches]))
 
 
 def _batches(count: int, seed: int, epochs: int, shuffle: bool, size: int) -> list[Tensor]:

@@ -53,18 +53,18 @@ def shown(notebook):
 
 
 def test_what_ran_is_kept_and_a_failure_costs_its_chapter_alone(book, tmp_path, capsys):
-    runs = book(good=["2 + 2"], bad=["1 / 0"], dead=["import os; os._exit(1)"])
+    runs = book(good=["2 + 2"], bad=["1 / 0"], dead=["import os; os._exit(1)"], torn=["x = ("])
     failed = build.execute()
-    assert {path.stem for path in failed} == {"bad", "dead"}
+    assert {path.stem for path in failed} == {"bad", "dead", "torn"}
     assert "bad failed" in capsys.readouterr().out
-    assert sorted(runs.read_text().split()) == ["bad", "dead", "good"]
+    assert sorted(runs.read_text().split()) == ["bad", "dead", "good", "torn"]
     pages = staged(tmp_path, failed)
     assert shown(pages["good"]) == ["5", "4"]  # the length of the note, and the sum
     assert [cell.source for cell in pages["bad"].cells][0] == "# The bad chapter"
     assert "no earlier version" in pages["bad"].cells[1].source and "ZeroDivisionError" in pages["bad"].cells[1].source
     assert "DeadKernelError" in pages["dead"].cells[1].source
 
-    book(bad=["1 / 1"])
+    book(bad=["1 / 1"], torn=["x = 1"])
     assert {path.stem for path in build.execute()} == {"dead"}
     assert runs.read_text().split().count("good") == 1, "what passed does not run again"
     book(bad=["1 / 1 + 'x'"])
@@ -83,6 +83,29 @@ def test_prose_may_change_without_a_run_and_code_may_not(book, tmp_path):
     assert "In other words." in page.cells[0].source and "2" in shown(page)
     book(one=["x = 1\nx + 1"])
     assert not build.execute() and runs.read_text().split() == ["one", "one"], "other cells, the same code"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["x = 1", "x + 1\ny = 2"], ["x = 1\nx + 1", "y = 2"]),
+        (["x"], ["x;"]),
+        (["x = (\n    a\n    % 1\n)"], ["x = (\n    a\n    % 2\n)"]),
+        (["%time f()"], ["%time g()"]),
+        (["x = ("], ["y = ("]),
+    ],
+)
+def test_cells_that_may_show_other_things_have_other_keys(one, other):
+    keys = {shelf.key(new_notebook(cells=list(map(new_code_cell, codes)))) for codes in (one, other)}
+    assert len(keys) == 2
+
+
+def test_what_changed_while_it_ran_is_not_kept(book, tmp_path):
+    path = tmp_path / "notebooks/one.ipynb"
+    edit = f"import pathlib; p = pathlib.Path({str(path)!r}); p.write_text(p.read_text().replace('1 + 1', '1 + 2'))"
+    book(one=[edit, "1 + 1"])
+    failed = build.execute()
+    assert failed == {path: build.CHANGED} and shelf.find(path) is None
 
 
 def test_a_notebook_is_keyed_by_what_it_uses(monkeypatch, tmp_path):
@@ -115,6 +138,7 @@ def test_what_other_pages_show_of_a_failed_chapter_has_a_place(book, tmp_path):
 def test_findings_apart_are_listed(book, tmp_path, capsys, monkeypatch):
     book(one=["import peeklib as pk\npk.recheck('accuracy', 0.9, 0.5)"])
     monkeypatch.setenv("PEEK_PROFILE", "full")
+    monkeypatch.setattr(shelf, "_data", lambda: [])
     assert not build.execute()
     build.report(build.stage(tmp_path / "source", {}))
     said = capsys.readouterr().out

@@ -92,6 +92,35 @@ def test_an_error_comes_through_when_all_have_stopped(error):
     assert torch.get_num_threads() == 4
 
 
+def test_an_interrupt_between_two_parts_waits_for_those_that_began(monkeypatch):
+    """Ctrl-C comes to the main thread, anywhere: here, while it hands out the third part."""
+    began, gate, done = threading.Semaphore(0), threading.Event(), []
+
+    def task(part):
+        began.release()
+        gate.wait(10)
+        done.append(part)
+
+    with pytest.raises(KeyboardInterrupt), crew.crew(CPU):
+        pool, _ = crew._crew.get()
+        submit = pool.submit
+
+        def interrupted(*args):
+            if began.acquire(blocking=False):
+                gate.set()
+                raise KeyboardInterrupt
+            future = submit(*args)
+            began.acquire()
+            began.release()
+            return future
+
+        monkeypatch.setattr(pool, "submit", interrupted)
+        try:
+            crew.each(4, task, least=1)
+        finally:
+            assert len(done) == 1, "the part that began has ended"
+
+
 @pytest.fixture
 def wide():
     """Blocks of 5,000 images: wide enough for sweeps in parts."""
@@ -155,6 +184,7 @@ def test_training_does_not_depend_on_the_number_of_threads():
     for threads in (1, 4):
         torch.set_num_threads(threads)
         model = pk.train(pk.models.PaperCNN(seed=0), images, labels, seed=0, device="cpu").model
+        assert not model.training
         weights.append(model.conv2.weight)
         assert torch.get_num_threads() == threads
     assert torch.equal(*weights)

@@ -45,8 +45,31 @@ def test_several_values_are_compared_by_name():
     found = pk.recheck("error", listed, {"relu2": 0.3, "relu1": 0.31}, within=0.02)
     assert found.apart == ["relu2"] and list(found.listed) == ["relu2", "relu1"]
     said = found._repr_html_()
-    assert "relu2: table 0.1, here 0.3, apart" in said and "relu1: table 0.3, here 0.31;" not in said
-    assert "within 0.02" in said
+    assert "relu2: table 0.1 ± 0.02, here 0.3, apart; relu1: table 0.3 ± 0.02, here 0.31." in said
+
+
+def test_each_value_may_have_its_own_tolerance():
+    listed, live = {"accuracy": 0.95, "steps": 12345}, {"accuracy": 0.94, "steps": 12346}
+    found = pk.recheck("training", listed, live, within={"accuracy": 0.02, "steps": 0})
+    assert found.apart == ["steps"] and "table 12,345, here 12,346, apart" in repr(found)
+    assert pk.recheck("training", listed, live, relative=pd.Series({"accuracy": 0, "steps": 0.1})).apart == ["accuracy"]
+    with pytest.raises(ValueError, match=r"no tolerance for \['steps'\]"):
+        pk.recheck("training", listed, live, within={"accuracy": 0.02})
+
+
+@pytest.mark.parametrize(
+    ("live", "how", "error", "words"),
+    [
+        ([1, 2], {}, TypeError, "the value is a list; give numbers"),
+        ({"a": None}, {}, TypeError, "a is a NoneType"),
+        (pd.Series([1, 2], ["a", "a"]), {}, ValueError, "names occur twice"),
+        ({"a": 1}, {"within": -1}, ValueError, "negative"),
+        ({"a": 1}, {"relative": float("nan")}, ValueError, "NaN"),
+    ],
+)
+def test_odd_input_is_refused_in_words(live, how, error, words):
+    with pytest.raises(error, match=words):
+        pk.recheck("x", {"a": 1}, live, **how)
 
 
 def test_names_the_table_has_not_are_refused():

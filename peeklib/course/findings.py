@@ -9,6 +9,7 @@ import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 import pandas as pd
 
@@ -28,14 +29,13 @@ class Recheck:
     what: str  #: the finding, in words
     listed: dict  #: what the table says, by name
     live: dict  #: what this run gave, under the same names
-    within: float  #: the tolerance, absolute
-    relative: float  #: the tolerance, as a share of the table's value
+    room: dict[str, float]  #: by how much the two may differ, by name
     reason: str = ""  #: why the two are not to be compared; empty if they are
 
     @property
     def apart(self) -> list[str]:
         """Names of the values that differ by more than the tolerance."""
-        return [name for name in self.listed if not self._near(self.listed[name], self.live[name])]
+        return [name for name in self.listed if not _near(self.listed[name], self.live[name], self.room[name])]
 
     @property
     def status(self) -> str:
@@ -44,62 +44,48 @@ class Recheck:
             return "not compared"
         return "apart" if self.apart else "agrees"
 
-    def _near(self, listed, live) -> bool:
-        if isinstance(listed, str | bool) or isinstance(live, str | bool):
-            return listed == live
-        room = max(self.within, self.relative * abs(listed))
-        return math.isclose(listed, live, rel_tol=0, abs_tol=room) or (math.isnan(listed) and math.isnan(live))
-
-    @property
-    def tolerance(self) -> str:
-        """The tolerance in words; empty if there are no numbers."""
-        if not any(_is_number(value) for value in self.listed.values()):
-            return ""
-        parts = [f"{self.within:g}"] if self.within else []
-        parts += [f"{self.relative:.0%} of the table's"] if self.relative else []
-        return "within " + (" or ".join(parts) or "rounding")
-
     def pairs(self) -> list[str]:
-        """Each value in words: "relu2: table 0.52, here 0.53"."""
-        heads = {name: f"{name}: " if name else "" for name in self.listed}
-        return [
-            f"{heads[name]}table {_text(self.listed[name])}, here {_text(self.live[name])}"
-            + (", apart" if self.status == "apart" and name in self.apart else "")
-            for name in self.listed
-        ]
+        """Each value in words: "relu2: table 0.52 ± 0.02, here 0.53"."""
+        words = []
+        for name, listed in self.listed.items():
+            head = f"{name}: " if name else ""
+            room = f" ± {self.room[name]:.2g}" if _is_number(listed) and self.room[name] else ""
+            mark = ", apart" if self.status == "apart" and name in self.apart else ""
+            words.append(f"{head}table {_text(listed)}{room}, here {_text(self.live[name])}{mark}")
+        return words
 
     def __repr__(self):
         return f"{self.what}: {self.status} ({'; '.join(self.pairs())})"
 
     def _repr_html_(self) -> str:
         verdict = WORDS[self.status].format(why=self.reason)
-        head = ", ".join(filter(None, (self.what, self.tolerance)))
-        text = f"<strong>{html.escape(verdict)}</strong> {html.escape(head)}: {html.escape('; '.join(self.pairs()))}."
+        values = "; ".join(self.pairs())
+        text = f"<strong>{html.escape(verdict)}</strong> {html.escape(self.what)}: {html.escape(values)}."
         return (
             f'<p class="peek-note peek-recheck" data-recheck="{self.status}" data-what="{html.escape(repr(self))}">'
             f"{text}</p>"
         )
 
 
-def recheck(
-    what: str, table, live, *, within: float = 0.0, relative: float = 0.0, data: Dataset | None = None
-) -> Recheck:
+def recheck(what: str, table, live, *, within=0.0, relative=0.0, data: Dataset | None = None) -> Recheck:
     """A finding of a table of evidence beside what this page has just computed.
 
     Args:
         what: the finding, in a few words without a full stop: "RMSE at rank 30".
         table: what the table says: a number, a truth value, a word; or several, as a dict or Series by name.
         live: what this run gave, in the same form. If it has fewer names, only those are compared.
-        within: the two agree if they differ by at most this much …
-        relative: … or by at most this share of the table's value, whichever is more.
+        within: the two agree if they differ by at most this much; one number, or a dict or Series by name …
+        relative: … or by at most this share of the table's value, whichever is more; in the same form.
         data: what this page ran on; on a stand-in, and in the embedded profile, the two are shown and not compared.
 
     Raises:
-        ValueError: if the live values have names that the table has not, or there is nothing to compare.
+        ValueError: if the live values have names that the table has not, or there is nothing to compare, or a name
+            has no tolerance, or a negative one.
+        TypeError: for values that are no numbers, truth values or words.
 
     Example:
         >>> recheck("accuracy", 0.95, 0.94, within=0.02)
-        accuracy: agrees (table 0.95, here 0.94)
+        accuracy: agrees (table 0.95 ± 0.02, here 0.94)
         >>> recheck("in order", True, False).status
         'apart'
     """
@@ -112,14 +98,45 @@ def recheck(
         reason = f"this page ran on {data.name}, the table on {data.stand_in_for}"
     elif profile() == "embedded":
         reason = "this page ran in its small version"
-    return Recheck(what, {name: listed[name] for name in live}, live, within, relative, reason)
+    listed = {name: listed[name] for name in live}
+    within, relative = (_for_each(live, tolerance) for tolerance in (within, relative))
+    room = {name: max(within[name], relative[name] * _size(listed[name])) for name in live}
+    return Recheck(what, listed, live, room, reason)
+
+
+def _for_each(names, tolerance) -> dict[str, float]:
+    """The tolerance of each name. Raises ValueError if some have none."""
+    if not isinstance(tolerance, Mapping | pd.Series):
+        tolerance = dict.fromkeys(names, float(tolerance))
+    found = _named(tolerance)
+    if not all(room >= 0 for room in found.values()):
+        raise ValueError(f"tolerances are {found}; none can be negative or NaN")
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"no tolerance for {missing}; there are some for {list(found)}")
+    return found
+
+
+def _size(value) -> float:
+    return abs(value) if _is_number(value) and math.isfinite(value) else 0.0
+
+
+def _near(listed, live, room: float) -> bool:
+    if not (_is_number(listed) and _is_number(live)):
+        return listed == live
+    return math.isclose(listed, live, rel_tol=0, abs_tol=room) or (math.isnan(listed) and math.isnan(live))
 
 
 def _named(values) -> dict:
-    """One value or several, by name, as plain Python objects."""
+    """One value or several, by name, as plain Python objects. Raises TypeError, ValueError for other things."""
     if not isinstance(values, Mapping | pd.Series):
         values = {"": values}
-    return {_label(name): value.item() if hasattr(value, "item") else value for name, value in values.items()}
+    found = {_label(name): value.item() if getattr(value, "ndim", 1) == 0 else value for name, value in values.items()}
+    if len(found) < len(values):
+        raise ValueError(f"names occur twice in {list(map(_label, values.keys()))}; give each value a name of its own")
+    for name, value in found.items():
+        if not isinstance(value, Real | str):
+            raise TypeError(f"{name or 'the value'} is a {type(value).__name__}; give numbers, truth values or words")
+    return found
 
 
 def _label(name) -> str:
@@ -133,4 +150,6 @@ def _is_number(value) -> bool:
 def _text(value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{value:.4g}" if _is_number(value) else str(value)

@@ -32,12 +32,16 @@ def table(name: str) -> pd.DataFrame:
 
 
 def how(name: str) -> dict:
-    """How a table was made: command, commit, seeds, versions, device, data, date, minutes.
+    """How a table was made: command, commit, versions ("pins"), device, data, date; of a study also seeds and minutes.
+
+    Minutes are wall time on a machine that did other things too.
 
     Raises:
         KeyError: for an unknown name; lists those there are.
     """
     known = sorted(path.stem for path in FOLDER.glob("*.json"))
+    if name not in known:
+        name = name.partition("-")[0]  # "bench-curves" and others are of one run
     if name not in known:
         raise KeyError(f"no table {name!r} says how it was made; there are {known}")
     return json.loads((FOLDER / f"{name}.json").read_text())
