@@ -1,5 +1,6 @@
 """Building the book: each notebook runs once, prose costs no run, and a chapter that fails costs that chapter alone."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -148,14 +149,15 @@ def test_findings_apart_are_listed(book, tmp_path, capsys, monkeypatch):
 def test_a_tested_notebook_is_an_executed_one(book, tmp_path, pytester, monkeypatch):
     """The run that tests the notebooks is the run that the book shows; nothing runs a second time."""
     runs = book(good=["2 + 2"], bad=["1 / 0"])
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "book"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "book"), *filter(None, sys.path)]))
+    (tmp_path / "conftest.py").write_text(f"import shelf, pathlib\nshelf.ROOT = pathlib.Path({str(tmp_path)!r})\n")
     options = ["-p", "nbval_shelf", "--nbval-lax", "-p", "no:cacheprovider", str(tmp_path / "notebooks")]
-    result = pytester.runpytest_inprocess(*options)
+    result = pytester.runpytest_subprocess(*options)
     result.assert_outcomes(passed=3, failed=1)
     assert sorted(runs.read_text().split()) == ["bad", "good"]
     assert shown(shelf.find(tmp_path / "notebooks/good.ipynb")) == ["5", "4"]
     assert shelf.find(tmp_path / "notebooks/bad.ipynb") is None
     book(bad=["1 / 1"])
-    pytester.runpytest_inprocess(*options).assert_outcomes(passed=2, deselected=2)
+    pytester.runpytest_subprocess(*options).assert_outcomes(passed=2, deselected=2)
     assert runs.read_text().split().count("good") == 1
-    assert pytester.runpytest_inprocess(*options).ret == 0, "nothing left to run is no failure"
+    assert pytester.runpytest_subprocess(*options).ret == 0, "nothing left to run is no failure"
