@@ -9,6 +9,9 @@ It writes into one folder
     gpu.json           card, driver, versions, data, commit, date, and how each part ended
     gpu.log            what all parts printed
 
+The exit status is 1 if anything failed, a part broke off, or nothing at all was measured; parts and chapters for which no
+time was left are no failures.
+
 The tables but the tests' are evidence: copied into peeklib/course/evidence, chapter 8 draws `gpu`.
 
 Parts are processes of their own with a time-out each, in the order of their worth: one that fails or hangs costs only
@@ -58,6 +61,7 @@ COLUMNS = {
     "gpu-chapters": "chapter profile seconds status cells failed error".split(),
     "gpu-tests": "file passed failed skipped seconds error".split(),
 }
+LATE = "stopped after", "no time was left"  # how a part ends that had too little time
 LEAST = 30  # seconds that a chapter takes; it is not begun with fewer left
 LIMITS = {"kernel": 90, "timings": 235, "chapters": 120, "tests": 120, "rest": 200}  # seconds of each part
 
@@ -242,17 +246,19 @@ def _kernel(table: Table, device: str, dtype, rank: int, images: int) -> None:
     G, rows, results = W @ W.T, [slice(0, rank)], {}
     number = str(dtype).removeprefix("torch.")
     fused = solvers._gpu
-    for way in ("fused kernel", "row by row"):
-        if way == "row by row":
-            solvers._gpu = lambda: None
-        elif device != "cuda" or not (solvers._gpu() and solvers._gpu().takes(V, rows)):
-            note(what="HALS, 2 sweeps", setting=f"{way}, {number}", status="not run")
-            continue
-        call = {"repeats": 20, "data": device, "setting": f"{way}, {number}, rank {rank}, {images} images"}
-        results[way] = V.clone()
-        solvers.hals_update(results[way], B, G, rows)
-        table.measure("HALS, 2 sweeps", lambda: solvers.hals_update(V.clone(), B, G, rows), **call)
-    solvers._gpu = fused
+    try:
+        for way in ("fused kernel", "row by row"):
+            if way == "row by row":
+                solvers._gpu = lambda: None
+            elif device != "cuda" or not (solvers._gpu() and solvers._gpu().takes(V, rows)):
+                note(what="HALS, 2 sweeps", setting=f"{way}, {number}", status="not run")
+                continue
+            call = {"repeats": 20, "data": device, "setting": f"{way}, {number}, rank {rank}, {images} images"}
+            results[way] = V.clone()
+            solvers.hals_update(results[way], B, G, rows)
+            table.measure("HALS, 2 sweeps", lambda: solvers.hals_update(V.clone(), B, G, rows), **call)
+    finally:
+        solvers._gpu = fused
     if len(results) == 2:
         one, other = results.values()
         apart = float((one - other).abs().max() / other.max())
@@ -271,7 +277,7 @@ def chapter(notebook: Path, seconds: float) -> None:
     try:
         errors, late = in_kernel(book, notebook.parent, seconds)
         way = "kernel"
-    except Exception as why:  # no kernel, no sockets, or the kernel died
+    except Exception as why:  # no kernel or no sockets
         print(f"no kernel: {type(why).__name__}: {why}")
         errors, late, way = in_here(cells, notebook.parent), "", "this process"
     status = "failed" if errors else "not run" if late else "ok"
@@ -282,16 +288,24 @@ def chapter(notebook: Path, seconds: float) -> None:
 
 
 def in_kernel(book, folder: Path, seconds: float) -> tuple[list[str], str]:
-    """The errors of all cells, and that time ran out if it did. What cells say on stderr, warnings above all, is printed."""
+    """The errors of all cells, and that time ran out if it did. What cells say on stderr, warnings above all, is printed.
+
+    A kernel that dies on the way is an error as well; one that does not start raises.
+    """
     import nbclient
 
     end, late = time.monotonic() + seconds, ""
+    errors, begun = [], []
     how = {"kernel_name": "python3", "allow_errors": True, "timeout_func": lambda cell: max(1, end - time.monotonic())}
+    how["on_notebook_start"] = lambda notebook: begun.append(notebook)
     try:
         nbclient.NotebookClient(book, **how).execute(cwd=str(folder))
     except nbclient.exceptions.CellTimeoutError:
         late = f"stopped after {seconds:.0f} s"
-    errors = []
+    except Exception as why:
+        if not begun:
+            raise
+        errors.append(f"in the kernel: {type(why).__name__}: {why}")
     for number, cell in enumerate(cell for cell in book.cells if cell.cell_type == "code"):
         for out in cell.outputs:
             if out.output_type == "stream" and out.name == "stderr":
@@ -327,6 +341,7 @@ class Run:
     def __init__(self, options: argparse.Namespace):
         self.options, self.began = options, time.monotonic()
         self.rows = {name: [] for name in COLUMNS}
+        self.broken = []  # how processes ended that ended badly
         self.facts = {"command": "benchmarks/gpu.sh", "parts": {}} | facts()
         self.scratch = Path(tempfile.mkdtemp())
         self.env = dict(os.environ) | {"PEEK_CACHE": str(self.scratch / "cache"), "TQDM_DISABLE": "1"}
@@ -358,6 +373,7 @@ class Run:
             try:
                 code = process.wait(limit)
                 ended = "ok" if not code else f"exit status {code}"
+                self.broken += [ended] if code else []
             except subprocess.TimeoutExpired:
                 ended = f"stopped after {limit:.0f} s"
             stop(process)
@@ -460,7 +476,8 @@ def tests(run: Run, names: tuple[str, ...], limit: float) -> str:
     ended = run.start([*command, *files], limit, "gpu-tests")
     counts = {}
     if not result.exists():
-        run.rows["gpu-tests"].append({"file": " ".join(names), "failed": 1, "error": f"{ended}; see gpu.log"})
+        failed = int(not ended.startswith(LATE))
+        run.rows["gpu-tests"].append({"file": " ".join(names), "failed": failed, "error": f"{ended}; see gpu.log"})
     for case in ElementTree.parse(result).iter("testcase") if result.exists() else ():
         file = case.get("classname", "").split(".")[-1]
         row = counts.setdefault(file, {"file": file, "passed": 0, "failed": 0, "skipped": 0, "seconds": 0.0})
@@ -489,7 +506,7 @@ def chapters(run: Run, books: list[Path], limit: float) -> str:
         command += ["--seconds", max(1, min(limit, run.left()) - 15)]  # to start, and to end in order
         ended = run.start(command, limit, "gpu-chapters", **env)
         if book.stem not in [row["chapter"] for row in run.rows["gpu-chapters"][known:]]:
-            row["status"] = "not run" if ended.startswith("stopped") else "failed"
+            row["status"] = "not run" if ended.startswith(LATE) else "failed"
             run.rows["gpu-chapters"].append(row | {"error": ended})
         return f"{book.stem[:2]}: {ended}"
 
@@ -525,6 +542,7 @@ def main() -> int:
             run.facts["parts"][name] = part(LIMITS[name] * options.patience)
         except Exception as why:  # the other parts run all the same
             run.facts["parts"][name] = f"{type(why).__name__}: {why}"
+            run.broken.append(run.facts["parts"][name])
         run.write()
         print(name, run.facts["parts"][name], flush=True)
     shutil.rmtree(run.scratch, ignore_errors=True)
@@ -532,7 +550,7 @@ def main() -> int:
 
 
 def summary(run: Run) -> int:
-    """All that was found, in a few lines; 1 if anything failed."""
+    """All that was found, in a few lines; 1 if anything failed, or nothing was found."""
     print(f"\n{run.facts['gpu'] or 'no GPU'}; data: {run.facts.get('data', 'not reached')}\n")
     for row in run.rows["gpu"]:
         figure = row.get("median", row.get("error_difference"))
@@ -542,9 +560,23 @@ def summary(run: Run) -> int:
         print(f"chapter {row['chapter']}: {row['status']} {row['error']} ({row.get('seconds', '?')} s)")
     for row in run.rows["gpu-tests"]:
         print(" ".join(f"{key} {short(value)}" for key, value in row.items()))
-    every = run.rows["gpu-chapters"] + run.rows["gpu"]
-    good = all(row["status"] in ("ok", "not run") for row in every)
-    return 0 if good and not any(row["failed"] for row in run.rows["gpu-tests"]) else 1
+    if not any_found(run.rows):
+        print("nothing was measured; see gpu.log")
+    return int(bool(run.broken) or any_failed(run.rows) or not any_found(run.rows))
+
+
+def any_failed(rows: dict[str, list]) -> bool:
+    """Whether a measurement, a chapter or a test did."""
+    every = rows["gpu-chapters"] + rows["gpu"]
+    return any(row["status"] not in ("ok", "not run") for row in every) or any(
+        row["failed"] for row in rows["gpu-tests"]
+    )
+
+
+def any_found(rows: dict[str, list]) -> bool:
+    """Whether there is a measurement, a chapter or a test that came to its end."""
+    every = rows["gpu-chapters"] + rows["gpu"]
+    return any(row["status"] == "ok" for row in every) or any(row.get("passed") for row in rows["gpu-tests"])
 
 
 def arguments() -> argparse.Namespace:

@@ -3,6 +3,8 @@
 #
 #   benchmarks/gpu.sh OUT_FOLDER [options of gpu.py, such as --quick]
 #
+# Folders are meant from where it is called. Without any argument OUT_FOLDER is _build/gpu here in the project.
+#
 # With everything of requirements.txt installed nothing else is needed. On a machine that has PyTorch, torchvision,
 # Triton, scikit-learn, SciPy, pandas, seaborn, joblib, pillow, tqdm and pytest, and no network, name in WHEELS a folder
 # of wheels that is brought along: ipykernel, ipywidgets, nbclient, nbformat, platformdirs, weightwatcher, powerlaw,
@@ -14,14 +16,20 @@
 #
 #   COMMIT=$(git rev-parse --short HEAD)    # here; then there: COMMIT=… WHEELS=… PEEK_DATA=… benchmarks/gpu.sh OUT_FOLDER
 set -u
-cd "$(dirname "$0")/.." || exit
-out=${1:-_build/gpu}
-shift
-export PYTHONPATH=$PWD
+root=$(cd "$(dirname "$0")/.." && pwd) || exit
+case ${1:-} in
+-*)
+    echo "the folder to write to comes first: benchmarks/gpu.sh OUT_FOLDER $*" >&2
+    exit 2
+    ;;
+esac
+out=${1:-$root/_build/gpu}
+[ $# -gt 0 ] && shift
+export PYTHONPATH=$root
 if [ -n "${WHEELS:-}" ]; then
     site=$(mktemp -d)
     quiet=(-q --no-index --no-deps --no-compile --no-cache-dir --upgrade --disable-pip-version-check)
     "${PYTHON:-python3}" -m pip install "${quiet[@]}" --target "$site" "$WHEELS"/*.whl || echo "the wheels could not be installed"
-    export PYTHONPATH=$PWD:$site
+    export PYTHONPATH=$root:$site
 fi
-exec "${PYTHON:-python3}" benchmarks/gpu.py --out "$out" "$@"
+exec "${PYTHON:-python3}" "$root/benchmarks/gpu.py" --out "$out" "$@"
