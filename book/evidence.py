@@ -44,22 +44,23 @@ def sidecar(study: str, code: str, table: pd.DataFrame, seconds: float) -> dict:
 
 
 def run(study: str) -> None:
-    """One study into its two files; a table without its last network stays a `.part`."""
+    """One study into its two files, both put in place at the end; a table without its last network stays a `.part`."""
     rows, code, started = [], commit(), time.perf_counter()
-    part = HERE / f"{study}.part"
+    part, how = HERE / f"{study}.part", HERE / f"{study}.json.part"
     for row in (STUDIES | WAITING)[study]():
         rows.append(row)
         print(f"{study}: {list(row.values())[:8]}", flush=True)
         table = pd.DataFrame(rows)
         table.to_csv(part, index=False, float_format="%.5g")
-    how = sidecar(study, code, table, time.perf_counter() - started)
+    said = sidecar(study, code, table, time.perf_counter() - started)
+    how.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+    how.replace(HERE / f"{study}.json")
     part.replace(HERE / f"{study}.csv")
-    (HERE / f"{study}.json").write_text(json.dumps(how, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
     unknown = set(sys.argv[1:]) - set(STUDIES | WAITING)
     if unknown:
-        sys.exit(f"no study {sorted(unknown)}; there are {list(STUDIES)}")
+        sys.exit(f"no study {sorted(unknown)}; there are {list(STUDIES | WAITING)}")
     for study in sys.argv[1:] or STUDIES:
         run(study)

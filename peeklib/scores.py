@@ -30,6 +30,12 @@ from .hooks import eval_mode, home_of, input_blocks, record, to_float
 from .nmf import CoupledFactors, Sweep, rank_sweep
 from .spectra import effective_rank, spectrum
 
+NO_VALUE = (
+    ImportError,
+    ValueError,
+    ArithmeticError,
+    torch.linalg.LinAlgError,
+)  # what a score may raise; not our errors
 RANKS = (1, 2, 4, 8, 16)
 FIT = {"solver": "auto", "max_iter": 100, "tol": 1e-4}
 BATCH = 500  # images in one forward pass
@@ -96,15 +102,21 @@ class Seen:
     def weightwatcher(self) -> pd.DataFrame:
         """WeightWatcher's table of the layers with at least 8 eigenvalues whose fit succeeded; a failed one says −1.
 
-        Raises ImportError if WeightWatcher is not installed.
+        Raises ImportError if WeightWatcher is not installed, ValueError if no layer is large enough or it fails.
         """
         try:
             with _silence():
                 import weightwatcher
         except ImportError as why:
             raise ImportError("alpha and alpha_hat need WeightWatcher: pip install weightwatcher") from why
-        with _silence():
-            layers = weightwatcher.WeightWatcher(model=copy.deepcopy(self.model).cpu()).analyze(min_evals=8)
+        model = copy.deepcopy(self.model).cpu()
+        try:
+            with _silence():
+                layers = weightwatcher.WeightWatcher(model=model).analyze(min_evals=8)
+        except Exception as why:  # anything: it is made for other networks
+            raise ValueError(f"WeightWatcher cannot analyze this network: {type(why).__name__}: {why}") from why
+        if "alpha" not in layers:
+            raise ValueError("WeightWatcher found no layer with at least 8 eigenvalues")
         return layers[(layers["alpha"] > 0) & np.isfinite(layers["alpha_weighted"])]
 
 
@@ -218,7 +230,7 @@ def _row(name: str, one: Score, seen: Seen) -> dict:
     value, why = math.nan, ""
     try:
         value = one(seen)
-    except Exception as error:
+    except NO_VALUE as error:
         why = f"{type(error).__name__}: {error}"
     if math.isnan(value) and not why:
         why = "no number came out"

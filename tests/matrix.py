@@ -25,6 +25,10 @@ ENVIRONMENTS = {  # Python, and the file that fixes the versions
 BUILDERS = ["tests/test_book.py", "tests/test_build.py"]  # the book itself is built with our pins only
 
 
+class Missing(Exception):
+    """What this machine lacks for an environment."""
+
+
 def interpreter(version: str) -> str:
     """A Python of this version that runs; pyenv puts ones on PATH that do not."""
     named = shutil.which(f"python{version}")
@@ -32,23 +36,27 @@ def interpreter(version: str) -> str:
     for candidate in filter(None, [named, *map(str, kept)]):
         if subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
             return candidate
-    raise SystemExit(f"no Python {version} here: install it, or leave out the environments that need it")
+    raise Missing(f"no Python {version} here: install it, or leave out the environments that need it")
 
 
 def uv() -> str:
     """The uv beside this Python, or that on PATH."""
     beside = Path(sys.executable).with_name("uv")
-    return str(beside) if beside.exists() else shutil.which("uv") or "uv"
+    found = str(beside) if beside.exists() else shutil.which("uv")
+    if not found:
+        raise Missing("no uv here: `pip install uv`")
+    return found
 
 
 def make(name: str) -> Path:
     """Make or refresh the environment; gives its Python."""
     version, pins = ENVIRONMENTS[name]
+    tool = uv()  # before anything is made
     folder = ROOT / "_build" / "matrix" / name
     python = folder / "bin" / "python"
     if not python.exists():
         call(interpreter(version), "-m", "venv", folder)
-    install = [uv(), "pip", "install", "-q", "--python", python]
+    install = [tool, "pip", "install", "-q", "--python", python]
     if pins == PINS:
         call(*install, "-r", PINS)
         call(*install, "--no-deps", "--no-build-isolation", "-e", ".")
@@ -77,9 +85,11 @@ def notebooks(name: str, python: Path) -> None:
 
 
 def failures(name: str, parts: list) -> list[str]:
-    """Names of the parts that fail in this environment."""
+    """Names of the parts that fail in this environment, or what is missing for it."""
     try:
         python = make(name)
+    except Missing as what:
+        return [str(what)]
     except subprocess.CalledProcessError:
         return ["installation"]
     failed = []

@@ -95,6 +95,10 @@ def test_every_page_of_the_toc_is_built():
     assert built >= set(toc)
 
 
+def test_the_pages_that_are_visited_are_built():
+    assert {Path(page).stem for page in PAGES} >= set(FEW)
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("path", VISITED)
 def test_page_fits_and_stays_on_the_site(visit, path, width):

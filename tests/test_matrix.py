@@ -4,7 +4,6 @@ import tomllib
 from pathlib import Path
 
 import matrix
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -45,6 +44,22 @@ def test_what_fails_is_told_and_costs_no_other(monkeypatch, tmp_path):
     assert ran == ["bad", "good"]
 
 
-def test_a_python_that_is_not_there_is_named():
-    with pytest.raises(SystemExit, match="no Python 3.2 here"):
-        matrix.interpreter("3.2")
+def test_a_python_that_is_not_there_is_named_and_costs_no_other(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(matrix, "ROOT", tmp_path)
+    monkeypatch.setattr(matrix, "ENVIRONMENTS", {"old": ("3.2", matrix.PINS), "here": ("3.11", matrix.PINS)})
+    monkeypatch.setattr(matrix, "uv", lambda: "true")
+    monkeypatch.setattr(matrix, "unit", lambda name, python: ran.append(name))
+    (tmp_path / "_build/matrix/here/bin").mkdir(parents=True)
+    (tmp_path / "_build/matrix/here/bin/python").touch()
+    monkeypatch.setattr("sys.argv", ["matrix.py", "--no-notebooks"])
+    ran = []
+    assert matrix.main() == 1
+    assert ran == ["here"]
+    old, here = capsys.readouterr().out.splitlines()[-2:]
+    assert old.startswith("old      failed: no Python 3.2 here") and here.split() == ["here", "passed"]
+
+
+def test_a_missing_uv_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert matrix.failures("py311", []) == ["no uv here: `pip install uv`"]

@@ -223,6 +223,37 @@ def test_a_score_that_cannot_be_computed_costs_no_other(monkeypatch, model, imag
     pd.testing.assert_series_equal(others.value, whole.value.drop(lost))
 
 
+def test_a_network_too_small_for_weightwatcher_has_its_other_scores(images):
+    pytest.importorskip("weightwatcher")
+    tiny = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(images[0].numel(), 5), torch.nn.ReLU())
+    rows = table(tiny.append(torch.nn.Linear(5, 3)), images).set_index("score")
+    lost = ["alpha", "alpha_hat"]
+    assert rows.why[lost].str.contains("no layer with at least 8 eigenvalues").all()
+    assert (rows.why.drop(lost) == "").all() and rows.value.drop(lost).notna().all()
+
+
+@pytest.mark.parametrize("error", [ValueError, ZeroDivisionError, torch.linalg.LinAlgError])
+def test_what_a_score_may_raise_is_its_reason(monkeypatch, model, images, error):
+    def hard(seen):
+        """Not for this network."""
+        raise error("too small")
+
+    monkeypatch.setattr(scores, "SCORES", {"hard": Score(hard, +1, "outputs")})
+    rows = table(model, images)
+    assert rows.value.isna().all() and rows.why.tolist() == [f"{error.__name__}: too small"]
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, AttributeError, RuntimeError])
+def test_a_mistake_in_a_score_comes_through(monkeypatch, model, images, error):
+    def wrong(seen):
+        """Not what was meant."""
+        raise error("a mistake")
+
+    monkeypatch.setattr(scores, "SCORES", {"wrong": Score(wrong, +1, "outputs")})
+    with pytest.raises(error, match="a mistake"):
+        table(model, images)
+
+
 def test_a_score_without_a_number_says_so(monkeypatch, model, images):
     def none(seen):
         """A mean of no layers."""

@@ -17,7 +17,7 @@ def names() -> list[str]:
 
 
 def table(name: str) -> pd.DataFrame:
-    """A table of evidence, such as "cases", one row for each fit; its columns are described where it is made.
+    """A table of evidence, such as "cases". What a row stands for, and its columns, are described where it is made.
 
     Raises:
         KeyError: for an unknown name; lists those there are.
