@@ -29,8 +29,9 @@ data
 # %% [markdown]
 # Saini and Papalexakis {cite}`saini2018peek` report that their pattern persists on a small AlexNet
 # {cite}`krizhevsky2012imagenet`, trained on CIFAR-10 {cite}`krizhevsky2009learning` and on MNIST; their Figure 6 shows CIFAR-10. That
-# takes many networks, so this page draws from a table, `alexnet`, which `make evidence` made, and trains one network of it
-# again to see that the table tells the truth.
+# takes many networks, so numbers of several seeds come from a *table of evidence*: a file of the package, made once (by
+# `python book/evidence.py alexnet`) and the same for everybody. In the boxes headed *agrees* or *differs* one of its entries is computed
+# again on the machine that ran this page ({doc}`../book/running`).
 
 # %%
 table = pk.evidence.table("alexnet")
@@ -225,7 +226,8 @@ both = pd.concat(
 both.loc[list(names.values())]
 
 # %% [markdown]
-# And before any training? A small table, `untrained`, has the same layers of three networks as they start.
+# And before any training? A small table, `untrained`, has the same layers of three networks as they start. Nothing is trained there,
+# so a machine can differ by rounding only, and 1 % is ample.
 
 # %%
 fresh = pk.evidence.table("untrained").pivot(index="seed", columns="layer")
@@ -237,15 +239,17 @@ again = {name: pk.effective_rank(blocks[name]) for name in LAYERS[3:]}
 pk.recheck("entropy rank, untrained", fresh.loc[0], again, relative=0.01, data=data)
 
 # %% [markdown]
-# An untrained network is not of low rank. Beside it, networks that have taken few steps have a *lower* rank in
-# `relu1` to `relu4`; those that have learnt more have a higher one again. In the slow network, which has learnt nothing, the rank of these
-# layers is still lower the more steps it took. So "the poorer, the lower the rank" compares networks that have left the
-# start behind; an untrained network is poorer than all of them, and higher in every layer than the one with a quarter of the data.
+# An untrained network is not of low rank. Beside it, networks that saw a quarter or half of CIFAR-10 have a *lower* rank in
+# every layer. From half to three quarters to all of the data the rank rises in every layer; from a quarter to half it does so in `relu1` and
+# `relu2`, and falls a little in the layers behind. In the slow network, which has learnt nothing, the rank of
+# `relu1` to `relu4` is lower the more steps it took. So "the poorer, the lower the rank" holds for networks that have left the
+# start behind, in the deep layers not even for all of those; an untrained network is poorer than all of them, and higher in every layer than those with a quarter or half of the data.
 #
 # ## Does the table tell the truth?
 #
 # *5 minutes.* We train one of its networks again, the one that saw half of the data, seed 0, and factorize it
-# at three ranks. (All of the table is `make evidence`, and takes an hour and a half.) Training is chaotic: another processor rounds differently, and after some hundred steps the weights
+# at three ranks. (All of the table is `python book/evidence.py alexnet`, or `pd.DataFrame(studies.alexnet())` after
+# `from peeklib.course import studies`; it took an hour and a half.) Training is chaotic: another processor rounds differently, and after some hundred steps the weights
 # differ. So both errors may miss the table by 10 %, which is more than the three seeds differ by, and less than the distance in RMSE
 # to the networks with a quarter and three quarters of the data.
 

@@ -6,7 +6,7 @@
 # *Take one neuron, or any direction among the neurons, and look at the images that lie farthest along it: do they have
 # something in common, and is a single neuron special?*
 #
-# You know {doc}`01-a-network-as-matrices`; symbols are in {doc}`../book/notation`. Allow 50 minutes to read and answer; the chapter trains a network for about five
+# You know {doc}`01-a-network-as-matrices`; symbols are in {doc}`../book/notation`. Allow 60 minutes to read and answer; the chapter trains a network for about five
 # minutes on a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -152,8 +152,9 @@ purities["what 999 of 1,000 such draws stay below"] = chance.quantile(0.999).ite
 pd.Series(purities, name="class purity").to_frame().round(3)
 
 # %% [markdown]
-# One network proves little, so the table `directions` holds five, and five untrained ones (`make evidence`; its images of CIFAR-10 had been
-# stored as JPEG). Chance is again the level that 999 of 1,000 draws of random images stay below.
+# One network proves little, so numbers of several seeds come from a *table of evidence*: a file of the package, made once (by `python book/evidence.py
+# directions`) and the same for everybody. It holds five networks, and five untrained ones; its images of CIFAR-10 had been stored as JPEG. In the box headed *agrees* or *differs* one of
+# its entries is computed again on the machine that ran this page ({doc}`../book/running`). Chance is again the level that 999 of 1,000 draws of random images stay below.
 
 # %%
 table = pk.evidence.table("directions")
@@ -208,9 +209,11 @@ listed, error = (
     for column in ("purity", "purity error")
 )
 again = live["variance"]["purity"]
-None if FOLDER else pk.recheck(
+note = pk.recheck(
     "pool5, purity of 50 neurons", listed, again, within=3 * error, data=data
 )
+if not FOLDER:  # the table knows nothing of ImageNet
+    display(note)  # noqa: F821
 
 # %% [markdown]
 # ### Exercise 1 ●○○ (5 minutes)
@@ -292,8 +295,8 @@ related = means.iloc[:, 0] > means.iloc[:, 1]
 print("on average above chance in", ", ".join(means.index[related]))
 
 # %% [markdown]
-# In `pool5` there is next to nothing in it. In the layers before, the quarter that varies least is less pure than the rest, and within the rest variance tells
-# little more.
+# As a correlation there is next to nothing in it in `pool1` and `pool5`, and something in the three layers between. The quarter of neurons that varies least is less pure than the rest in
+# every one of the five networks, and in every layer but `pool1`, where it goes either way. Within the rest variance tells little more.
 #
 # ## Do neurons repeat each other?
 #
@@ -351,10 +354,12 @@ pk.judge(
 )
 
 # %% [markdown]
+# So purity cannot tell the two apart: it goes up in most networks and down in one. What is shared can: in every network the top sets of raw activations have more images in common.
+#
 # The low end is another matter. After a ReLU most activations are zero. Let an image have mean $\mu$ and standard deviation
 # $\tau$ over the neurons of the layer: *every* silent neuron gets the same score for it, $-\mu/\tau$. So the lowest scores of two neurons tend to belong to
-# the same images, those with the largest $\mu/\tau$ among the ones that leave both silent. Raw activations are worse: all silent images tie at zero, and the
-# order of the file decides.
+# the same images, those with the largest $\mu/\tau$ among the ones that leave both silent. With raw activations all silent images tie at zero, and the
+# order of the file decides; their bottom sets share even more (`bottom overlap` in the table above).
 
 # %%
 silent = []
@@ -364,7 +369,7 @@ for neuron in neurons:
 print(f"images at the low end that leave the neuron silent: {np.mean(silent):.0%}")
 
 # %% [markdown]
-# Which images leave a neuron silent depends on its weights; which of them come last is, for the most part, what the normalization does.
+# Which images leave a neuron silent depends on its weights; which of those come last, normalization decides alone, or the order of the file.
 #
 # ## Is a neuron better than any other direction?
 #
@@ -424,6 +429,9 @@ pk.judge(
 )
 
 # %% [markdown]
+# In all networks but one, random neurons have purer images than random directions; both are far purer than chance. A cut-off on the variance changes the purity no more than chance can, again in all
+# but one.
+#
 # ### Exercise 2 ●●○ (10 minutes)
 #
 # Which cut-off would let one random direction in *a hundred* pass? `variances` holds those of the 1,000 above.
@@ -507,9 +515,11 @@ pd.DataFrame(rows).T[["purity", "entropy", "overlap", "same class"]].round(3)
 #
 # - Images at the top of a neuron of a trained `pool5` are mostly of one class; part of that comes from looking only at images that the network gets right. In an
 #   untrained network they have a little more in common than random images.
-# - How much a neuron varies tells next to nothing about that in `pool5`, and a little in the layers before.
-# - Top sets of neurons of high variance share hardly an image. At the low end they share more, because normalization gives all silent
-#   neurons the same score.
+# - Is a single neuron special? A little: its images are of one class more often than those of a random direction, in most networks and not in all. But random directions, too, are far purer than chance.
+# - How much a neuron varies tells something about that in the three layers between `pool1` and `pool5`, and next to nothing in these two. The quarter that varies least is less pure, in every layer but
+#   `pool1`.
+# - Top sets of neurons of high variance share hardly an image. At the low end they share more: normalization gives all silent
+#   neurons the same score for an image, and raw activations, where silent images tie at zero, share more still.
 # - Neurons that go together can be grouped. Whether the groups have purer images than groups of the same sizes made at random is in the last
 #   table, for the one network of this page.
 #

@@ -39,12 +39,14 @@ data
 # %% [markdown]
 # Saini and Papalexakis flatten every layer: 10 channels of 12 × 12 neurons become a column of 1,440 numbers. They name tensors as the
 # next step {cite}`saini2018peek`. This chapter takes it. The network is one of the zoo of {doc}`14-a-score-without-labels`: the paper's
-# architecture, trained on 10,000 images for five epochs. It is trained again here, beside what the zoo's table says of it.
+# architecture, trained on 10,000 images for five epochs. Its accuracy
+# comes from a *table of evidence*: a file of the package, made once (by `make zoo`; for later sections by `python book/evidence.py higher_order` and `python book/evidence.py libraries`) and the same for everybody. In the boxes
+# headed *agrees* or *differs* one of its entries is computed again on the machine that ran this page ({doc}`../book/running`). The network is trained again here; it may miss the table by five times the spread over the table's seeds.
 
 # %%
 model, facts = study.rear(zoo.Recipe(data.name, "cnn"))
 listed = zoo.find(pk.evidence.table("zoo"), zoo.Recipe("mnist", "cnn")).accuracy
-near = {"within": 0.01}  # five times the spread over the table's seeds
+near = {"within": 0.01}
 pk.recheck("accuracy", listed, facts["accuracy"], **near, data=data)
 
 # %%
@@ -80,7 +82,8 @@ def fit(model, rank):
 
 
 # %% [markdown]
-# The fits that you can touch are made here, from one start. Those from several come from a table, the same for every reader.
+# The fits that you can touch are made here, from one start. Those from several come from the table. A fit made here may miss it by 3 %,
+# twice what an error varies by from start to start.
 
 # %%
 results = pk.evidence.table("higher_order")  # a row for each setting and start
@@ -90,7 +93,7 @@ print(
     f"MNIST, {len(results)} fits, {STARTS} starts, {minutes:.0f} minutes on a busy machine"
 )
 print("all of it anew: pd.DataFrame(study.higher_order())")
-near = {"relative": 0.03}  # twice what an error varies by from start to start
+near = {"relative": 0.03}
 
 # %% [markdown]
 # Move the sliders. Each small image is what a component looks like in pixels, for the 20 strongest. *Which model draws, and which one

@@ -1,5 +1,6 @@
 """What the chapters' prose says of tables of evidence: a table that is made anew and says otherwise asks for new prose."""
 
+import numpy as np
 import pytest
 
 from peeklib import evidence
@@ -61,3 +62,86 @@ def test_chapter_10_purity_rises_with_depth_only_on_images_that_the_network_gets
 @pytest.mark.parametrize("layer", ["pool2", "relu3", "relu4"])
 def test_chapter_10_components_have_the_purest_images(layer):
     assert purity_of_eight(evidence.table("directions"), setting="trained")[layer].idxmax() == ("raw", "nmf")
+
+
+def layer_ranks(table):
+    """Mean entropy rank over the seeds: a row for each amount of data, a column for each layer."""
+    columns = {f"entropy rank of relu{k}": f"relu{k}" for k in range(1, 6)}
+    means = table.drop_duplicates(["fraction", "seed"]).groupby("fraction")[list(columns)].mean()
+    return means.rename(columns=columns)
+
+
+def test_chapter_4_ranks_of_layers_fall_first_and_then_rise_with_the_data():
+    table = evidence.table("alexnet").query("data == 'cifar10'")
+    fresh = evidence.table("untrained").groupby("layer")["entropy rank"].mean()
+    tuned, slow = (layer_ranks(table[table.recipe == recipe]) for recipe in ("tuned", "paper"))
+    assert (tuned.loc[[0.25, 0.5]] < fresh).all(axis=None)
+    assert (tuned.loc[0.5:].diff().iloc[1:] > 0).all(axis=None)
+    later = tuned.loc[0.5] - tuned.loc[0.25]
+    assert (later[["relu1", "relu2"]] > 0).all() and (later[["relu3", "relu4", "relu5"]] < 0).all()
+    assert (slow.diff().iloc[1:][["relu1", "relu2", "relu3", "relu4"]] < 0).all(axis=None)
+
+
+def test_chapter_9_the_quarter_that_varies_least_is_less_pure_everywhere_but_in_pool1():
+    layers = evidence.table("layers").query("setting == 'trained' and layer != 'fc'")
+    less = (layers["purity of low variance"] < layers["purity of the rest"]).groupby(layers.layer).mean()
+    assert (less.drop("pool1") == 1).all() and 0 < less["pool1"] < 1
+
+
+def pool5(count, **where):
+    """Rows of trained networks, by method and seed."""
+    table = evidence.table("directions").query("layer == 'pool5' and setting == 'trained'")
+    table = table[table["count"] == count]
+    for name, value in where.items():
+        table = table[table[name] == value]
+    return table.set_index(["method", "seed"])
+
+
+def test_chapter_9_raw_activations_share_more_images_at_both_ends():
+    raw, normalized = (pool5(8, activations=name).loc["neurons of high variance"] for name in ("raw", "normalized"))
+    assert (raw.overlap > normalized.overlap).all() and (raw["bottom overlap"] > normalized["bottom overlap"]).all()
+    assert (normalized["bottom overlap"] > normalized.overlap).all()
+    assert (raw.purity < normalized.purity).sum() == 1
+
+
+def test_chapter_9_one_network_of_five_is_the_exception():
+    rows = pool5(50, activations="normalized")
+    neurons, anyhow, wide = (rows.loc[name] for name in ("random neurons", "random", "random of high variance"))
+    assert (neurons.purity <= anyhow.purity).sum() == 1
+    error = (anyhow["purity error"] ** 2 + wide["purity error"] ** 2) ** 0.5
+    assert ((wide.purity - anyhow.purity).abs() >= 2 * error).sum() == 1
+
+
+def rank_or_scale():
+    """What networks are as they stand, on all images."""
+    table = evidence.table("rank_or_scale")
+    return table[(table.control == "none") & (table.images == table.images.max())]
+
+
+def test_chapter_13_the_share_of_size_depends_on_the_seed_for_little_data():
+    logs = np.log(rank_or_scale().set_index(["network", "seed", "rank"])[["rmse", "size"]])
+    gaps = {kind: logs.loc["good"] - logs.loc[kind] for kind in ("little data", "class order", "untrained")}
+    share = {kind: (gap["size"] / gap.rmse).groupby("seed").mean() for kind, gap in gaps.items()}
+    assert share["little data"].min() < 0.05 and share["little data"].max() > 0.8
+    assert (share["class order"] > 1).all() and share["untrained"].between(0.95, 1.05).all()
+
+
+def test_chapter_13_sizes_of_layers():
+    sizes = rank_or_scale().drop_duplicates(["network", "seed"]).set_index(["network", "seed"]).filter(like="size of")
+    first, last = sizes["size of relu1"], sizes["size of relu2"]
+    assert (first["good"] > first["little data"]).all() and (first["little data"] > first["untrained"]).all()
+    assert last["little data"].max() > last["good"].min() > last["little data"].min()
+    assert (last["class order"] == 0).all()
+
+
+def test_chapter_13_the_relative_error_of_plain_fits_moves_with_the_unit():
+    table = evidence.table("rank_or_scale").query("network == 'little data' and seed == 0 and images == 500")
+    error = table.pivot(index="rank", columns="control", values="relative_error")
+    assert (error.rescaled < 0.9 * error.none).all()
+
+
+def test_chapter_13_fits_of_the_table_end_by_their_own_rule():
+    networks = rank_or_scale()
+    networks = networks[networks.network.isin(["good", "little data", "class order", "untrained"])]
+    assert networks[["converged", "unit converged"]].all(axis=None)
+    assert (networks[["kkt", "unit kkt"]] <= 0.01).all(axis=None)
