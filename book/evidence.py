@@ -43,9 +43,9 @@ def sidecar(study: str, code: str, table: pd.DataFrame, seconds: float) -> dict:
     }
 
 
-def run(study: str) -> None:
+def run(study: str, code: str) -> None:
     """One study into its two files, both put in place at the end; a table without its last network stays a `.part`."""
-    rows, code, started = [], commit(), time.perf_counter()
+    rows, started = [], time.perf_counter()
     part, how = HERE / f"{study}.part", HERE / f"{study}.json.part"
     for row in (STUDIES | WAITING)[study]():
         rows.append(row)
@@ -62,5 +62,6 @@ if __name__ == "__main__":
     unknown = set(sys.argv[1:]) - set(STUDIES | WAITING)
     if unknown:
         sys.exit(f"no study {sorted(unknown)}; there are {list(STUDIES | WAITING)}")
+    code = commit()  # once: a table that is new makes the tree dirty
     for study in sys.argv[1:] or STUDIES:
-        run(study)
+        run(study, code)
