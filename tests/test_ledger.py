@@ -78,7 +78,7 @@ def test_every_table_of_a_study_says_how_it_was_made(study):
     assert {"commit", "pins", "device", "data", "date", "minutes", "fit"} <= how.keys()
     assert how["seeds"] == sorted(rows.seed.unique())
     known = "data recipe fraction order lr study setting layer activations method count rank solver".split()
-    known += "network control images model program equal base shuffle".split()
+    known += "network control images model program equal base shuffle digit other".split()
     settings = [name for name in rows if name in known]
     whole = rows[rows.control == "none"] if study == "rank_or_scale" else rows  # twins are of one seed
     assert (whole.groupby(settings).seed.nunique() == len(how["seeds"])).all(), "a network is missing"

@@ -145,3 +145,37 @@ def test_chapter_13_fits_of_the_table_end_by_their_own_rule():
     networks = networks[networks.network.isin(["good", "little data", "class order", "untrained"])]
     assert networks[["converged", "unit converged"]].all(axis=None)
     assert (networks[["kkt", "unit kkt"]] <= 0.01).all(axis=None)
+
+
+FRACTIONS = ["25%", "50%", "75%", "100%"]
+BLOCKS = ("input", "relu1", "relu2")
+
+
+def case_means(rank=30):
+    """Means over the seeds of Case Study I, a row for each network, in the order of their data."""
+    rows = evidence.table("cases").query("study == 'data' and rank == @rank")
+    return rows.groupby("setting").mean(numeric_only=True).loc[FRACTIONS]
+
+
+@pytest.mark.parametrize("rank", [10, 20, 30, 40, 50])
+@pytest.mark.parametrize("measure", ["rmse", "relative_error"])
+def test_chapter_3_errors_rise_with_the_data_at_all_ranks(measure, rank):
+    assert case_means(rank)[measure].is_monotonic_increasing
+
+
+def test_chapter_3_the_last_layer_is_what_grows():
+    means = case_means()
+    rise = {
+        name: means[f"even error of {name}"].iloc[-1] / means[f"even error of {name}"].iloc[0] - 1 for name in BLOCKS
+    }
+    assert rise["relu2"] > 3 * max(rise["input"], rise["relu1"])
+    assert means["entropy rank of relu2"].is_monotonic_increasing
+    assert means["entropy rank of relu1"].is_monotonic_decreasing
+
+
+def test_chapter_3_so_does_the_tail_of_its_spectrum_alone():
+    rows = evidence.table("spectra").query("study == 'data'").set_index(["layer", "setting", "seed"])
+    share = rows[[str(index) for index in range(21, 101)]].mean(axis=1) / rows["1"]
+    tail = share.groupby(["layer", "setting"]).mean().unstack()[FRACTIONS]
+    change = tail["100%"] / tail["25%"] - 1
+    assert tail.loc["relu2"].is_monotonic_increasing and change["relu2"] > 2 * abs(change["relu1"])

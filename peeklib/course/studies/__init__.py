@@ -234,6 +234,8 @@ STUDIES = {
     "alexnet": alexnet,
     "orders": orders,
     "cases": mnist.cases,
+    "spectra": mnist.spectra,
+    "controls": mnist.controls,
     "directions": directions,
     "layers": layers,
     "untrained": untrained,
@@ -243,8 +245,6 @@ STUDIES = {
     "libraries": higher_order.libraries,
 }
 WAITING = {  # their tables are being made
-    "controls": mnist.controls,
-    "spectra": mnist.spectra,
     "rounds": speed.rounds,
     "forgetting": neurons.forgetting,
     "loadings": neurons.loadings,

@@ -5,7 +5,7 @@ that is found in it; whatever takes long is computed when it is first asked for,
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -25,6 +25,10 @@ STUDIES = {  # of the three case studies, and the network that was never trained
     "classes": tuple(CLASSES),
     "order": ("ordered",),
     "untrained": ("untrained",),
+}
+COUNTS = {  # of images of each digit in MNIST
+    "train": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+    "test": (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
 }
 ALIKE = {f"as many as {name}": name for name in ("{0}", "{0–4}")}  # as many images, of all classes
 CONTROLS = (*ALIKE, "shuffled labels")
@@ -64,6 +68,11 @@ class Case:
     def spectrum(self, name: str) -> Tensor:
         """The singular values of one block."""
         return spectrum(self.blocks[name]).cpu()
+
+
+def small(data: pk.Dataset) -> pk.Dataset:
+    """With a tenth of the training images: what a page trains on when it is only tested."""
+    return replace(data, train=pk.subset(data, fraction=0.1, seed=0))
 
 
 def case(data: pk.Dataset, setting: str, seed: int, images: int | None = None) -> Case:

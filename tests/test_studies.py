@@ -1,0 +1,86 @@
+"""The studies of the paper's network: what a setting is trained on, and measures that rescaling must not move."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import peeklib as pk
+from peeklib.course.studies import mnist, neighbours, neurons, shapes
+
+
+@pytest.fixture(scope="module")
+def data():
+    whole = pk.load_dataset("digits")
+    few = pk.Split(whole.test.images[:200], whole.test.labels[:200])
+    return replace(whole, train=pk.subset(whole, fraction=0.02, seed=0), test=few)
+
+
+def test_a_setting_says_what_is_trained_on(data):
+    labels = {name: mnist.training_images(data, name, 0).labels for name in ("25%", "100%", "{0–4}", "ordered")}
+    assert len(labels["25%"]) * 4 == len(labels["100%"]) == len(data.train.labels)
+    assert set(labels["{0–4}"].tolist()) == set(range(5))
+    seen = labels["ordered"].unique_consecutive()
+    assert seen.tolist() == [digit for digit in mnist.ORDER if digit in labels["100%"]]
+
+
+def test_controls_have_as_many_images_and_labels_that_mean_nothing(data):
+    few, alike = (mnist.training_images(data, name, 0) for name in ("{0–4}", "as many as {0–4}"))
+    assert len(few.labels) == len(alike.labels) and set(alike.labels.tolist()) == set(range(10))
+    true, shuffled = (mnist.training_images(data, name, 0) for name in ("25%", "shuffled labels"))
+    assert torch.equal(true.images, shuffled.images) and not torch.equal(true.labels, shuffled.labels)
+    assert torch.equal(true.labels.sort().values, shuffled.labels.sort().values)
+
+
+def test_mnist_has_as_many_images_as_it_says():
+    assert sum(mnist.COUNTS["train"]) == 60_000 and sum(mnist.COUNTS["test"]) == 10_000
+
+
+def test_an_even_say_weighs_blocks_by_their_energy_and_a_dead_one_too(data):
+    one = mnist.case(data, "untrained", 0)
+    energy = {name: float(block.square().sum()) for name, block in one.blocks.items()}
+    assert one.even.weights == pytest.approx({name: 1 / value for name, value in energy.items()})
+    dead = replace(one, blocks={**one.blocks, "relu2": torch.zeros_like(one.blocks["relu2"])})
+    found = mnist.facts(dead) | mnist.deep_facts(dead)
+    assert found["size of relu2"] == 0 and found["entropy rank of relu2"] != found["entropy rank of relu2"]
+
+
+def test_a_row_for_each_rank_and_the_same_facts(data):
+    rows = list(mnist.rows(mnist.case(data, "untrained", 1)))
+    assert [row["rank"] for row in rows] == list(mnist.RANKS) and len({row["accuracy"] for row in rows}) == 1
+    assert [row["rank"] for row in mnist.rows(mnist.case(data, "shuffled labels", 1))] == [30]
+
+
+@pytest.mark.parametrize(
+    "rescale", [lambda m: neurons.rescale(m, 16), lambda m: neighbours.rescale(m, torch.rand(20) + 0.1)]
+)
+def test_rescaled_networks_give_the_same_answers(data, rescale):
+    model = pk.models.PaperCNN(seed=0).double()
+    x = pk.to_float(data.test.images).double()
+    with torch.no_grad():
+        torch.testing.assert_close(rescale(model).double()(x), model(x))
+
+
+def test_rescaling_moves_the_layers(data):
+    model = pk.models.PaperCNN(seed=0)
+    before, after = (pk.record(m, data.test.images) for m in (model, neurons.rescale(model, 16)))
+    for layer in before:
+        torch.testing.assert_close(after[layer], 16 * before[layer], rtol=1e-4, atol=1e-4)
+
+
+def test_shared_neurons_are_counted():
+    sets = torch.zeros(10, 6, dtype=torch.bool)
+    sets[1, :3], sets[0, 2:4] = True, True
+    row = next(neurons.shared(sets))
+    assert row == {"digit": 1, "other": 0, "both": 1, "of digit": 3, "of other": 2, "of any": 4}
+
+
+def test_half_of_a_sum():
+    assert shapes.half(torch.tensor([1.0, 5.0, 1.0, 1.0])) == 1
+    assert shapes.half(torch.ones(4)) == 2
+
+
+def test_a_position_is_a_column():
+    block = torch.arange(24.0).reshape(8, 3)  # 2 channels × 4 positions, 3 images
+    moved = neighbours.by_position(block, 2)
+    assert moved.shape == (2, 12) and torch.equal(moved[0], block[:4].flatten())
