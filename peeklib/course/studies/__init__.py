@@ -244,7 +244,7 @@ STUDIES = {
     "higher_order": higher_order.higher_order,
     "libraries": higher_order.libraries,
 }
-WAITING = {  # their tables are being made
+WAITING = {  # their pages do not draw from their tables yet; that of `rounds` is still to be made
     "rounds": speed.rounds,
     "forgetting": neurons.forgetting,
     "loadings": neurons.loadings,
