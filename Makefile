@@ -6,7 +6,7 @@ EMBEDDED := PEEK_PROFILE=embedded TQDM_DISABLE=1
 # Where results of training and factorizing are kept, for tests and builds alike
 export PEEK_CACHE ?= $(CURDIR)/_build/results
 
-# uv installs in a fraction of pip's time; it does not read pip's configuration, so pip follows where it fails
+# uv takes less than half of pip's processor time; it does not read pip's configuration, so pip follows where it fails
 PIP := $(BIN)/python -m pip install -q
 UV = $(PIP) uv && $(BIN)/uv pip install -q --python $(BIN)/python -r requirements.txt
 INSTALL = $(UV) || $(PIP) --no-compile -r requirements.txt
