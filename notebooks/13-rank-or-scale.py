@@ -258,7 +258,7 @@ words = "; ".join(
 pk.show(figure, f"{title}. Means over ranks and seeds of log ratios, {words}.")
 
 # %%
-share.groupby(level="network", sort=False).agg(spread, form=".0%").rename(
+share.groupby(level="network", sort=False).agg(lambda x: spread(x, ".0%")).rename(
     "size's share"
 )
 

@@ -1,5 +1,6 @@
 """The versions that are declared are the versions that are tested."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -63,3 +64,11 @@ def test_a_missing_uv_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert matrix.failures("py311", []) == ["no uv here: `pip install uv`"]
+
+
+def test_no_chapter_needs_pandas_3():
+    """Before it, `agg` of several columns gave a function no arguments of its own: write a lambda."""
+    passed_on = re.compile(r"\.agg\([a-z_.]+, (?!axis)[a-z]+=")
+    chapters = sorted((ROOT / "notebooks").glob("*.py"))
+    assert chapters
+    assert not [path.name for path in chapters if passed_on.search(path.read_text())]
