@@ -13,6 +13,7 @@ back on the CPU), and rounding.
 `python tests/simulated.py NOTEBOOK` runs a notebook there, cell by cell to its end, and prints what failed.
 """
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
+
+with contextlib.suppress(ImportError):  # it asks for a GPU when it is imported: before there seems to be one
+    import weightwatcher  # noqa: F401
 
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 MOVES = {Tensor.to, Tensor.cpu, Tensor.cuda}
