@@ -23,9 +23,6 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
-with contextlib.suppress(ImportError):  # it asks for a GPU when it is imported: before there seems to be one
-    import weightwatcher  # noqa: F401
-
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 MOVES = {Tensor.to, Tensor.cpu, Tensor.cuda}
 NAMED = {Tensor.cpu: "cpu", Tensor.cuda: "cuda"}
@@ -58,6 +55,8 @@ class Simulation(TorchFunctionMode):
         self.memory: dict[int, StorageWeakRef] = {}  # a weak reference keeps the number from being given again
 
     def __enter__(self):
+        with contextlib.suppress(ImportError):  # it asks for a GPU when it is imported: before there seems to be one
+            import weightwatcher  # noqa: F401
         self.before = {name: getattr(torch.cuda, name) for name in CARD}
         for name, answer in CARD.items():
             setattr(torch.cuda, name, answer)
