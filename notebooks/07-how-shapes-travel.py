@@ -6,7 +6,7 @@
 # *Pick a shape and follow it: how it looks in pixels, which neurons answer to it, and which images have it.*
 #
 # You know {doc}`03-how-much-training` and {doc}`06-in-what-order`. Allow 40 minutes to read and answer; the chapter runs for
-# about two minutes on a laptop CPU, less if you ran chapters 3 to 6 before.
+# about a minute on a laptop CPU, less if you ran chapters 3 to 6 before.
 
 # %% tags=["remove-cell"]
 import sys
@@ -23,64 +23,42 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 import peeklib as pk
+from peeklib.course.studies import mnist, shapes
+from peeklib.course.studies.shapes import half, loadings
 
 full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
+if not full:
+    data = mnist.small(data)
 data
 
 # %% [markdown]
 # Saini and Papalexakis {cite}`saini2018peek` also offer their factorization as a tool to look with: it should show how shapes in
 # the input traverse the network. They leave a closer look to future work. Here is one, at the networks of chapters 3 and 6,
 # one of each kind, and at one that is not trained at all.
+#
+# The pictures are those of one seed. What the page says is counted over five, in the tables `travels` and `places`, which
+# the same functions made (`python book/evidence.py travels places` makes them anew).
 
 # %%
-FRACTIONS = {"25%": 0.25, "50%": 0.5, "75%": 0.75, "100%": 1.0}
-NETWORKS = ("untrained", *FRACTIONS, "ordered")
-ORDER, RANKS, SEED = (9, 0, 1, 2, 3, 4, 5, 6, 7, 8), (10, 20, 30, 40, 50), 0
-HOW = {"solver": "auto", "max_iter": 60, "tol": 1e-3}
-train, rank_sweep = pk.cached(pk.train), pk.cached(pk.rank_sweep)
-test_images = data.test.images[: 10_000 if full else 1_000]
-test_labels = data.test.labels[: len(test_images)]
-
-
-def study(network):
-    model = pk.models.PaperCNN(seed=SEED)
-    if network == "ordered":
-        part = pk.subset(data, seed=SEED, order=ORDER)
-        model = train(model, *part, seed=SEED, shuffle=False).model
-    elif network in FRACTIONS:
-        part = pk.subset(data, fraction=FRACTIONS[network], seed=SEED)
-        model = train(model, *part, seed=SEED).model
-    blocks = pk.input_blocks(test_images) | pk.record(model, test_images)
-    return blocks, rank_sweep(blocks, RANKS, [SEED], **HOW)
-
-
-studies = {network: study(network) for network in tqdm(NETWORKS)}
-
-# %% [markdown]
-# A component $s$ has a column in every factor: $P$ says how it looks, $O_j$ which neurons of layer $j$ it drives, $F$ how much
-# of it each image has. `half` and `shares` put numbers under the pictures.
-
-# %%
-MAPS = {"relu1": (10, 12, 12), "relu2": (20, 4, 4)}  # channels, height, width
+NETWORKS, FRACTIONS = shapes.NETWORKS, list(mnist.FRACTIONS)
+MAPS, RANKS, SEED = shapes.MAPS, mnist.RANKS, 0  # MAPS: channels, height, width
+count = 10_000 if full else 1_000
+test_images, test_labels = data.test.images[:count], data.test.labels[:count]
+cases = {name: mnist.case(data, name, SEED, count) for name in tqdm(NETWORKS)}
 
 
 def fitted(network, rank=30):
-    return studies[network][1][rank, SEED]
+    return cases[network].fit(rank)
 
 
-def loadings(fit, layer):
-    """Components × channels × positions."""
-    channels, height, width = MAPS[layer]
-    return fit.factors[layer].cpu().T.reshape(-1, channels, height * width)
+# %% [markdown]
+# A component $s$ has a column in every factor: $P$ says how it looks, $O_j$ which neurons of layer $j$ it drives, $F$ how much
+# of it each image has. `loadings(fit, layer)` cuts columns of $O_j$ into channels and positions. `half` and `shares` put
+# numbers under the pictures: `half(values)` is how many of the values, the largest first, hold half of their sum.
 
 
-def half(values):
-    """How many of these values, the largest first, hold half of their sum."""
-    held = values.sort(descending=True).values.cumsum(0)
-    return int((held < held[-1] / 2).sum()) + 1
-
-
+# %%
 def shares(place):
     """How the mean loading of one component is spread over the classes."""
     means = torch.stack([place[test_labels == d].mean() for d in range(10)])
@@ -141,55 +119,44 @@ pk.Explorer(axes, draw, prepared=prepared, start=start)
 
 
 # %%
-def reach(network, rank, layer):
-    each = loadings(fitted(network, rank), layer)
-    channels, positions = each.sum(2), each.sum(1)  # components × …
-    return {
-        "channels": sum(map(half, channels)) / rank,
-        "channels, whole layer": half(channels.sum(0)),
-        "positions": sum(map(half, positions)) / rank,
-        "positions, whole layer": half(positions.sum(0)),
-        "leading channels": channels.argmax(1).unique().numel(),
-    }
-
-
-reached = pd.DataFrame(
-    {"layer": layer, "network": network, "rank": rank, **reach(network, rank, layer)}
-    for layer in MAPS
-    for network in NETWORKS
-    for rank in RANKS
-)
-at_30 = reached[reached["rank"] == 30].drop(columns="rank")
-at_30 = at_30.set_index(["layer", "network"])
+travels = pk.evidence.table("travels").rename(columns={"setting": "network"})
+rows = travels[travels["rank"] == 30].set_index(["layer", "network", "seed"])
+REACH = [name for name in rows if "channels" in name or "positions" in name]
+at_30 = rows[REACH].groupby(["layer", "network"], sort=False).mean()
+at_30 = at_30.loc[[(layer, network) for layer in MAPS for network in NETWORKS]]
 at_30.round(1)
 
 # %% [markdown]
-# At rank 30: *channels* and *positions* are means over the components. `relu1` has 10 channels of 144 positions, `relu2`
+# At rank 30, means over the seeds: *channels* and *positions* are means over the components. `relu1` has 10 channels of 144 positions, `relu2`
 # 20 channels of 16. *Leading channels* counts the different channels that carry most of some component.
 
 # %% tags=["hide-input"]
-shuffled = at_30.loc[[(layer, name) for layer in MAPS for name in FRACTIONS]]
-first, last = shuffled.loc["relu1"], shuffled.loc["relu2"]
-ordered = at_30.loc["relu2", "ordered"]
-if data.name == "mnist":
-    assert (first.positions < 0.5 * first["positions, whole layer"]).all()
-    assert (last.positions < 0.8 * last["positions, whole layer"]).all()
-    assert (first.channels > 0.75 * first["channels, whole layer"]).all()
-    assert first["leading channels"].max() <= 3
-    for what, way in (("channels", -1), ("positions", 1)):
-        values, away = last[what], way * (ordered[what] - last[what])
-        assert away.min() > values.max() - values.min()
+last, ordered = at_30.loc["relu2"].loc[FRACTIONS], at_30.loc[("relu2", "ordered")]
 text = f"Half a component: {last.channels.mean():.1f} channels, ordered {ordered.channels:.1f}"
 shown = ["untrained", "25%", "100%", "ordered"]
-part = reached[(reached.layer == "relu2") & reached.network.isin(shown)]
+part = travels[(travels.layer == "relu2") & travels.network.isin(shown)]
 labels = {"title": text, "xlabel": "rank", "ylabel": "channels of relu2"}
 figure = pk.plots.curves(part, "rank", "channels", "network", **labels)
 figure.axes[0].set_ylim(0, 1.6 * part.channels.max())  # room for the legend
 what = "Mean number of channels of relu2 that hold half of a component, against rank."
 pk.show(figure, f"{what} At rank 30, over the shuffled networks: {text}.")
 
+
+# %%
+def again(table, what, live):
+    """One row of a table again; apart means by more than the seeds of this network are."""
+    seeds = table[list(live)]
+    room = seeds.max() - seeds.min()
+    return pk.recheck(
+        what, seeds.loc[SEED], live, within=room, relative=0.01, data=data
+    )
+
+
+live = shapes.reach(fitted("100%"), "relu2")
+again(rows.loc["relu2", "100%"], "reach in relu2 of the 100 % network", live)
+
 # %% [markdown]
-# In `relu1`, after training on shuffled images, components do not differ in channels: nearly all have the same strongest one, and half
+# In `relu1`, after training on shuffled images, components do not differ in channels: all or nearly all have the same strongest one, and half
 # of the loading takes as many channels as in the layer as a whole. What a component has of its own is its *place*, a
 # fraction of the positions. In `relu2` it has a place too, and begins to have channels.
 #
@@ -224,12 +191,8 @@ print(f"channel {channel}, {carried[channel] / carried.sum():.0%} of the loading
 # by its pixels alone, as if it had never gone through the network.
 
 # %%
-places = {}  # for each network two matrices, images × rank
-for network, (blocks, _) in studies.items():
-    known = {"pixels and layers": blocks, "pixels alone": {"input": blocks["input"]}}
-    places[network] = {
-        how: fitted(network).transform(what).cpu() for how, what in known.items()
-    }
+# for each network two matrices, images × rank
+places = {name: shapes.place(one, one.fit(30)) for name, one in cases.items()}
 
 # %% [markdown]
 # The sliders show the first test image of each digit; above placed by pixels and layers, below by pixels alone. *Digit: which one do
@@ -263,45 +226,22 @@ pk.Explorer(axes, draw_image, prepared={"network": ["100%", "ordered"]})
 
 
 # %%
-def share(hits):
-    return hits.float().mean().item()
-
-
-def agreement(network):
-    both, pixels = places[network].values()
-    first, draw = both.argmax(1), torch.Generator().manual_seed(0)
-    other = pixels[torch.randperm(len(pixels), generator=draw)]
-    found = {
-        "agree": share(pixels.argmax(1) == first),
-        "by chance": share(other.argmax(1) == first),
-        "in first 3": share((pixels.topk(3).indices == first[:, None]).any(1)),
-    }
-    for layer in MAPS:
-        A, O = studies[network][0][layer], fitted(network).factors[layer].cpu()  # noqa: E741
-        for how, F in (("both", both), ("pixels", pixels)):
-            found[f"{layer}, {how}"] = ((A - O @ F.T).norm() / A.norm()).item()
-    P = fitted(network).factors["input"].norm(dim=0)
-    faint = {"faintest P": (P.min() / P.max()).item(), "which": P.argmin().item() + 1}
-    return {**found, **faint}
-
+seeds = pk.evidence.table("places").set_index(["setting", "seed"])
+columns = [name for name in seeds if name != "which"]
+agree = seeds[columns].groupby("setting").mean().loc[list(NETWORKS)]
+agree.round(2)
 
 # %%
-agree = pd.DataFrame(map(agreement, NETWORKS), index=NETWORKS)
-if data.name == "mnist":
-    trained = agree.loc[[*FRACTIONS]]
-    assert trained["agree"].between(0.55, 0.9).all()
-    assert trained["in first 3"].min() > 0.85
-    assert agree["agree"].min() > 5 * agree["by chance"].max()
-    assert agree.loc["untrained", "agree"] > trained["agree"].max()
-    assert agree.loc["ordered", "faintest P"] < 0.2 < trained["faintest P"].min()
-agree.round(2)
+live = shapes.agreement(cases["100%"], fitted("100%"), places["100%"])
+del live["which"]
+again(seeds.loc["100%"], "places in the 100 % network", live)
 
 # %% [markdown]
 # *In first 3*: the strongest component by both is among the three strongest by pixels. The next four columns are relative errors
-# of a layer. *Faintest P* is the size of the smallest column of $P$ over that of the largest, and *which* its component.
+# of a layer. *Faintest P* is the size of the smallest column of $P$ over that of the largest. Means over the seeds.
 #
-# After training on shuffled images the pixels alone name the same component for about three images of four; the activations
-# move the fourth to another one. In the untrained network they move fewer. Do not read that as a measure of training:
+# After training on shuffled images the pixels alone name the same component for about seven images of ten; the activations
+# move the other three to another one. In the untrained network they move fewer. Do not read that as a measure of training:
 # louder activations have more say in a place, and chapter 3 shows how easily they get louder.
 #
 # The `ordered` network shows where this fails. It has a component with hardly any pixels, which exists in its layers only.
@@ -379,53 +319,26 @@ pk.show(figure, f"{title}: 20 maps, one for each channel.")
 # gives, because all images have a dark border and a bright middle.
 
 # %%
-UNDER = {"relu1": (2, 2), "relu2": (4, 6)}  # pixels a step, pixels to the border
-
-
-def overlaid(fit, layer):
-    """Components × pixels: the loading in a layer, summed over channels, where its neurons look."""
-    step, border = UNDER[layer]
-    maps = loadings(fit, layer).sum(1).reshape(-1, 1, *MAPS[layer][1:])
-    large = functional.interpolate(maps, scale_factor=step)
-    return functional.pad(large, [border] * 4).flatten(1)
-
-
-def likeness(network, layer):
-    fit = fitted(network)
-    P, rank = fit.factors["input"].cpu().T, fit.rank
-    rows = torch.cat([overlaid(fit, layer), P])
-    table = torch.corrcoef(rows)[:rank, rank:].nan_to_num()  # maps × columns of P
-    itself = torch.eye(rank, dtype=bool)
-    return {
-        "own": table[itself].mean().item(),
-        "others": table[~itself].mean().item(),
-        "own is closest": int((table.argmax(1) == torch.arange(rank)).sum()),
-    }
-
+LIKE = ["own", "others", "own is closest"]
+alike = rows[LIKE].groupby(["layer", "network"]).mean().unstack("layer")
+alike = alike.swaplevel(axis=1).loc[list(NETWORKS), list(MAPS)]
+alike.round(2)
 
 # %%
-alike = {
-    layer: pd.DataFrame([likeness(name, layer) for name in NETWORKS], NETWORKS)
-    for layer in MAPS
-}
-if data.name == "mnist":
-    near, far = (table.loc[[*FRACTIONS]] for table in alike.values())
-    assert near["own is closest"].min() >= 25 and far["own is closest"].max() < 15
-    assert (near["own"] - near["others"]).min() > 0.5
-    assert near["own"].min() > alike["relu1"].loc[["untrained", "ordered"], "own"].max()
-pd.concat(alike, axis=1).round(2)
+live = shapes.likeness(fitted("100%"), "relu1")
+again(rows.loc["relu1", "100%"], "likeness in relu1 of the 100 % network", live)
 
 # %% [markdown]
 # *Own is closest* counts, of 30 components, those whose map is more like their own column of $P$ than like any other; guessing would
-# find one.
+# find one. Means over the seeds.
 
 # %% tags=["hide-input"]
 fit, name = fitted("100%"), "100%"
-rows = [fit.factors["input"].cpu().T, overlaid(fit, "relu1"), overlaid(fit, "relu2")]
+looks = [fit.factors["input"].cpu().T, *(shapes.overlaid(fit, k) for k in MAPS)]
 labels = [f"{what} {k}" for what in ("P", "relu1", "relu2") for k in range(1, 6)]
-relu1, relu2 = (alike[layer].loc[name] for layer in MAPS)
+relu1, relu2 = (pd.Series(shapes.likeness(fit, layer)) for layer in MAPS)
 title = f"Correlation with P: relu1 {relu1.own:.2f}, relu2 {relu2.own:.2f}"
-pictures = [image for row in rows for image in row[:5].reshape(5, 28, 28)]
+pictures = [image for row in looks for image in row[:5].reshape(5, 28, 28)]
 figure = pk.plots.image_grid(pictures, labels, title=title)
 pk.show(
     figure,
@@ -444,10 +357,10 @@ pk.show(
 # - One shared factor links a picture, the neurons and the images of each component; labels name it afterwards.
 # - In `relu1` a component has a place and no channels of its own. In `relu2` it has a bit of both; after training class
 #   by class, all components share the same few channels there.
-# - Pixels alone name the strongest component as pixels and activations do for about three images of four, if the network
+# - Pixels alone name the strongest component as pixels and activations do for about seven images of ten, if the network
 #   was trained on shuffled images. They fail where a component has no pixels.
 # - Maps of `relu1` show the shape of their component far better than chance, those of `relu2` barely. Part of it is in the
 #   convolution, without any training.
-# - This is one network of each kind, with one random start each. Change `SEED` to see which numbers stay.
+# - The tables hold five networks of each kind, with one random start each; the pictures are of one. Change `SEED` to see others.
 #
 # References are in the {doc}`../book/bibliography`.

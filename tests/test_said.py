@@ -179,3 +179,149 @@ def test_chapter_3_so_does_the_tail_of_its_spectrum_alone():
     tail = share.groupby(["layer", "setting"]).mean().unstack()[FRACTIONS]
     change = tail["100%"] / tail["25%"] - 1
     assert tail.loc["relu2"].is_monotonic_increasing and change["relu2"] > 2 * abs(change["relu1"])
+
+
+def test_chapter_5_only_the_rmse_is_in_the_papers_order():
+    means = evidence.table("cases").groupby(["rank", "setting"])[["rmse", "relative_error"]].mean()
+    rmse, relative = (means[name].unstack() for name in means)
+    halves = ["{0–4}", "{5–9}"]
+    assert (rmse["{0}"] < rmse[halves].min(axis=1)).all() and (rmse[halves].max(axis=1) < rmse["100%"]).all()
+    assert (rmse["untrained"] < rmse["{0}"]).all() and (relative.idxmax(axis=1) == "untrained").all()
+    assert (relative["{0}"] > relative["100%"])[[20, 30, 40, 50]].all()
+
+
+def test_chapter_5_as_many_images_of_all_classes_differ_in_entropy_rank():
+    cases = evidence.table("cases").query("rank == 30").groupby("setting").mean(numeric_only=True)
+    controls = evidence.table("controls").groupby("setting").mean(numeric_only=True)
+    ratio = {name: cases.loc[name] / controls.loc[f"as many as {name}"] for name in ("{0}", "{0–4}")}
+    assert ratio["{0}"].rmse > 0.9 and ratio["{0–4}"].rmse < 0.8 and ratio["{0}"].accuracy < 0.25
+    assert all(one["entropy rank of relu2"] < 0.8 for one in ratio.values())
+
+
+def test_chapter_6_the_class_just_seen_is_known_best():
+    steps = evidence.table("forgetting").set_index(["seed", "digit"])
+    assert (steps.idxmax(axis=1) == [f"recall of {digit}" for digit in steps.index.get_level_values("digit")]).all()
+
+
+def test_chapter_6_pixels_find_as_many_sets_and_the_last_layer_alone_is_poorer():
+    table = evidence.table("loadings").groupby("setting").mean(numeric_only=True)
+    assert table["sets found"]["pixels alone"] >= table["sets found"]["ordered"]
+    seeds = evidence.table("loadings").set_index(["setting", "seed"])
+    ordered, shuffled = seeds.loc["ordered"], seeds.loc["100%"]
+    assert (ordered["negligible of relu2"] > shuffled["negligible of relu2"]).all()
+    assert (ordered["entropy rank of relu2"] < shuffled["entropy rank of relu2"]).all()
+    assert not (ordered["negligible of relu1"] > shuffled["negligible of relu1"]).all()
+
+
+def test_chapter_7_a_component_has_a_place_in_relu1_and_some_channels_in_relu2():
+    rows = evidence.table("travels").query("rank == 30").groupby(["layer", "setting"]).mean(numeric_only=True)
+    first, last, ordered = (
+        rows.loc["relu1"].loc[FRACTIONS],
+        rows.loc["relu2"].loc[FRACTIONS],
+        rows.loc["relu2", "ordered"],
+    )
+    assert (first.positions < 0.5 * first["positions, whole layer"]).all()
+    assert (last.positions < 0.8 * last["positions, whole layer"]).all()
+    assert (first.channels > 0.75 * first["channels, whole layer"]).all() and first["leading channels"].max() < 1.5
+    for what, way in (("channels", -1), ("positions", 1)):
+        assert (way * (ordered[what] - last[what])).min() > last[what].max() - last[what].min()
+
+
+def test_chapter_7_maps_of_relu1_show_the_shape():
+    rows = evidence.table("travels").query("rank == 30").groupby(["layer", "setting"]).mean(numeric_only=True)
+    near, far = rows.loc["relu1"], rows.loc["relu2"]
+    assert near["own is closest"][FRACTIONS].min() > 25 and far["own is closest"][FRACTIONS].max() < 15
+    assert (near.own - near.others)[FRACTIONS].min() > 0.5
+    assert near.own[FRACTIONS].min() > near.own[["untrained", "ordered"]].max()
+
+
+def test_chapter_7_pixels_name_the_component_of_seven_images_in_ten():
+    means = evidence.table("places").groupby("setting").mean(numeric_only=True)
+    trained = means.loc[FRACTIONS]
+    assert trained.agree.between(0.65, 0.75).all() and trained["in first 3"].min() > 0.9
+    assert means.agree.min() > 5 * means["by chance"].max() and means.agree["untrained"] > trained.agree.max()
+    assert means["faintest P"]["ordered"] < 0.2 < trained["faintest P"].min()
+    assert means["relu1, pixels"]["ordered"] > 1 > means["relu1, pixels"]["100%"]
+
+
+def neighbours():
+    table = evidence.table("neighbours").set_index(["setting", "seed"])
+    return {name: table[name].unstack("setting") for name in table}
+
+
+CONTROLS = ["untrained", "shuffled labels"]
+
+
+def test_chapter_12_what_orders_the_networks_and_knows_the_controls():
+    tables = neighbours()
+    tables["conv2: entropy rank"] *= -1
+    below = {name: (wide[CONTROLS].max(axis=1) < wide["25%"]).sum() for name, wide in tables.items()}
+    order = {name: (wide[FRACTIONS].diff(axis=1).iloc[:, 1:] > 0).all(axis=1).sum() for name, wide in tables.items()}
+    both = {name for name in tables if below[name] == order[name] == 5}
+    sizes = {"conv1: largest singular value", "conv2: largest singular value"}
+    assert both == {"coupled NMF: RMSE", "conv2: entropy rank"} | sizes
+    assert {name for name in tables if order[name] < 5} == {"CKA of relu2", "SVCCA of relu2"}
+    assert {name for name in tables if below[name] == 0} == {
+        "coupled NMF: relative error",
+        "coupled NMF: error of relu2",
+        "relu2: entropy rank",
+        "NMF of relu2, flattened",
+        "NMF of relu2, by position",
+    }
+
+
+def test_chapter_12_pairs_across_seeds():
+    wrong = {}
+    for name, sign in {"coupled NMF: RMSE": 1, "conv2: entropy rank": -1}.items():
+        wide = sign * neighbours()[name][FRACTIONS].to_numpy()
+        pairs = [
+            (wide[a, i], wide[b, j]) for a in range(5) for b in range(5) if a != b for i in range(4) for j in range(i)
+        ]
+        wrong[name] = sum(more <= less for more, less in pairs), len(pairs)
+    assert wrong == {"coupled NMF: RMSE": (0, 120), "conv2: entropy rank": (1, 120)}
+
+
+def test_chapter_12_svcca_knows_training_and_an_untrained_network_has_most_of_cka():
+    tables = neighbours()
+    svcca, cka = tables["SVCCA of relu2"], tables["CKA of relu2"].mean()
+    assert svcca[CONTROLS].max(axis=None) < svcca[FRACTIONS].min(axis=None)
+    assert cka["untrained"] > 0.8 * cka["100%"] and cka["75%"] > 0.99 * cka["100%"]
+    assert (tables["conv2: largest singular value"].eval("`shuffled labels` / untrained - 1").abs() < 0.01).all()
+
+
+def test_chapter_12_twins_and_what_is_left_of_chance():
+    twins = evidence.table("twins").set_index(["method", "order", "layer"])[["relu1", "relu2", "fc"]].sort_index()
+    right = twins.idxmax(axis=1) == twins.index.get_level_values("layer")
+    found = right.groupby(["method", "order"]).sum()
+    assert found["CKA", "same"] == 14 and found["SVCCA", "same"] == 0
+    nearest = twins.loc["SVCCA", "same"].groupby("layer").mean().idxmax(axis=1)
+    assert (nearest[["relu1", "relu2"]] == "fc").all()
+    assert (
+        twins.loc[("SVCCA", "shuffled", "relu2"), "fc"].max()
+        < 0.4
+        < 0.95
+        < twins.loc[("SVCCA", "same", "relu2"), "fc"].min()
+    )
+    null = evidence.table("nulls").query("order == 'shuffled'").groupby(["method", "count"]).value.mean()
+    assert null["CKA", 500] < 0.05 and null["SVCCA", 500] > 0.3 and null["SVCCA"].min() < 0.1
+
+
+def test_chapter_12_by_position_the_error_stays_when_digits_move():
+    means = evidence.table("moved").groupby("method")[["at home", "moved"]].mean()
+    growth = means.moved / means["at home"]
+    assert growth["flattened, rank 30"] > 1.5 and abs(growth["by position, 6 groups"] - 1) < 0.05
+
+
+def test_chapter_12_what_rescaled_channels_move():
+    names = [name for name in neighbours() if name != "conv1: largest singular value"]
+    table = evidence.table("rescalings").set_index(["setting", "seed"])[names]
+    means = evidence.table("neighbours").groupby("setting")[names].mean()
+    way = (means.loc["100%"] - means.loc["25%"]).abs()
+    all_five, each = (
+        ((table.loc[name] - table.loc["as it is"]).abs() / way).mean() for name in ("all × 5", "each its own")
+    )
+    still = set(all_five.index[all_five < 0.05])
+    moves = {"coupled NMF: RMSE", "coupled NMF: relative error", "coupled NMF: error of relu2"}
+    assert still == set(names) - moves - {"conv2: largest singular value"}
+    assert each.idxmin() == "NMF of relu2, flattened" and 0.8 < each["CKA of relu2"] < 1.2
+    assert (each[["coupled NMF: RMSE", "conv2: entropy rank", "SVCCA of relu2"]] > 1).all()

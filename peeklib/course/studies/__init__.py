@@ -236,16 +236,6 @@ STUDIES = {
     "cases": mnist.cases,
     "spectra": mnist.spectra,
     "controls": mnist.controls,
-    "directions": directions,
-    "layers": layers,
-    "untrained": untrained,
-    "ends": speed.ends,
-    "rank_or_scale": scale.rank_or_scale,
-    "higher_order": higher_order.higher_order,
-    "libraries": higher_order.libraries,
-}
-WAITING = {  # their pages do not draw from their tables yet; that of `rounds` is still to be made
-    "rounds": speed.rounds,
     "forgetting": neurons.forgetting,
     "loadings": neurons.loadings,
     "overlaps": neurons.overlaps,
@@ -256,6 +246,16 @@ WAITING = {  # their pages do not draw from their tables yet; that of `rounds` i
     "moved": neighbours.moved,
     "twins": neighbours.twins,
     "nulls": neighbours.nulls,
+    "directions": directions,
+    "layers": layers,
+    "untrained": untrained,
+    "ends": speed.ends,
+    "rank_or_scale": scale.rank_or_scale,
+    "higher_order": higher_order.higher_order,
+    "libraries": higher_order.libraries,
+}
+WAITING = {  # their tables are still to be made
+    "rounds": speed.rounds,
 }
 FITS = {  # of studies that factorize in another way than FIT
     "ends": speed.HOW,
