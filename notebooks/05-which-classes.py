@@ -53,7 +53,7 @@ CHAPTER = {"chapter": "05-which-classes", "data": None}  # judged on the table
 
 def listed(name):
     """A table, its settings under this page's names, and in their order."""
-    rows = pk.evidence.table(name)
+    rows = pk.evidence.table(name).copy()  # many columns, in one piece
     named = rows.setting.map({setting: name for name, setting in SETS.items()})
     rows = rows.assign(classes=named).dropna(subset="classes")
     return rows.sort_values("classes", key=lambda x: x.map(NAMES.index), kind="stable")

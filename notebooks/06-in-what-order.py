@@ -274,7 +274,7 @@ pk.recheck(what, seeds.loc[0], live, **how)
 # %%
 def against(column, layer, sign):
     """In how many seeds the ordered network has more (sign 1) or less (-1) than the shuffled one."""
-    part = used.loc[layer, column].unstack("training")
+    part = used[column].xs(layer, level="layer").unstack("training")
     return int((sign * (part["ordered"] - part["shuffled"]) > 0).sum())
 
 

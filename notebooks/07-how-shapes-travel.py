@@ -121,6 +121,7 @@ pk.Explorer(axes, draw, prepared=prepared, start=start)
 # %%
 travels = pk.evidence.table("travels").rename(columns={"setting": "network"})
 rows = travels[travels["rank"] == 30].set_index(["layer", "network", "seed"])
+each = rows.sort_index()  # to look one network up
 REACH = [name for name in rows if "channels" in name or "positions" in name]
 at_30 = rows[REACH].groupby(["layer", "network"], sort=False).mean()
 at_30 = at_30.loc[[(layer, network) for layer in MAPS for network in NETWORKS]]
@@ -153,7 +154,7 @@ def again(table, what, live):
 
 
 live = shapes.reach(fitted("100%"), "relu2")
-again(rows.loc["relu2", "100%"], "reach in relu2 of the 100 % network", live)
+again(each.loc["relu2", "100%"], "reach in relu2 of the 100 % network", live)
 
 # %% [markdown]
 # In `relu1`, after training on shuffled images, components do not differ in channels: all or nearly all have the same strongest one, and half
@@ -326,7 +327,7 @@ alike.round(2)
 
 # %%
 live = shapes.likeness(fitted("100%"), "relu1")
-again(rows.loc["relu1", "100%"], "likeness in relu1 of the 100 % network", live)
+again(each.loc["relu1", "100%"], "likeness in relu1 of the 100 % network", live)
 
 # %% [markdown]
 # *Own is closest* counts, of 30 components, those whose map is more like their own column of $P$ than like any other; guessing would

@@ -287,7 +287,7 @@ floors.round(2)
 likeness = neighbours.beside(models["100%"], second, some, "CKA")
 live = {layer: likeness[layer][layer] for layer in LAYERS}
 own = pd.concat(
-    {layer: same.loc[("CKA", layer), layer] for layer in LAYERS}, names=["layer"]
+    {layer: same.loc["CKA"].loc[layer, layer] for layer in LAYERS}, names=["layer"]
 )
 what = "CKA of a layer and its twin, seeds 0 and 1"
 pk.recheck(what, own.xs(0, level="seed"), live, **near(own, "layer"))
@@ -468,7 +468,12 @@ print("each its own: {:.2f} to {:.2f}".format(*scales["each its own"].aminmax())
 # %%
 after = pk.evidence.table("rescalings").set_index(["setting", "seed"])[MEASURES]
 way = (means["100%"] - means["25%"]).abs()
-change = after.drop("as it is").sub(after.loc["as it is"], level="seed").abs() / way
+change = (
+    after.drop("as it is", level="setting")
+    .sub(after.loc["as it is"], level="seed")
+    .abs()
+    / way
+)
 shares = change.groupby("setting", sort=False).mean().T
 shares.map("{:.0%}".format)
 
