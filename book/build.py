@@ -47,29 +47,33 @@ def waves() -> list[list[Path]]:
 def execute() -> dict[Path, str]:
     """Run every notebook that is not on the shelf; those that failed, and why."""
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // WORKERS)))
-    failed = {}
+    failed, clients = {}, []
     for wave in waves():
         waiting = [path for path in wave if shelf.find(path) is None]
         with ThreadPoolExecutor(WORKERS) as pool:
-            running = {pool.submit(run, path): path for path in waiting}
+            running = {pool.submit(run, path, clients): path for path in waiting}
             try:
                 for future in as_completed(running):
                     if why := future.result():
                         failed[running[future]] = why
                         print(f"{running[future].stem} failed:\n{why}", flush=True)
             except KeyboardInterrupt:
-                pool.shutdown(cancel_futures=True)
+                pool.shutdown(wait=False, cancel_futures=True)
+                for client in clients:  # their threads wait for them
+                    if client.km:
+                        client.km.provisioner.process.kill()
                 raise
     return failed
 
 
-def run(path: Path) -> str:
-    """Run one notebook and keep it; why it failed, or nothing."""
+def run(path: Path, clients: list[NotebookClient]) -> str:
+    """Run one notebook, its client added to `clients`, and keep it; why it failed, or nothing."""
     notebook, started = nbformat.read(path, as_version=4), time.perf_counter()
     key = shelf.key(notebook)
     where = {"metadata": {"path": str(path.parent)}}
     try:
         client = NotebookClient(notebook, timeout=None, kernel_name="python3", resources=where)
+        clients.append(client)
         asyncio.run(client.async_execute())  # `execute` would leave its event loop open
     except CellExecutionError as why:
         return str(why)

@@ -1,7 +1,10 @@
 """Building the book: each notebook runs once, prose costs no run, and a chapter that fails costs that chapter alone."""
 
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import nbformat
@@ -119,6 +122,27 @@ def test_a_notebook_is_keyed_by_what_it_uses(monkeypatch, tmp_path):
     assert shelf.key(page) != keys[0] and shelf.key(other) == keys[1]
     monkeypatch.setattr(shelf, "_version", lambda name: "99")
     assert shelf.key(other) != keys[1]
+
+
+def test_an_interrupt_ends_what_runs(book, tmp_path, monkeypatch):
+    """The kernel is in the middle of a cell; the notebook that waits does not begin."""
+    monkeypatch.setattr(build, "WORKERS", 1)
+    path = repr(str(tmp_path / "pid"))
+    runs = book(
+        first=[f"import os; open({path}, 'w').write(str(os.getpid()))", "import time; time.sleep(600)"], next=[]
+    )
+
+    def interrupt():
+        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        build.execute()
+    assert runs.read_text().split() == ["first"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_the_second_wave_waits_for_the_first(book, tmp_path, monkeypatch):

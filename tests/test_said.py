@@ -14,6 +14,12 @@ def purity_of_eight(table, **where):
     return part.groupby(["activations", "method", "layer"]).purity.mean().unstack("layer")
 
 
+def test_chapter_2_hals_ends_lower_than_the_papers_updates_by_more_at_higher_ranks():
+    ends = evidence.table("rounds").pivot(index=["rank", "seed"], columns="solver", values="relative_error")
+    gap = (ends.mu / ends.hals - 1).groupby("rank").mean()
+    assert 0 < gap[10] < gap[50]
+
+
 def test_chapter_8_no_other_package_reaches_the_error_of_coordinate_descent_sooner():
     race = evidence.table("bench-curves")
     keys = ["problem", "solver", "budget"]

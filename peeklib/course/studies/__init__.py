@@ -250,12 +250,10 @@ STUDIES = {
     "layers": layers,
     "untrained": untrained,
     "ends": speed.ends,
+    "rounds": speed.rounds,
     "rank_or_scale": scale.rank_or_scale,
     "higher_order": higher_order.higher_order,
     "libraries": higher_order.libraries,
-}
-WAITING = {  # their tables are still to be made
-    "rounds": speed.rounds,
 }
 FITS = {  # of studies that factorize in another way than FIT
     "ends": speed.HOW,
