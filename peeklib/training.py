@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 from tqdm.auto import tqdm
 
 from .blocks import pick_device
@@ -77,17 +78,28 @@ def _batches(count: int, seed: int, epochs: int, shuffle: bool, size: int) -> li
 
 def _descend(model, images, labels, batches, seed: int, how: dict, progress: bool) -> Tensor:
     """SGD on the model's device; the loss of each step, on the CPU."""
-    home, optimizer, losses = home_of(model, images.device), torch.optim.SGD(model.parameters(), **how), []
+    home, momenta, losses = home_of(model, images.device), {}, []
+    model.zero_grad()
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout, if the model has any
         for batch in tqdm(batches, disable=not progress, desc="training", leave=False):
             x, y = to_float(images[batch].to(home)), labels[batch].to(home)
             loss = nn.functional.cross_entropy(model(x), y)
-            optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
+            _step(model, momenta, how)
             losses.append(loss.detach())
     return torch.stack(losses).cpu()
+
+
+def _step(model: nn.Module, momenta: dict[Tensor, Tensor], how: dict) -> None:
+    """A step of `torch.optim.SGD`, whose first use would import all of PyTorch's compiler: seconds, in each process."""
+    moved = [parameter for parameter in model.parameters() if parameter.grad is not None]
+    buffers = [momenta.get(parameter) for parameter in moved]
+    gradients = [parameter.grad for parameter in moved]
+    with torch.no_grad():
+        sgd(moved, gradients, buffers, dampening=0, nesterov=False, maximize=False, **how)
+    momenta.update(zip(moved, buffers, strict=True))
+    model.zero_grad()
 
 
 def _history(losses: Tensor, sizes: list[int], every: int = 50) -> pd.DataFrame:

@@ -54,6 +54,24 @@ def test_steps_are_sgd_with_momentum_on_the_cross_entropy():
     torch.testing.assert_close(model[1].weight, weight)
 
 
+@pytest.mark.parametrize("how", [{"momentum": 0.0}, {"momentum": 0.9, "weight_decay": 0.1}])
+def test_steps_are_those_of_pytorchs_own_optimizer_to_the_bit(how):
+    (images, labels), model, theirs = toy(), linear(), linear()
+    for one in (model, theirs):
+        one.extend([nn.Linear(3, 3), nn.Linear(3, 3)])
+        one[2].load_state_dict({"weight": torch.eye(3), "bias": torch.zeros(3)})
+        one[3].load_state_dict({"weight": torch.eye(3), "bias": torch.zeros(3)})
+        one[2].requires_grad_(False)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, **how)
+    for _ in range(3):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(theirs(images), labels).backward()
+        optimizer.step()
+    train(model, images, labels, seed=0, shuffle=False, epochs=3, lr=0.1, device="cpu", **how)
+    assert all(torch.equal(ours, other) for ours, other in zip(model.parameters(), theirs.parameters(), strict=True))
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_same_seed_same_bits(shuffle):
     weights = []
