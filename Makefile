@@ -36,10 +36,10 @@ book: setup  ## test the notebooks, run them in full, build the site into _build
 test: notebooks  ## notebooks, pairs, unit tests, and the built pages in a browser; no network
 	$(BIN)/python book/sync.py --check
 	$(EMBEDDED) $(BIN)/python book/build.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 2 --dist worksteal
 
 unit: setup  ## unit tests alone: no notebook, no page, no browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --ignore=tests/test_book.py tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore=tests/test_book.py tests
 
 matrix: setup  ## unit tests and notebooks in other versions, or in one: make matrix ENV=colab
 	$(BIN)/python tests/matrix.py $(ENV)
