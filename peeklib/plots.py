@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -28,6 +27,8 @@ MAP = "viridis"
 @contextmanager
 def theme():
     """The book's look, for the figures made inside, whatever the reader has set; global settings are left alone."""
+    import seaborn as sns
+
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update({**sns.axes_style("ticks"), **sns.plotting_context("notebook"), "axes.titlesize": 12})
@@ -56,6 +57,8 @@ def curves(
         title, xlabel, ylabel: what the figure says.
         log: logarithmic y axis.
     """
+    import seaborn as sns
+
     figure, ax = canvas()
     groups = list(pd.unique(table[group]))
     sns.lineplot(
@@ -82,6 +85,8 @@ def curves(
 @theme()
 def scatter(table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlabel: str) -> Figure:
     """One point for each row, coloured and marked by group; `y` is a share, shown in percent."""
+    import seaborn as sns
+
     figure, ax = canvas()
     groups = list(pd.unique(table[group]))
     palette = sns.color_palette("colorblind", len(groups))
@@ -292,6 +297,8 @@ def _columns(maps: tuple[int, int, int], aspect: float) -> int:
 
 def _class_bars(ax, loadings: np.ndarray, labels: np.ndarray) -> None:
     """The mean loading of each class as a share of their sum; the dashed line is an even spread."""
+    import seaborn as sns
+
     classes = np.unique(labels)
     means = np.array([loadings[labels == c].mean() for c in classes])
     shares = 100 * means / (means.sum() or 1)
@@ -315,6 +322,8 @@ def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:  # 
         title: what the figure says.
         channels: mark where each of these many channels begins.
     """
+    import seaborn as sns
+
     panels = {name: _numpy(panel) for name, panel in (O if isinstance(O, Mapping) else {"": O}).items()}
     peak = max(panel.max() for panel in panels.values())
     figure, axes = canvas(1, len(panels), height=4.5, title=title, sharey=True, squeeze=False)
@@ -335,6 +344,8 @@ def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:  # 
 @theme()
 def class_matrix(table: pd.DataFrame, *, title: str, xlabel: str, ylabel: str, label: str) -> Figure:
     """Values from 0 to 1 as a matrix, in percent, such as class × class."""
+    import seaborn as sns
+
     figure, ax = canvas(height=4.4)
     percent = (100 * table).round().astype(int)
     style = {"annot": True, "fmt": "d", "annot_kws": {"fontsize": 10}, "linewidths": 0.5}
@@ -347,6 +358,8 @@ def class_matrix(table: pd.DataFrame, *, title: str, xlabel: str, ylabel: str, l
 @theme()
 def overview() -> Figure:
     """The model in one drawing: every block is a tall factor times the same image factor."""
+    import seaborn as sns
+
     figure, ax = canvas(height=4.4)
     ax.set(xlim=(0, 11), ylim=(0.2, 8.6), aspect="equal")
     ax.axis("off")

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 GROUP = ["data", "architecture"]
 NOT_A_FACTOR = {"base", "several", "untrained", "noise"}  # the last is another family, with a base of its own
@@ -36,7 +35,7 @@ def kendall(score, truth, counts=None) -> np.ndarray:
 
 def spearman(score, truth, counts=None) -> np.ndarray:
     """Spearman's ρ, the correlation of the ranks; arguments and constants as `kendall`, but nobody is counted twice."""
-    x, y = (rankdata(_filled(values)) for values in (score, truth))
+    x, y = (pd.Series(_filled(values)).rank().to_numpy() for values in (score, truth))
     if counts is not None and (counts != 1).any():
         raise ValueError("ranks of repeated networks are not worked out here; give no counts, or use kendall")
     if np.ptp(x) == 0 or np.ptp(y) == 0:

@@ -8,8 +8,8 @@ import functools
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import torch
-from scipy.stats import rankdata
 from torch.nn.functional import pad
 
 import peeklib as pk
@@ -221,7 +221,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
     """Spearman's ρ."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:  # no order to compare
         return float("nan")
-    return float(np.corrcoef(rankdata(x), rankdata(y))[0, 1])
+    return float(np.corrcoef(pd.Series(x).rank(), pd.Series(y).rank())[0, 1])
 
 
 def chance_correlation(x: np.ndarray, y: np.ndarray, quantile: float) -> float:
