@@ -28,7 +28,7 @@ data
 
 # %%
 train = pk.cached(pk.train)  # results are kept on disk
-part = pk.subset(data, fraction=1.0 if full else 0.25)
+part = pk.subset(data, fraction=1.0 if full else 0.05)
 model = train(pk.models.PaperCNN(seed=0), *part, seed=0, progress=True).model
 images = data.test.images[: 10_000 if full else 1_000]
 blocks = pk.input_blocks(images) | pk.record(model, images)

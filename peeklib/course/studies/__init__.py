@@ -261,6 +261,7 @@ FITS = {  # of studies that factorize in another way than FIT
     "higher_order": higher_order.FIT,
     "libraries": higher_order.PROGRAMS,
     "rounds": {"max_iter": speed.ROUNDS, "tol": 0},
+    "untrained": None,  # nothing is factorized
 }
 DATA = {
     "alexnet": ("cifar10", "mnist"),
