@@ -16,6 +16,7 @@ from itertools import product
 
 from matplotlib.figure import Figure
 
+from .data import profile
 from .plots import theme
 
 DPI = 150
@@ -83,7 +84,8 @@ class Explorer:
     Args:
         axes: dict of name → values, in the order of `draw`'s arguments.
         draw: called with one value for each axis, by position; returns a matplotlib Figure and its alt text.
-        prepared: dict of axis → the values that work without a kernel; axes left out are prepared whole.
+        prepared: dict of axis → the values that work without a kernel; axes left out are prepared whole. Under the
+            embedded profile it is the ends of each axis, and the start.
         start: dict of axis → the value shown first; by default the first one.
 
     Raises:
@@ -103,6 +105,8 @@ class Explorer:
         self.prepared = {**self.axes, **{name: list(values) for name, values in (prepared or {}).items()}}
         self.start = {**{name: values[0] for name, values in self.prepared.items() if values}, **(start or {})}
         self._check()
+        if profile() == "embedded":
+            self.prepared = {name: self._ends(name) for name in self.axes}
         self._pictures: dict[tuple, Picture] = {}
         self._widget = None
 
@@ -116,6 +120,11 @@ class Explorer:
                 allowed = self.axes[name] if what == "prepared" else self.prepared[name]
                 if not values or (off := [value for value in values if value not in allowed]):
                     raise ValueError(f"{what} has {off if values else 'no values'} on axis {name!r}; it has {allowed}")
+
+    def _ends(self, name: str) -> list:
+        """Of what is prepared on an axis: the first value, the last and the start."""
+        values = self.prepared[name]
+        return [value for value in values if value in (values[0], values[-1], self.start[name])]
 
     def picture(self, *values) -> Picture:
         """The picture for one value of each axis, drawn once and kept."""

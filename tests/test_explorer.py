@@ -159,6 +159,14 @@ def test_moving_a_slider_changes_the_picture():
     assert html.escape("alt of (5, 'a')") in view.value and "data:image/webp" in view.value
 
 
+def test_in_the_small_version_the_ends_and_the_start_are_prepared(monkeypatch):
+    monkeypatch.setenv("PEEK_PROFILE", "embedded")
+    explorer = Explorer(
+        {"rank": range(9), "seed": [0, 1]}, draw_nothing, prepared={"rank": range(1, 7)}, start={"rank": 3}
+    )
+    assert frames_of(explorer.to_html())["labels"] == [["1", "3", "6"], ["0", "1"]]
+
+
 def test_a_value_that_was_not_prepared_is_drawn_when_asked_for_and_kept():
     draw = Counted()
     explorer = Explorer({"rank": [1, 2, 3]}, draw, prepared={"rank": [2]})
