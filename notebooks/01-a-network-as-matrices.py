@@ -20,13 +20,12 @@ if (
 # %%
 import peeklib as pk
 
-full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
 data
 
 # %%
 model = pk.models.PaperCNN(seed=0)
-pk.train(model, *pk.subset(data, fraction=1.0 if full else 0.05), seed=0, progress=True)
+pk.train(model, *pk.subset(data, fraction=1.0), seed=0, progress=True)
 print(
     f"{pk.accuracy(model, *data.test):.1%} of the test images are classified correctly"
 )
@@ -107,7 +106,7 @@ caught["relu1"].shape
 # flattened, is column $k$. A colour image would give one matrix for each channel.
 
 # %%
-images = data.test.images[: 10_000 if full else 1_000]
+images = data.test.images
 blocks = pk.input_blocks(images)
 D = blocks["input"]
 print(

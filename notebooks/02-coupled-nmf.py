@@ -22,15 +22,14 @@ import torch
 import peeklib as pk
 from peeklib.course.studies import speed
 
-full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
 data
 
 # %%
 train = pk.cached(pk.train)  # results are kept on disk
-part = pk.subset(data, fraction=1.0 if full else 0.05)
+part = pk.subset(data, fraction=1.0)
 model = train(pk.models.PaperCNN(seed=0), *part, seed=0, progress=True).model
-images = data.test.images[: 10_000 if full else 1_000]
+images = data.test.images
 blocks = pk.input_blocks(images) | pk.record(model, images)
 {name: tuple(block.shape) for name, block in blocks.items()}
 

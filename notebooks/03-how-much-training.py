@@ -24,10 +24,7 @@ from tqdm.auto import tqdm
 import peeklib as pk
 from peeklib.course.studies import mnist
 
-full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
-if not full:
-    data = mnist.small(data)
 # The name lets the welcome page show where its sliders come from.
 display(data, metadata={"scrapbook": {"name": "training-data", "mime_prefix": ""}})
 
@@ -48,10 +45,8 @@ table = everything[everything.study == "data"].rename(columns={"setting": "data"
 SEEDS = table.seed.unique()
 
 # What was computed once is kept on disk, and not computed again.
-count = 10_000 if full else 1_000
 ours = {
-    label: mnist.case(data, label, seed=0, images=count)
-    for label in tqdm(LABELS, desc="training")
+    label: mnist.case(data, label, seed=0) for label in tqdm(LABELS, desc="training")
 }
 sweeps = {label: one.sweep for label, one in tqdm(ours.items(), desc="factorizing")}
 

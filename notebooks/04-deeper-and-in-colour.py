@@ -255,7 +255,7 @@ pk.recheck("entropy rank, untrained", fresh.loc[0], again, relative=0.01, data=d
 
 # %%
 train, rank_sweep = pk.cached(pk.train), pk.cached(pk.rank_sweep)
-part = pk.subset(data, fraction=0.5 if full else 0.25, seed=0)
+part = pk.subset(data, fraction=0.5, seed=0)
 model = pk.models.CifarAlexNet(3, seed=0)
 model = train(model, *part, seed=0, lr=0.02, momentum=0.9).model
 blocks = pk.input_blocks(test.images) | pk.record(model, test.images)

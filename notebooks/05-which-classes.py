@@ -24,10 +24,7 @@ from tqdm.auto import tqdm
 import peeklib as pk
 from peeklib.course.studies import mnist
 
-full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
-if not full:
-    data = mnist.small(data)
 data
 
 # %% [markdown]
@@ -66,9 +63,8 @@ at30 = facts.set_index(["classes", "seed"])
 controls = pk.evidence.table("controls").set_index(["setting", "seed"])
 
 # %%
-count = 10_000 if full else 1_000
 ours = {
-    name: mnist.case(data, setting, seed=0, images=count)
+    name: mnist.case(data, setting, seed=0)
     for name, setting in tqdm(SETS.items(), desc="training")
 }
 sweeps = {name: one.sweep for name, one in tqdm(ours.items(), desc="factorizing")}

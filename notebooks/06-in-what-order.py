@@ -24,10 +24,7 @@ import torch
 import peeklib as pk
 from peeklib.course.studies import mnist, neurons
 
-full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
-if not full:
-    data = mnist.small(data)
 data
 
 # %% [markdown]
@@ -42,9 +39,8 @@ data
 RANKS = mnist.RANKS
 CHAPTER = {"chapter": "06-in-what-order", "data": None}  # judged on tables
 SETTINGS = {"shuffled": "100%", "ordered": "ordered"}  # here, and in the tables
-count = 10_000 if full else 1_000
-test_images, test_labels = data.test.images[:count], data.test.labels[:count]
-ours = {how: mnist.case(data, name, 0, count) for how, name in SETTINGS.items()}
+test_images, test_labels = data.test
+ours = {how: mnist.case(data, name, 0) for how, name in SETTINGS.items()}
 
 
 def fitted(how, rank=10):

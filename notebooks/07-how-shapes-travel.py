@@ -26,10 +26,7 @@ import peeklib as pk
 from peeklib.course.studies import mnist, shapes
 from peeklib.course.studies.shapes import half, loadings
 
-full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
-if not full:
-    data = mnist.small(data)
 data
 
 # %% [markdown]
@@ -43,9 +40,8 @@ data
 # %%
 NETWORKS, FRACTIONS = shapes.NETWORKS, list(mnist.FRACTIONS)
 MAPS, RANKS, SEED = shapes.MAPS, mnist.RANKS, 0  # MAPS: channels, height, width
-count = 10_000 if full else 1_000
-test_images, test_labels = data.test.images[:count], data.test.labels[:count]
-cases = {name: mnist.case(data, name, SEED, count) for name in tqdm(NETWORKS)}
+test_images, test_labels = data.test
+cases = {name: mnist.case(data, name, SEED) for name in tqdm(NETWORKS)}
 
 
 def fitted(network, rank=30):

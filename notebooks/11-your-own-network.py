@@ -44,7 +44,7 @@ draw = torch.Generator().manual_seed(0)
 chosen = torch.randperm(len(data.test.images), generator=draw)[: 300 if full else 40]
 images = data.test.images[chosen]
 some = pk.Split(images, data.test.labels[chosen])
-part = pk.subset(data, fraction=0.1 if full else 0.01, seed=0)
+part = pk.subset(data, fraction=0.1, seed=0)
 
 
 def untrained(name):

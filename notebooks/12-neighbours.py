@@ -33,8 +33,6 @@ from peeklib.spectra import conv_singular_values, svcca
 
 full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)
-if not full:
-    data = mnist.small(data)
 data
 
 # %% [markdown]
@@ -49,7 +47,7 @@ data
 # %%
 LABELS, CONTROLS = list(mnist.FRACTIONS), list(neighbours.CONTROLS)
 NETWORKS = CONTROLS + LABELS
-test_images = data.test.images[: 10_000 if full else 500]
+test_images = data.test.images
 models = {
     name: mnist.network(data, name, seed=0) for name in tqdm(NETWORKS, desc="training")
 }
@@ -404,7 +402,7 @@ means.map("{:.4g}".format)
 # One row of it here again, that of the 100 % network of seed 0:
 
 # %%
-one = mnist.case(data, "100%", seed=0, images=len(test_images))
+one = mnist.case(data, "100%", seed=0)
 live = neighbours.measure(one, one.fit(30), relu2["second"])
 seeds = results.loc["100%"]
 how = {"within": seeds.max() - seeds.min(), "relative": 0.01, "data": data}

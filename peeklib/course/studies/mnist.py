@@ -5,7 +5,7 @@ that is found in it; whatever takes long is computed when it is first asked for,
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -70,15 +70,10 @@ class Case:
         return spectrum(self.blocks[name]).cpu()
 
 
-def small(data: pk.Dataset) -> pk.Dataset:
-    """With a tenth of the training images: what a page trains on when it is only tested."""
-    return replace(data, train=pk.subset(data, fraction=0.1, seed=0))
-
-
-def case(data: pk.Dataset, setting: str, seed: int, images: int | None = None) -> Case:
-    """The network of one setting, trained, and the first `images` test images (all if None) recorded."""
-    model, shown = network(data, setting, seed), data.test.images[:images]
-    return Case(setting, seed, data, model, pk.input_blocks(shown) | pk.record(model, shown))
+def case(data: pk.Dataset, setting: str, seed: int) -> Case:
+    """The network of one setting, trained, and the test images recorded."""
+    model, images = network(data, setting, seed), data.test.images
+    return Case(setting, seed, data, model, pk.input_blocks(images) | pk.record(model, images))
 
 
 def network(data: pk.Dataset, setting: str, seed: int) -> nn.Module:
