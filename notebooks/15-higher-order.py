@@ -428,7 +428,7 @@ def new_error(found, model):
     return float((sum(lost) / sum(b.square().sum() for b in new.values())).sqrt())
 
 
-unseen = data.test.images[2_000:3_000]
+unseen = data.test.images[2_000:3_000] if full else data.test.images[-100:]
 new = pk.input_blocks(unseen) | pk.record(model, unseen)
 growing = results[(results.base == 10) & (results.shuffle == "none")]
 growing = growing[growing.model.isin(MODELS)]

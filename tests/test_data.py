@@ -10,7 +10,6 @@ import socket
 import struct
 import tarfile
 import zipfile
-from functools import partial
 from http.client import BadStatusLine
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -67,8 +66,8 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(data, "cached", lambda function: function)
-    monkeypatch.setattr(data, "digits", partial(digits, 40, 20))
-    monkeypatch.setattr(data, "digits_rgb", partial(digits_rgb, 40, 20))
+    monkeypatch.setattr(data, "digits", lambda train=40, test=20: digits(min(train, 40), min(test, 20)))
+    monkeypatch.setattr(data, "digits_rgb", lambda train=40, test=20: digits_rgb(min(train, 40), min(test, 20)))
     for part in ("train_list", "test_list"):
         monkeypatch.setattr(CIFAR10, part, [[file, md5(BATCH)] for file, _ in getattr(CIFAR10, part)])
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5(NAMES)})
@@ -80,6 +79,16 @@ def folder(monkeypatch, tmp_path):
     monkeypatch.setenv("PEEK_DATA", str(tmp_path / "data"))
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
+
+
+def test_the_small_version_has_few_digits(monkeypatch):
+    monkeypatch.setenv("PEEK_PROFILE", "embedded")
+    asked = []
+    for name in ("digits", "digits_rgb"):
+        monkeypatch.setattr(data, name, lambda *counts: asked.append(counts) or digits(40, 20))
+    assert load_dataset("mnist", fallback=True).stand_in_for == "mnist"
+    load_dataset("digits-rgb")
+    assert asked == [data.SMALL["digits"], data.SMALL["digits-rgb"]]
 
 
 # The digits
