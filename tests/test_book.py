@@ -108,7 +108,7 @@ def test_the_pages_that_are_visited_are_built():
 
 
 @pytest.mark.parametrize("path", VISITED)
-def test_page_fits_in_both_widths_and_themes_and_stays_on_the_site(visit, path):
+def test_a_page_and_its_sliders(visit, path):
     page = visit(path, 390)
     for width in (390, 1280):
         page.set_viewport_size({"width": width, "height": 900})
@@ -118,32 +118,46 @@ def test_page_fits_in_both_widths_and_themes_and_stays_on_the_site(visit, path):
             if SHOTS:
                 page.screenshot(path=Path(SHOTS) / f"{Path(path).stem}-{width}-{theme}.png", full_page=True)
             assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-            for picture in page.evaluate(PICTURES):
-                assert picture["alt"]
-                assert picture["filter"] == "none", "the theme's filter falsifies colour maps"
-                assert picture["pixels"] > 100 and picture["fits"]
+            pictures_are_right(page)
     assert page.locator("mjx-merror, .MathJax_Error").count() == 0
-
-
-@pytest.mark.parametrize("path", [page for page in VISITED if "peek-explorer" in (SITE / page).read_text()])
-def test_sliders_change_picture_and_alt_text_by_keyboard(visit, path):
-    page = visit(path)
+    if path.startswith("notebooks"):
+        data_are_named(page)
     for figure in page.locator(".peek-explorer").all():
-        image = figure.locator("img")
-        for slider in figure.locator("input[type=range]").all():
-            slider.focus()
-            seen = []
-            for key, end in (("Home", "min"), ("End", "max")):
-                page.keyboard.press(key)
-                assert slider.input_value() == slider.get_attribute(end)
-                seen.append(
-                    (image.get_attribute("src"), image.get_attribute("alt"), slider.get_attribute("aria-valuetext"))
-                )
-                assert figure.locator("figcaption").inner_text() == image.get_attribute("alt")
-            assert all(low != high for low, high in zip(*seen, strict=True)), "picture, alt text and value must change"
-            page.keyboard.press("ArrowLeft")
-            assert int(slider.input_value()) == int(slider.get_attribute("max")) - 1
-            assert path in page.url, "arrow keys must move the slider, not the reader"
+        sliders_work_by_keyboard(page, figure)
+    assert path in page.url, "arrow keys must move the slider, not the reader"
+
+
+def pictures_are_right(page):
+    for picture in page.evaluate(PICTURES):
+        assert picture["alt"]
+        assert picture["filter"] == "none", "the theme's filter falsifies colour maps"
+        assert picture["pixels"] > 100 and picture["fits"]
+
+
+def data_are_named(page):
+    note = page.locator("[data-source]").first
+    assert note.is_visible()
+    stands_in = "peek-stand-in" in note.get_attribute("class")
+    assert stands_in == (note.get_attribute("data-source") not in ("mnist", "cifar10"))
+    assert stands_in == ("Stand-in" in note.inner_text())
+
+
+def sliders_work_by_keyboard(page, figure):
+    """Picture, alt text and value change from end to end."""
+    image = figure.locator("img")
+    for slider in figure.locator("input[type=range]").all():
+        slider.focus()
+        seen = []
+        for key, end in (("Home", "min"), ("End", "max")):
+            page.keyboard.press(key)
+            assert slider.input_value() == slider.get_attribute(end)
+            seen.append(
+                (image.get_attribute("src"), image.get_attribute("alt"), slider.get_attribute("aria-valuetext"))
+            )
+            assert figure.locator("figcaption").inner_text() == image.get_attribute("alt")
+        assert all(low != high for low, high in zip(*seen, strict=True)), "picture, alt text and value must change"
+        page.keyboard.press("ArrowLeft")
+        assert int(slider.input_value()) == int(slider.get_attribute("max")) - 1
 
 
 def test_sliders_move_by_touch(visit):
@@ -159,18 +173,6 @@ def test_sliders_move_by_touch(visit):
 def test_welcome_opens_with_an_explorer(visit):
     page = visit("book/welcome.html")
     assert page.locator(".peek-explorer").bounding_box()["y"] < 900, "the first screen has something to touch"
-
-
-@pytest.mark.parametrize("path", [page for page in VISITED if page.startswith("notebooks")])
-def test_chapters_say_what_data_they_ran_on(visit, path):
-    note = visit(path, javascript=False).locator("[data-source]").first
-    assert note.is_visible()
-    stands_in = "peek-stand-in" in note.get_attribute("class")
-    assert (
-        stands_in
-        == (note.get_attribute("data-source") not in ("mnist", "cifar10"))
-        == ("Stand-in" in note.inner_text())
-    )
 
 
 def test_first_picture_shows_without_script(visit):
