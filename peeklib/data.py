@@ -31,7 +31,7 @@ from torch import Tensor
 from .cache import cached
 
 STAND_INS = {"mnist": "digits", "cifar10": "digits-rgb"}
-SMALL = {"digits": (5_000, 1_000), "digits-rgb": (2_000, 600)}  # training and test images under the embedded profile
+SMALL = {"digits": (5_000, 1_000), "digits-rgb": (2_000, 600)}  # images where they stand in under the embedded profile
 TIMEOUT = 5  # seconds to wait for a server
 IMAGE_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # how bright red, green and blue look (ITU-R BT.601)
@@ -128,7 +128,7 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
     Args:
         name: which one.
         fallback: where all that fails, and always under the embedded profile, give the embedded stand-in
-            ("digits" for mnist, "digits-rgb" for cifar10), which says so on the page. That profile has few of these.
+            ("digits" for mnist, "digits-rgb" for cifar10), which says so on the page; under that profile with few images.
 
     Raises:
         FileNotFoundError: if PEEK_DATA is no folder, or there is nothing by that name.
@@ -138,10 +138,10 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
     """
     made = {"digits": digits, "digits-rgb": digits_rgb}
     if name in made:
-        return cached(made[name])(*(SMALL[name] if profile() == "embedded" else ()))
+        return cached(made[name])()
     stand_in = STAND_INS.get(name) if fallback else None
     if stand_in and profile() == "embedded":
-        return replace(load_dataset(stand_in), stand_in_for=name)
+        return replace(cached(made[stand_in])(*SMALL[stand_in]), stand_in_for=name)
     try:
         return _find(name)
     except OSError as why:

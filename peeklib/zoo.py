@@ -123,7 +123,7 @@ def training_set(recipe: Recipe) -> Split:
     """The images and labels that a recipe trains on, in their order, noise included."""
     data, draw = dataset(recipe.data), torch.Generator().manual_seed(recipe.seed)
     classes = torch.randperm(len(data.classes), generator=draw)
-    fraction = min(1.0, recipe.images / len(data.train.labels))
+    fraction = recipe.images / len(data.train.labels)
     images, labels = subset(data, fraction=fraction, classes=classes[: recipe.classes].tolist(), seed=recipe.seed)
     wrong, place = torch.rand(2, len(labels), generator=draw)
     anything = torch.randint(len(data.classes), (len(labels),), generator=draw)

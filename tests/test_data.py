@@ -81,14 +81,15 @@ def folder(monkeypatch, tmp_path):
     return tmp_path / "data"
 
 
-def test_the_small_version_has_few_digits(monkeypatch):
+def test_in_the_small_version_few_digits_stand_in(monkeypatch):
     monkeypatch.setenv("PEEK_PROFILE", "embedded")
     asked = []
     for name in ("digits", "digits_rgb"):
         monkeypatch.setattr(data, name, lambda *counts: asked.append(counts) or digits(40, 20))
     assert load_dataset("mnist", fallback=True).stand_in_for == "mnist"
-    load_dataset("digits-rgb")
-    assert asked == [data.SMALL["digits"], data.SMALL["digits-rgb"]]
+    assert load_dataset("cifar10", fallback=True).stand_in_for == "cifar10"
+    load_dataset("digits")
+    assert asked == [data.SMALL["digits"], data.SMALL["digits-rgb"], ()]
 
 
 # The digits
