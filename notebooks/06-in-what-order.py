@@ -178,9 +178,9 @@ pk.judge(
 )
 
 # %% [markdown]
-# At the lowest learning rate no class is known well: accuracies lie below 20 %, and the best known class is neither the first
-# nor the last. One seed of three recognizes most nines there, as close as we came to the paper; rates between
-# 0.0001 and 0.001 we did not try. A network that says "9" to everything, as the paper describes it, is what we get when 9 comes
+# At the lowest learning rate the networks have hardly learned: accuracies lie below 20 %, they answer with one or two
+# classes, and the one they recognize best is neither the first nor the last. One seed of three recognizes most nines
+# there, as close as we came to the paper; rates between 0.0001 and 0.001 we did not try. A network that says "9" to everything, as the paper describes it, is what we get when 9 comes
 # *last*. We cannot know what happened there; a list of files sorted the other way would do it.
 #
 # ## What do the components show?
@@ -205,7 +205,7 @@ figure = pk.plots.latent_images(fit, (28, 28), labels=names, title=title)
 pk.show(figure, f"{title}: {'; '.join(names)}.")
 
 # %% [markdown]
-# How many of the paper's seven sets of classes are the top classes of some component? How many of ten components do one or two
+# How many of the paper's seven sets of classes (9; 1; 6; 0; 3 and 8; 7; 1 and 2) are the top classes of some component? How many of ten components do one or two
 # classes hold, that is, have half of the loading? `neurons.sets_found` counts; the table `loadings` has the counts of every seed.
 
 # %%
@@ -455,13 +455,13 @@ alike.agg(["mean", "min", "max"]).round(2)
 #
 # ### Exercise 1 ●○○ (5 minutes)
 #
-# Which two digits share most neurons after *shuffled* training, seed 0?
+# Which two digits have the largest *overlap* of neurons after *shuffled* training, seed 0?
 #
-# <details><summary>Hint</summary>A digit shares all neurons with itself: leave the diagonal out.</details>
+# <details><summary>Hint</summary>The overlap of a digit with itself is 1: leave the diagonal out.</details>
 
 # %%
 shuffled = square(live["shuffled"].overlap)
-my_pair = None
+my_pair = None  # (digit, digit)
 pk.check.closest_pair(my_pair, shuffled)
 
 # %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
@@ -556,7 +556,7 @@ scatter("entropy rank of relu2", "entropy rank of relu2")
 # %% [markdown]
 # A measure of training should not change if no answer does. Here algebra decides: with ReLUs, multiply the weights and biases of the
 # first layer and the biases of the second by a number, and divide the last weights by it: both layers are multiplied, and
-# every answer stays as it is. Some number always lifts the RMSE above any other. Here it is 16.
+# every answer stays as it is. A large enough number lifts the RMSE above any other; we take 16.
 
 # %%
 loudest = neurons.LOUDER
@@ -586,7 +586,11 @@ pk.judge(
     **CHAPTER,
 )
 
-# %%
+# %% [markdown]
+# And the relative error of everything? The next table splits the energy of the blocks, their sum of squares, and the
+# squared error over the blocks.
+
+# %% tags=["hide-input"]
 NEURONS = pd.Series({"input": 784, "relu1": 1440, "relu2": 320})
 both = cases.loc[list(SETTINGS)]
 size, error = (

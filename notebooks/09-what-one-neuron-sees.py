@@ -6,8 +6,9 @@
 # *Take one neuron, or any direction among the neurons, and look at the images that lie farthest along it: do they have
 # something in common, and is a single neuron special?*
 #
-# You know {doc}`01-a-network-as-matrices`; symbols are in {doc}`../book/notation`. Allow 60 minutes to read and answer; the chapter trains a network for about five
-# minutes on a laptop CPU.
+# You know {doc}`01-a-network-as-matrices` and the AlexNet of {doc}`04-deeper-and-in-colour`; symbols are in
+# {doc}`../book/notation`. Allow 60 minutes to read and answer; the chapter trains a network for several minutes on a
+# laptop CPU.
 
 # %% tags=["remove-cell"]
 import sys
@@ -33,8 +34,8 @@ data
 # %% [markdown]
 # Zhang {cite}`zhang2015visualizing` took a network trained on ImageNet, kept 6,000 images that it classifies correctly, and looked
 # for each layer at those with the highest and lowest activations. We do the same with the AlexNet of
-# {doc}`04-deeper-and-in-colour`, trained on CIFAR-10 for five epochs, the last at a tenth of the learning rate, and its test images. Convolutions are taken at the end of
-# their pipeline of convolution, ReLU and pooling.
+# {doc}`04-deeper-and-in-colour`, trained on CIFAR-10 for four epochs and one more at a tenth of the learning rate, and its
+# test images. Convolutions are taken at the end of their pipeline of convolution, ReLU and pooling.
 #
 # Have you a folder of ImageNet images, one folder a class? Write its path in `FOLDER`: then this chapter and
 # the next look at torchvision's pretrained AlexNet, all eight layers, as the study did. Tables and verdicts remain those of the small network.
@@ -99,11 +100,17 @@ pk.Explorer(axes, draw, prepared={"which": SHOWN[:3]})
 #
 # ## Which images excite a neuron?
 #
-# *10 minutes.* The activations of a layer are a matrix $\Phi$, neurons × images: a block of chapter 1, though layers without a
-# ReLU may be negative. Before anything else the study shifts and scales every *column*, all neurons for one image, to
-# mean 0 and variance 1; $\tilde\Phi$ is the result, and $\tilde\varphi(x)$ its column for image $x$. A direction is a unit vector $v$ among the neurons, and $\langle \tilde\varphi(x), v\rangle$ is the
-# score of image $x$. For a single neuron $v$ is an axis, and the scores are a row of $\tilde\Phi$. A neuron that is zero for every image gets varying scores
-# from the normalization alone, so we choose among those that are *alive*, which vary before it. Our `pool5` has 256 neurons, one for each channel.
+# *10 minutes.* The activations of a layer are a matrix $\Phi$, neurons × images: a block of chapter 1, though layers without
+# a ReLU may be negative.
+#
+# - Before anything else the study shifts and scales every *column*, all neurons for one image, to mean 0 and variance 1.
+#   The result is $\tilde\Phi$, and $\tilde\varphi(x)$ is its column for image $x$.
+# - A *direction* is a unit vector $v$ among the neurons, and $\langle \tilde\varphi(x), v\rangle$ is the *score* of image $x$.
+# - For a single neuron $v$ is an axis, and the scores are a row of $\tilde\Phi$.
+# - A neuron that is zero for every image gets varying scores from the normalization alone, so we choose among those that
+#   are *alive*, which vary before it.
+#
+# Our `pool5` has 256 neurons, one for each channel.
 
 # %%
 raw, labels = subject.activations("pool5"), subject.labels
@@ -356,10 +363,11 @@ pk.judge(
 # %% [markdown]
 # So purity cannot tell the two apart: it goes up in most networks and down in one. What is shared can: in every network the top sets of raw activations have more images in common.
 #
-# The low end is another matter. After a ReLU most activations are zero. Let an image have mean $\mu$ and standard deviation
-# $\tau$ over the neurons of the layer: *every* silent neuron gets the same score for it, $-\mu/\tau$. So the lowest scores of two neurons tend to belong to
-# the same images, those with the largest $\mu/\tau$ among the ones that leave both silent. With raw activations all silent images tie at zero, and the
-# order of the file decides; their bottom sets share even more (`bottom overlap` in the table above).
+# The low end is another matter. After a ReLU most activations are zero. Let an image have mean $m$ and standard deviation
+# $d$ over the neurons of the layer: *every* silent neuron gets the same score for it, $-m/d$. So the lowest scores of two
+# neurons tend to belong to the same images, those with the largest $m/d$ among the ones that leave both silent. With raw
+# activations all silent images tie at zero, and the order of the file decides; their bottom sets share even more
+# (`bottom overlap` in the table above).
 
 # %%
 silent = []
@@ -429,8 +437,9 @@ pk.judge(
 )
 
 # %% [markdown]
-# In all networks but one, random neurons have purer images than random directions; both are far purer than chance. A cut-off on the variance changes the purity no more than chance can, again in all
-# but one.
+# In all networks but one, random neurons have purer images than random directions; both are far purer than chance. A cut-off
+# on the variance changes the purity of a single network no more than chance can, again in all but one; over the five
+# it helped a little.
 #
 # ### Exercise 2 ●●○ (10 minutes)
 #
