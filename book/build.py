@@ -59,11 +59,19 @@ def execute() -> dict[Path, str]:
                         print(f"{running[future].stem} failed:\n{why}", flush=True)
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
-                for client in clients:  # their threads wait for them
-                    if client.km:
-                        client.km.provisioner.process.kill()
+                while not all(future.done() for future in running):  # some kernels may be about to start
+                    kill(clients)
+                    time.sleep(0.1)
                 raise
     return failed
+
+
+def kill(clients: list[NotebookClient]) -> None:
+    """End the kernels that run, and with them the notebooks that wait for them."""
+    for client in clients:
+        process = getattr(getattr(client.km, "provisioner", None), "process", None)
+        if process is not None:
+            process.kill()
 
 
 def run(path: Path, clients: list[NotebookClient]) -> str:

@@ -25,7 +25,7 @@ data
 
 # %%
 model = pk.models.PaperCNN(seed=0)
-pk.train(model, *pk.subset(data, fraction=1.0), seed=0, progress=True)
+pk.train(model, *data.train, seed=0, progress=True)
 print(
     f"{pk.accuracy(model, *data.test):.1%} of the test images are classified correctly"
 )

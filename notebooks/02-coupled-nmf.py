@@ -27,8 +27,7 @@ data
 
 # %%
 train = pk.cached(pk.train)  # keeps results on disk; take `.model` from what it returns
-part = pk.subset(data, fraction=1.0)
-model = train(pk.models.PaperCNN(seed=0), *part, seed=0, progress=True).model
+model = train(pk.models.PaperCNN(seed=0), *data.train, seed=0, progress=True).model
 images = data.test.images
 blocks = pk.input_blocks(images) | pk.record(model, images)
 {name: tuple(block.shape) for name, block in blocks.items()}
@@ -217,7 +216,7 @@ ours = (losses[-1] / total) ** 0.5
 print(f"after 100 rounds: {ours:.6f} by hand, {theirs.relative_error:.6f} with peeklib")
 
 # %% tags=["remove-cell"]
-assert abs(ours - theirs.relative_error) < 1e-3 * ours
+assert abs(ours - theirs.relative_error) < 1e-4 * ours
 
 # %% [markdown]
 # Boxes like the next one compare a statement of the paper with what we measure; {doc}`../book/ledger` collects them all.
@@ -236,7 +235,7 @@ pk.judge(
     [off < 1e-6],
     f"reported {reported:.6g}, entry by entry {entry_by_entry:.6g}: off by {off:.0e}",
     chapter="02-coupled-nmf",
-    data=None,  # a law, on any data
+    data=data,
 )
 
 # %% [markdown]
@@ -278,9 +277,9 @@ pk.check.factor_update(solution)
 # factors, which HALS first multiplies by the one number that fits best.
 #
 # Here both run at rank 10. Ranks 30 and 50 take longer, so they come from a *table of evidence*: a file of the package,
-# made once by the same function and the same for every reader ({doc}`../book/running`). The box below shows the table's
-# errors at rank 10 beside those of this run. They *agree* if they differ no more than those of five networks that only
-# differ in their seed: this page's network was trained on your machine, which rounds in its own way.
+# made once by the same function and the same for every reader ({doc}`../book/running`). The box below shows
+# by how much HALS ends lower at rank 10, in the table and in this run. Your machine rounds in its own way, so its network
+# is another one, as if from another seed; 1.5 percent are tolerated, more than the two starts of the table differ by.
 # `pd.DataFrame(speed.duel(blocks, rank=50, seed=1))` computes another two rows.
 
 # %%
@@ -288,14 +287,12 @@ table = pk.evidence.table("rounds").set_index(["rank", "seed", "solver"])
 live = pd.DataFrame(speed.duel(blocks, rank=10, seed=0)).set_index("solver")
 errors = table.relative_error.unstack("solver")
 lower = (1 - errors.hals / errors.mu).groupby("rank").mean()
-networks = pk.evidence.table("cases").query("setting == '100%' and rank == 10")
-room = networks.relative_error.max() - networks.relative_error.min()
+now = 1 - live.relative_error.hals / live.relative_error.mu
 pk.recheck(
-    "relative error after 200 rounds at rank 10, within the spread of five networks",
-    errors.loc[10, 0],
-    live.relative_error,
-    within=room,
-    relative=0.01,
+    "HALS ends lower than MU after 200 rounds at rank 10, by this share",
+    1 - errors.hals[10, 0] / errors.mu[10, 0],
+    now,
+    within=0.015,
     data=data,
 )
 
@@ -316,10 +313,11 @@ figure = pk.plots.curves(
     xlabel="round",
     ylabel="relative error",
 )
+figure.axes[0].set_xticks(range(0, 201, 50))
 pk.show(
     figure,
-    "Relative error against rounds for both solvers at ranks 10 and 50 on a logarithmic axis: HALS falls within a few "
-    "rounds and flattens; the multiplicative updates fall slowly and end above it.",
+    "Relative error against rounds, mean of two starts, for both solvers at ranks 10 and 50 on a logarithmic axis: "
+    "HALS falls within a few rounds and flattens; the multiplicative updates fall slowly and end above it.",
 )
 
 # %%
@@ -329,7 +327,9 @@ pd.DataFrame(
         "MU, 200 rounds": means["relative_error", "mu"].map("{:.4f}".format),
         "HALS, 200 rounds": means["relative_error", "hals"].map("{:.4f}".format),
         "HALS is lower by": lower.map("{:.1%}".format),
-        "HALS rounds to MU's error": means["rounds to mu's end", "hals"].round(),
+        "HALS rounds to MU's error": means["rounds to mu's end", "hals"].map(
+            "{:.1f}".format
+        ),
     }
 ).T
 

@@ -101,8 +101,7 @@ pk.Explorer(axes, draw, start={"seconds": 1})
 # the factors have rank rows, not thousands. In code the factors lie on their side, `Wt` (rank × features) and `Ft` (rank × images).
 
 # %%
-part = pk.subset(data, fraction=1.0, seed=0)
-model = pk.cached(pk.train)(pk.models.PaperCNN(seed=0), *part, seed=0).model
+model = pk.cached(pk.train)(pk.models.PaperCNN(seed=0), *data.train, seed=0).model
 images = data.test.images[: 10_000 if full else 500]
 blocks = pk.input_blocks(images) | pk.record(model, images)
 X = torch.cat(list(blocks.values()))

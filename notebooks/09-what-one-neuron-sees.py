@@ -46,9 +46,8 @@ FOLDER = None  # such as "/content/imagenet/val"
 if FOLDER:
     subject = pk.subjects.imagenet(FOLDER, count=1000)  # 6,000 need 40 GB
 else:
-    part = pk.subset(data, fraction=1.0, seed=0)
     model = pk.models.CifarAlexNet(3, seed=0)
-    model = pk.subjects.train_cifar(model, *part, seed=0, epochs=4 if full else 1)
+    model = pk.subjects.train_cifar(model, *data.train, seed=0, epochs=4 if full else 1)
     print(f"test accuracy {pk.accuracy(model, *data.test):.1%}")
     subject = pk.subjects.cifar(model, data, only_correct=full, seed=0)
 subject

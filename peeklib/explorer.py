@@ -105,6 +105,7 @@ class Explorer:
         self.prepared = {**self.axes, **{name: list(values) for name, values in (prepared or {}).items()}}
         self.start = {**{name: values[0] for name, values in self.prepared.items() if values}, **(start or {})}
         self._check()
+        self._whole = self.prepared
         if profile() == "embedded":
             self.prepared = {name: self._ends(name) for name in self.axes}
         self._pictures: dict[tuple, Picture] = {}
@@ -134,6 +135,9 @@ class Explorer:
 
     def to_html(self) -> str:
         """The kernel-less face: a self-contained `<figure>` with every prepared frame."""
+        for name, values in self._whole.items():  # what the embedded profile leaves out is drawn, and not rendered
+            for value in (value for value in values if value not in self.prepared[name]):
+                self.draw(*[(self.start | {name: value})[axis] for axis in self.axes])
         frames = [self.picture(*values) for values in product(*self.prepared.values())]
         labels = [[str(value) for value in values] for values in self.prepared.values()]
         data = json.dumps({"labels": labels, "frames": [(f.uri, f.alt) for f in frames]}).replace("<", "\\u003c")

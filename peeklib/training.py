@@ -39,7 +39,8 @@ def train(
     """Train `model` in place by SGD on the cross-entropy; the defaults give the accuracies of Saini & Papalexakis.
 
     Args:
-        model: trained on `device`; it comes back in eval mode on the device where it was, after an error too.
+        model: trained on `device`; it comes back in eval mode, without gradients, on the device where it was; after an
+            error too.
         images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
         labels: one integer for each image.
         seed: of the order of the images, and of dropout.
@@ -52,20 +53,23 @@ def train(
         progress: show a progress bar.
 
     Raises:
-        ValueError: for no images, differing lengths, no epochs, or a loss that is no longer finite.
+        ValueError: for no images, differing lengths, no epochs, a negative lr, momentum or weight_decay, or a loss that is
+            no longer finite.
     """
     if not len(images) or len(images) != len(labels):
         raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; it is at least 1")
     how = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+    if negative := {name: value for name, value in how.items() if not value >= 0}:
+        raise ValueError(f"{negative}: none of these can be negative or NaN")
     batches = _batches(len(images), seed, epochs, shuffle, batch_size)
     device = pick_device(device, home_of(model, images.device))
     with visiting(model, device), threads_of_pytorch(threads):
         try:
             losses = _descend(model.train(), images, labels, batches, seed, how, progress)
         finally:
-            model.eval()
+            model.eval().zero_grad()
     return Trained(model, _history(losses, [len(batch) for batch in batches]))
 
 
@@ -96,8 +100,9 @@ def _step(model: nn.Module, momenta: dict[Tensor, Tensor], how: dict) -> None:
     moved = [parameter for parameter in model.parameters() if parameter.grad is not None]
     buffers = [momenta.get(parameter) for parameter in moved]
     gradients = [parameter.grad for parameter in moved]
+    sparse = any(gradient.is_sparse for gradient in gradients)
     with torch.no_grad():
-        sgd(moved, gradients, buffers, dampening=0, nesterov=False, maximize=False, **how)
+        sgd(moved, gradients, buffers, sparse, dampening=0, nesterov=False, maximize=False, **how)
     momenta.update(zip(moved, buffers, strict=True))
     model.zero_grad()
 

@@ -21,7 +21,8 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_to_collect():
-    """What libraries made while they were imported is never garbage: a million objects not to look at again."""
+    """What was made while libraries and tests were imported is never garbage: a million objects not to look at again."""
+    assert not left_open()
     gc.freeze()
     yield
     gc.unfreeze()

@@ -65,9 +65,9 @@ def make(name: str) -> Path:
     return python
 
 
-def call(*command: str | Path) -> None:
+def call(*command: str | Path, **settings: str) -> None:
     print("$", *command, flush=True)
-    environment = {**os.environ, "PEEK_PROFILE": "embedded", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1", **settings}
     subprocess.run(command, cwd=ROOT, check=True, env=environment)
 
 
@@ -75,13 +75,15 @@ def unit(name: str, python: Path) -> None:
     """The unit tests; where the book cannot be built, without those of its builder."""
     others = ENVIRONMENTS[name][1] != PINS
     ignored = [f"--ignore={path}" for path in BUILDERS if others or "book" in path]
-    call(python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *ignored, "tests")
+    call(python, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-p", "no:cacheprovider", *ignored, "tests")
 
 
 def notebooks(name: str, python: Path) -> None:
     """All notebooks in their small version."""
     nbval = ["--dist", "loadfile", "--nbval-lax", "--nbval-cell-timeout=1800"]
-    call(python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *nbval, "notebooks")
+    call(
+        python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *nbval, "notebooks", PEEK_PROFILE="embedded"
+    )
 
 
 def failures(name: str, parts: list) -> list[str]:

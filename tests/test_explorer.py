@@ -4,6 +4,7 @@ import html
 import json
 import re
 from html.parser import HTMLParser
+from itertools import product
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -161,10 +162,10 @@ def test_moving_a_slider_changes_the_picture():
 
 def test_in_the_small_version_the_ends_and_the_start_are_prepared(monkeypatch):
     monkeypatch.setenv("PEEK_PROFILE", "embedded")
-    explorer = Explorer(
-        {"rank": range(9), "seed": [0, 1]}, draw_nothing, prepared={"rank": range(1, 7)}, start={"rank": 3}
-    )
+    draw = Counted()
+    explorer = Explorer({"rank": range(9), "seed": [0, 1]}, draw, prepared={"rank": range(1, 7)}, start={"rank": 3})
     assert frames_of(explorer.to_html())["labels"] == [["1", "3", "6"], ["0", "1"]]
+    assert sorted(draw.calls) == sorted([*product((1, 3, 6), (0, 1)), (2, 0), (4, 0), (5, 0)]), "the others once"
 
 
 def test_a_value_that_was_not_prepared_is_drawn_when_asked_for_and_kept():

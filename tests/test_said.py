@@ -16,8 +16,9 @@ def purity_of_eight(table, **where):
 
 def test_chapter_2_hals_ends_lower_than_the_papers_updates_by_more_at_higher_ranks():
     ends = evidence.table("rounds").pivot(index=["rank", "seed"], columns="solver", values="relative_error")
-    gap = (1 - ends.hals / ends.mu).groupby("rank").mean()
-    assert 0 < gap[10] < gap[50]
+    lower = 1 - ends.hals / ends.mu
+    assert 0 < lower[10].mean() < lower[50].mean()
+    assert lower[10].max() - lower[10].min() < 0.015 < lower[10].mean(), "what the page tolerates"
 
 
 def test_chapter_8_no_other_package_reaches_the_error_of_coordinate_descent_sooner():

@@ -72,6 +72,37 @@ def test_steps_are_those_of_pytorchs_own_optimizer_to_the_bit(how):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+class Late(nn.Module):
+    """Its second layer takes part from the third pass on."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.passes = linear(), nn.Linear(3, 3), 0
+        nn.init.eye_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x):
+        self.passes += 1
+        return self.first(x) if self.passes < 3 else self.second(self.first(x))
+
+
+def test_a_parameter_moves_when_it_first_has_a_gradient():
+    (images, labels), model, theirs = toy(), Late(), Late()
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(4):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(theirs(images), labels).backward()
+        optimizer.step()
+    train(model, images, labels, seed=0, shuffle=False, epochs=4, lr=0.1, momentum=0.9, device="cpu")
+    assert all(torch.equal(ours, other) for ours, other in zip(model.parameters(), theirs.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("how", [{"lr": -0.1}, {"momentum": -0.5}, {"weight_decay": float("nan")}])
+def test_steps_that_make_no_sense_are_refused(how):
+    with pytest.raises(ValueError, match="negative or NaN"):
+        train(linear(), *toy(), seed=0, **how)
+
+
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_same_seed_same_bits(shuffle):
     weights = []

@@ -255,13 +255,13 @@ STUDIES = {
     "higher_order": higher_order.higher_order,
     "libraries": higher_order.libraries,
 }
-FITS = {  # of studies that factorize in another way than FIT
+FITS = {  # of studies that factorize in another way than FIT, or not at all
     "ends": speed.HOW,
     "rank_or_scale": pk.scores.FIT,
     "higher_order": higher_order.FIT,
     "libraries": higher_order.PROGRAMS,
     "rounds": {"max_iter": speed.ROUNDS, "tol": 0},
-    "untrained": None,  # nothing is factorized
+    **dict.fromkeys(("spectra", "forgetting", "overlaps", "twins", "nulls", "layers", "untrained")),
 }
 DATA = {
     "alexnet": ("cifar10", "mnist"),

@@ -78,8 +78,8 @@ def scales(seed: int = 0) -> dict[str, Tensor]:
 
 def rescaled(one: mnist.Case, name: str) -> mnist.Case:
     """The same network with rescaled channels, recorded anew."""
-    model, shown = rescale(one.model, scales(one.seed)[name]), one.data.test.images[: one.blocks["input"].shape[1]]
-    blocks = {"input": one.blocks["input"]} | pk.record(model, shown)
+    model = rescale(one.model, scales(one.seed)[name])
+    blocks = {"input": one.blocks["input"]} | pk.record(model, one.data.test.images)
     return mnist.Case(f"{one.setting}, {name}", one.seed, one.data, model, blocks)
 
 

@@ -111,9 +111,7 @@ def loaded(one: mnist.Case, labels: Tensor) -> dict:
 
 def rescaled_rmse(one: mnist.Case) -> float:
     """RMSE at rank 30 of the network whose layers were made louder."""
-    blocks = {"input": one.blocks["input"]}
-    shown = one.data.test.images[: blocks["input"].shape[1]]
-    blocks |= pk.record(rescale(one.model, LOUDER), shown)
+    blocks = {"input": one.blocks["input"]} | pk.record(rescale(one.model, LOUDER), one.data.test.images)
     return mnist.factorize(blocks, 30, seed=one.seed, **FIT).rmse
 
 

@@ -66,6 +66,6 @@ def duel(blocks: dict, rank: int, seed: int) -> Iterator[dict]:
             "seed": seed,
             "relative_error": fit.relative_error,
             "largest rise": float((path[1:] / path[:-1]).max()) - 1,
-            "rounds to mu's end": int((path > fits["mu"].relative_error).sum()),
+            "rounds to mu's end": int((path > fits["mu"].history[-1]).sum()),
             **{f"after {count}": float(path[count]) for count in SHOWN},
         }
