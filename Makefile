@@ -45,6 +45,7 @@ matrix: setup  ## unit tests and notebooks in other versions, or in one: make ma
 	$(BIN)/python tests/matrix.py $(ENV)
 
 notebooks: setup  ## run every notebook as a test, in its small version, if what it uses has changed
+	@$(EMBEDDED) $(BIN)/python book/shelf.py || \
 	$(EMBEDDED) OMP_NUM_THREADS=1 PYTHONPATH=book $(BIN)/python -m pytest -q -n 2 --dist loadfile -p nbval_shelf \
 	--nbval-lax --nbval-cell-timeout=600 notebooks
 
