@@ -5,7 +5,7 @@
 #
 # *One small matrix describes every image; pixels and neurons of all layers are read off against it.*
 #
-# You know {doc}`01-a-network-as-matrices`. Allow 60 minutes; the cells take about a minute on a laptop CPU.
+# You know {doc}`01-a-network-as-matrices`. Allow 60 minutes; the cells take a minute or two on a laptop CPU.
 
 # %% tags=["remove-cell"]
 import sys
