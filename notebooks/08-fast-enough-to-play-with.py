@@ -197,7 +197,8 @@ x, y = torch.meshgrid(
 v = torch.stack([x, y])
 height = ((G2 @ v.flatten(1)) * v.flatten(1)).sum(0) / 2 - b2 @ v.flatten(1)
 levels = height.min() + torch.logspace(-4, -0.3, 9)
-ax.contour(x, y, height.reshape(x.shape), levels=levels, colors="0.8")
+x, y, height = (values.numpy() for values in (x, y, height.reshape(x.shape)))
+ax.contour(x, y, height, levels=levels.numpy(), colors="0.8")
 for (name, path), mark in zip(paths.items(), "os"):
     ax.plot(*path.T, marker=mark, markersize=4, label=name, clip_on=False)
 ax.set(xlabel="first loading", ylabel="second loading", ylim=(0, 1))
