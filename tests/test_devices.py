@@ -182,14 +182,18 @@ def test_directions(blocks, home):
 def test_plots(blocks, home):
     shown = images(home, 40)
     fit = pk.coupled_nmf(pk.input_blocks(shown) | {"relu": blocks["relu"]}, 3, max_iter=5)
-    pk.plots.latent_images(fit, (12, 12), title="")
-    pk.plots.neuron_heatmap(fit.factors["relu"], title="")
-    pk.plots.channel_maps(fit.factors["relu"][:6, 0], (1, 2, 3), title="")
-    pk.plots.image_grid(list(shown[:3, 0]), title="")
+    figures = [
+        pk.plots.latent_images(fit, (12, 12), title=""),
+        pk.plots.neuron_heatmap(fit.factors["relu"], title=""),
+        pk.plots.channel_maps(fit.factors["relu"][:6, 0], (1, 2, 3), title=""),
+        pk.plots.image_grid(list(shown[:3, 0]), title=""),
+    ]
     for place in PLACES:  # images stay on the CPU in most pages
-        pk.plots.contact_sheet(pk.directions.singular(blocks["relu"], 2), shown.to(place), 3, title="")
+        found = pk.directions.singular(blocks["relu"], 2)
+        figures.append(pk.plots.contact_sheet(found, shown.to(place), 3, title=""))
         how = {"maps": (1, 1, 7), "images": shown.to(place), "labels": labels(place, 40)}
-        pk.plots.journey(fit, "relu", 1, **how, title="")
+        figures.append(pk.plots.journey(fit, "relu", 1, **how, title=""))
+    assert all(figure.axes for figure in figures)
 
 
 # Networks and what the course makes of them
