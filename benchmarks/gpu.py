@@ -63,7 +63,13 @@ COLUMNS = {
 }
 LATE = "stopped after", "no time was left"  # how a part ends that had too little time
 LEAST = 30  # seconds that a chapter takes; it is not begun with fewer left
-LIMITS = {"kernel": 90, "timings": 235, "chapters": 120, "tests": 120, "rest": 200}  # seconds of each part
+LIMITS = {
+    "kernel": 90,
+    "timings": 235,
+    "chapters": 120,
+    "tests": 120,
+    "rest": 200,
+}  # seconds of each part
 
 
 # Timings
@@ -94,7 +100,16 @@ class Table:
     def __init__(self, device: str):
         self.device = device
 
-    def measure(self, what: str, call: Callable, *, repeats=5, more: Callable | None = None, device=None, **row):
+    def measure(
+        self,
+        what: str,
+        call: Callable,
+        *,
+        repeats=5,
+        more: Callable | None = None,
+        device=None,
+        **row,
+    ):
         """Time a call and add a row, with what `more(result)` says; gives the result, or None if it failed."""
         device, most = device or self.device, 20 if device == "cuda" else 6
         row = {"what": what, "device": device} | row
@@ -103,10 +118,18 @@ class Table:
                 call()  # compiles, and loads what it needs
             forget_peak(device)
             seconds, found = timed(call, device, repeats, most)
-            row |= {"repeats": len(seconds), "median": median(seconds), "min": min(seconds), "max": max(seconds)}
+            row |= {
+                "repeats": len(seconds),
+                "median": median(seconds),
+                "min": min(seconds),
+                "max": max(seconds),
+            }
             row |= {"peak_MB": peak(device), "status": "ok"} | (more(found) if more else {})
         except Exception as why:  # one measurement that fails is a row that says so
-            found, row = None, row | {"status": f"{type(why).__name__}: {' '.join(str(why).split())}"[:300]}
+            found, row = (
+                None,
+                row | {"status": f"{type(why).__name__}: {' '.join(str(why).split())}"[:300]},
+            )
         print("ROW", json.dumps(row), flush=True)
         return found
 
@@ -142,12 +165,22 @@ def timings(device: str, quick: bool) -> None:
     seen = {name: _recording(table, name, model, shown) for name in where}
     blocks = pk.input_blocks(shown) | pk.record(model.cpu(), shown)
     if device != "cpu" and seen[device]:
-        differ = {name: float((block - blocks[name]).norm() / block.norm()) for name, block in seen[device].items()}
-        note(what="activations", device=f"{device} against cpu", error_difference=max(differ.values()))
+        differ = {
+            name: float((block - blocks[name]).norm() / block.norm())
+            for name, block in seen[device].items()
+        }
+        note(
+            what="activations",
+            device=f"{device} against cpu",
+            error_difference=max(differ.values()),
+        )
     small = {name: block[:, :100] for name, block in blocks.items()}
     for name in where:
         pk.rank_sweep(small, [2, 3], [0, 1], device=name, max_iter=8)
-    for dtype, most in ((torch.float32, 50), (torch.float64, 64)):  # the second is as high as the kernel takes
+    for dtype, most in (
+        (torch.float32, 50),
+        (torch.float64, 64),
+    ):  # the second is as high as the kernel takes
         _kernel(table, device, dtype, *(3, 50) if quick else (most, 10_000))
     _fits(table, blocks, where, (2, 3) if quick else (10, 30, 50))
     _sweeps(table, blocks, where, *((2, 3), (0, 1)) if quick else (range(5, 51, 5), range(10)))
@@ -162,7 +195,9 @@ def _recording(table: Table, device: str, model, images):
     import peeklib as pk
 
     model.to(device)
-    return table.measure("record", lambda: pk.record(model, images), device=device, data="cpu", repeats=3)
+    return table.measure(
+        "record", lambda: pk.record(model, images), device=device, data="cpu", repeats=3
+    )
 
 
 def _training(table: Table, device: str, images, labels, test):
@@ -217,9 +252,15 @@ def _sweeps(table: Table, blocks, where, ranks, seeds) -> None:
         found[device, setting] = _sweep(table, blocks, ranks, seeds, device, what, setting)
         mine, other = (found.get((name, setting)) for name in (next(iter(where)), "cpu"))
         if device == "cpu" and len(where) > 1 and mine and other:
-            mine, other = (one.table().set_index(["rank", "seed"]).relative_error for one in (mine, other))
+            mine, other = (
+                one.table().set_index(["rank", "seed"]).relative_error for one in (mine, other)
+            )
             apart = {"setting": setting, "error_difference": float((mine / other - 1).abs().max())}
-            note(what=f"errors of the {what}, largest difference", device=f"{next(iter(where))} against cpu", **apart)
+            note(
+                what=f"errors of the {what}, largest difference",
+                device=f"{next(iter(where))} against cpu",
+                **apart,
+            )
 
 
 def _sweep(table: Table, blocks, ranks, seeds, device: str, what: str, setting: str):
@@ -242,7 +283,9 @@ def _kernel(table: Table, device: str, dtype, rank: int, images: int) -> None:
     from peeklib import solvers
 
     draw = torch.Generator().manual_seed(0)
-    W, V, B = (torch.rand(rank, n, generator=draw, dtype=dtype).to(device) for n in (300, images, images))
+    W, V, B = (
+        torch.rand(rank, n, generator=draw, dtype=dtype).to(device) for n in (300, images, images)
+    )
     G, rows, results = W @ W.T, [slice(0, rank)], {}
     number = str(dtype).removeprefix("torch.")
     fused = solvers._gpu
@@ -253,16 +296,27 @@ def _kernel(table: Table, device: str, dtype, rank: int, images: int) -> None:
             elif device != "cuda" or not (solvers._gpu() and solvers._gpu().takes(V, rows)):
                 note(what="HALS, 2 sweeps", setting=f"{way}, {number}", status="not run")
                 continue
-            call = {"repeats": 20, "data": device, "setting": f"{way}, {number}, rank {rank}, {images} images"}
+            call = {
+                "repeats": 20,
+                "data": device,
+                "setting": f"{way}, {number}, rank {rank}, {images} images",
+            }
             results[way] = V.clone()
             solvers.hals_update(results[way], B, G, rows)
-            table.measure("HALS, 2 sweeps", lambda: solvers.hals_update(V.clone(), B, G, rows), **call)
+            table.measure(
+                "HALS, 2 sweeps", lambda: solvers.hals_update(V.clone(), B, G, rows), **call
+            )
     finally:
         solvers._gpu = fused
     if len(results) == 2:
         one, other = results.values()
         apart = float((one - other).abs().max() / other.max())
-        note(what="HALS, fused against row by row", device=device, setting=number, error_difference=apart)
+        note(
+            what="HALS, fused against row by row",
+            device=device,
+            setting=number,
+            error_difference=apart,
+        )
 
 
 # Chapters
@@ -296,7 +350,11 @@ def in_kernel(book, folder: Path, seconds: float) -> tuple[list[str], str]:
 
     end, late = time.monotonic() + seconds, ""
     errors, begun = [], []
-    how = {"kernel_name": "python3", "allow_errors": True, "timeout_func": lambda cell: max(1, end - time.monotonic())}
+    how = {
+        "kernel_name": "python3",
+        "allow_errors": True,
+        "timeout_func": lambda cell: max(1, end - time.monotonic()),
+    }
     how["on_notebook_start"] = lambda notebook: begun.append(notebook)
     try:
         nbclient.NotebookClient(book, **how).execute(cwd=str(folder))
@@ -344,7 +402,10 @@ class Run:
         self.broken = []  # how processes ended that ended badly
         self.facts = {"command": "benchmarks/gpu.sh", "parts": {}} | facts()
         self.scratch = Path(tempfile.mkdtemp())
-        self.env = dict(os.environ) | {"PEEK_CACHE": str(self.scratch / "cache"), "TQDM_DISABLE": "1"}
+        self.env = dict(os.environ) | {
+            "PEEK_CACHE": str(self.scratch / "cache"),
+            "TQDM_DISABLE": "1",
+        }
         self.env["PYTHONUNBUFFERED"] = "1"
         self.env["MPLBACKEND"] = "agg"
         if data := data_folder(self.scratch):
@@ -393,7 +454,9 @@ class Run:
     def write(self) -> None:
         """All tables, as they are now."""
         self.facts["seconds"] = round(time.monotonic() - self.began)
-        (self.options.out / "gpu.json").write_text(json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n")
+        (self.options.out / "gpu.json").write_text(
+            json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n"
+        )
         for name, rows in self.rows.items():
             with (self.options.out / f"{name}.csv").open("w", newline="") as file:
                 table = csv.DictWriter(file, COLUMNS[name])
@@ -422,7 +485,11 @@ def facts() -> dict:
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     smi = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     info = Path("/proc/cpuinfo")
-    names = [line.partition(": ")[2] for line in info.read_text().splitlines() if line.startswith("model name")]
+    names = [
+        line.partition(": ")[2]
+        for line in info.read_text().splitlines()
+        if line.startswith("model name")
+    ]
     packages = "torch torchvision triton numpy pandas scikit-learn ipykernel nbclient".split()
     return {
         "date": time.strftime("%Y-%m-%d"),
@@ -439,7 +506,9 @@ def facts() -> dict:
 
 def said_by(command: list[str]) -> str | None:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -459,7 +528,10 @@ def data_folder(scratch: Path) -> str | None:
         return str(Path(given).resolve()) if given else None
     (scratch / "data/MNIST/raw").mkdir(parents=True)
     for file in packed:
-        with gzip.open(file) as source, (scratch / "data/MNIST/raw" / file.stem).open("wb") as target:
+        with (
+            gzip.open(file) as source,
+            (scratch / "data/MNIST/raw" / file.stem).open("wb") as target,
+        ):
             shutil.copyfileobj(source, target)
     return str(scratch / "data")
 
@@ -472,29 +544,54 @@ def tests(run: Run, names: tuple[str, ...], limit: float) -> str:
     workers = min(8, os.cpu_count() or 1)
     spread = ["-n", str(workers)] if version("pytest-xdist") and workers > 2 else []
     result = run.scratch / f"{time.monotonic_ns()}.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", *spread, f"--junitxml={result}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-ra",
+        "-p",
+        "no:cacheprovider",
+        *spread,
+        f"--junitxml={result}",
+    ]
     ended = run.start([*command, *files], limit, "gpu-tests")
     counts = {}
     if not result.exists():
         failed = int(not ended.startswith(LATE))
-        run.rows["gpu-tests"].append({"file": " ".join(names), "failed": failed, "error": f"{ended}; see gpu.log"})
+        run.rows["gpu-tests"].append(
+            {"file": " ".join(names), "failed": failed, "error": f"{ended}; see gpu.log"}
+        )
     for case in ElementTree.parse(result).iter("testcase") if result.exists() else ():
         file = case.get("classname", "").split(".")[-1]
-        row = counts.setdefault(file, {"file": file, "passed": 0, "failed": 0, "skipped": 0, "seconds": 0.0})
+        row = counts.setdefault(
+            file, {"file": file, "passed": 0, "failed": 0, "skipped": 0, "seconds": 0.0}
+        )
         wrong = case.find("failure") if case.find("failure") is not None else case.find("error")
-        kind = "failed" if wrong is not None else "skipped" if case.find("skipped") is not None else "passed"
+        kind = (
+            "failed"
+            if wrong is not None
+            else "skipped"
+            if case.find("skipped") is not None
+            else "passed"
+        )
         row[kind] += 1
         row["seconds"] += float(case.get("time", 0))
         if wrong is not None:
             words = " ".join((wrong.get("message") or wrong.text or "").split())[:400]
-            run.rows["gpu-tests"].append({"file": f"{file}::{case.get('name')}", "failed": 1, "error": words})
+            run.rows["gpu-tests"].append(
+                {"file": f"{file}::{case.get('name')}", "failed": 1, "error": words}
+            )
     run.rows["gpu-tests"] += counts.values()
     return ended
 
 
 def chapters(run: Run, books: list[Path], limit: float) -> str:
     """Some chapters side by side; a row for each, whatever happens."""
-    env = {"PEEK_PROFILE": "embedded", "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // AT_ONCE))}
+    env = {
+        "PEEK_PROFILE": "embedded",
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // AT_ONCE)),
+    }
 
     def one(book: Path) -> str:
         row = {"chapter": book.stem, "profile": "embedded", "status": "not run"}
@@ -503,7 +600,10 @@ def chapters(run: Run, books: list[Path], limit: float) -> str:
             return f"{book.stem[:2]}: no time was left"
         known = len(run.rows["gpu-chapters"])
         command = [sys.executable, __file__, "--part", "chapter", "--chapter", book]
-        command += ["--seconds", max(1, min(limit, run.left()) - 15)]  # to start, and to end in order
+        command += [
+            "--seconds",
+            max(1, min(limit, run.left()) - 15),
+        ]  # to start, and to end in order
         ended = run.start(command, limit, "gpu-chapters", **env)
         if book.stem not in [row["chapter"] for row in run.rows["gpu-chapters"][known:]]:
             row["status"] = "not run" if ended.startswith(LATE) else "failed"
@@ -555,9 +655,13 @@ def summary(run: Run) -> int:
     for row in run.rows["gpu"]:
         figure = row.get("median", row.get("error_difference"))
         words = (str(row.get(key, "")) for key in ("what", "device", "data", "setting"))
-        print(" · ".join(words), f"→ {short(figure)}", row["status"] if row["status"] != "ok" else "")
+        print(
+            " · ".join(words), f"→ {short(figure)}", row["status"] if row["status"] != "ok" else ""
+        )
     for row in run.rows["gpu-chapters"]:
-        print(f"chapter {row['chapter']}: {row['status']} {row['error']} ({row.get('seconds', '?')} s)")
+        print(
+            f"chapter {row['chapter']}: {row['status']} {row['error']} ({row.get('seconds', '?')} s)"
+        )
     for row in run.rows["gpu-tests"]:
         print(" ".join(f"{key} {short(value)}" for key, value in row.items()))
     if not any_found(run.rows):
@@ -576,7 +680,9 @@ def any_failed(rows: dict[str, list]) -> bool:
 def any_found(rows: dict[str, list]) -> bool:
     """Whether there is a measurement, a chapter or a test that came to its end."""
     every = rows["gpu-chapters"] + rows["gpu"]
-    return any(row["status"] == "ok" for row in every) or any(row.get("passed") for row in rows["gpu-tests"])
+    return any(row["status"] == "ok" for row in every) or any(
+        row.get("passed") for row in rows["gpu-tests"]
+    )
 
 
 def arguments() -> argparse.Namespace:
@@ -584,13 +690,22 @@ def arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "_build/gpu", help="folder to write to")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu")
-    parser.add_argument("--seconds", type=float, default=440, help="in all; default 440")
-    parser.add_argument("--patience", type=float, default=1, help="multiplies the time-out of each part; default 1")
     parser.add_argument(
-        "--first", nargs="+", default=FIRST, help=f"chapters before the others; default {' '.join(FIRST)}"
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cuda or cpu"
     )
-    parser.add_argument("--quick", action="store_true", help="a little of each part, for a test of this script")
+    parser.add_argument("--seconds", type=float, default=440, help="in all; default 440")
+    parser.add_argument(
+        "--patience", type=float, default=1, help="multiplies the time-out of each part; default 1"
+    )
+    parser.add_argument(
+        "--first",
+        nargs="+",
+        default=FIRST,
+        help=f"chapters before the others; default {' '.join(FIRST)}",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a little of each part, for a test of this script"
+    )
     parser.add_argument("--part", choices=("timings", "chapter"), help=argparse.SUPPRESS)
     parser.add_argument("--chapter", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()

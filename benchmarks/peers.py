@@ -69,7 +69,14 @@ def fit_nmf_torch(X, W, H, iterations, blocks, *, solver, **options):
             return False
 
     none = {"alpha_W": 0.0, "l1_ratio_W": 0.0, "alpha_H": 0.0, "l1_ratio_H": 0.0}
-    own = {"init": None, "beta_loss": 2, "tol": 0.0, "random_state": 0, "fp_precision": "float", "device_type": "cpu"}
+    own = {
+        "init": None,
+        "beta_loss": 2,
+        "tol": 0.0,
+        "random_state": 0,
+        "fp_precision": "float",
+        "device_type": "cpu",
+    }
     model = Fixed(W.shape[1], max_iter=iterations, **none, **own, **options)
     with (
         open(os.devnull, "w") as sink,
@@ -138,8 +145,13 @@ def install(peer: Peer, folder) -> str:
 
     Returns "", or the last line of what the installer said when it failed.
     """
-    there = {f"{found.name}=={found.version}".lower() for found in metadata.distributions(path=[str(folder)])}
-    missing = [package for package in (peer.package, *peer.needs) if package and package not in there]
+    there = {
+        f"{found.name}=={found.version}".lower()
+        for found in metadata.distributions(path=[str(folder)])
+    }
+    missing = [
+        package for package in (peer.package, *peer.needs) if package and package not in there
+    ]
     if missing:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install"]
         uv = ["uv", "pip", "install", "--python", sys.executable]
@@ -150,7 +162,11 @@ def install(peer: Peer, folder) -> str:
         except OSError as error:
             return f"{command[0]}: {error}"
         if done.returncode:
-            return (done.stderr.strip() or f"the installer ended with {done.returncode}").splitlines()[-1].strip()
+            return (
+                (done.stderr.strip() or f"the installer ended with {done.returncode}")
+                .splitlines()[-1]
+                .strip()
+            )
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     importlib.invalidate_caches()  # the folder may be new
@@ -169,11 +185,21 @@ SKLEARN = [
     ("cd", {"solver": "cd"}, f"{SWEEP}, compiled, on one thread but for the products with X."),
     ("mu", {"solver": "mu"}, f"{UPDATE}; before the first it forms X − W H once."),
 ]
-TORCHNMF = [("mu", {}, f"{UPDATE}, by automatic differentiation; it forms W H twice, every tenth three times.")]
+TORCHNMF = [
+    (
+        "mu",
+        {},
+        f"{UPDATE}, by automatic differentiation; it forms W H twice, every tenth three times.",
+    )
+]
 REPLACED = "our start, and no stopping, through two replaced methods"
 NMF_TORCH = [
     ("hals", {"solver": "NMFBatchHALS", "hals_max_iter": 1}, f"{SWEEP}; {REPLACED}."),
-    ("halsvar", {"solver": "NMFBatchHALS"}, f"An iteration is up to 200 sweeps over each factor; {REPLACED}."),
+    (
+        "halsvar",
+        {"solver": "NMFBatchHALS"},
+        f"An iteration is up to 200 sweeps over each factor; {REPLACED}.",
+    ),
     ("mu", {"solver": "NMFBatchMU"}, f"{UPDATE}; {REPLACED}."),
     (
         "bpp",
@@ -182,16 +208,30 @@ NMF_TORCH = [
     ),
 ]
 OVERCOMPLETE = [
-    ("hals", {"solver": "hierarchical_als"}, f"{SWEEP}; a component whose partner is zero is lost."),
+    (
+        "hals",
+        {"solver": "hierarchical_als"},
+        f"{SWEEP}; a component whose partner is zero is lost.",
+    ),
     ("mu", {"solver": "multiplicative_update"}, f"{UPDATE}; it forms W H."),
-    ("pgd", {"solver": "projected_gradient_descent"}, "An iteration is a clipped step of Adam with weight decay."),
+    (
+        "pgd",
+        {"solver": "projected_gradient_descent"},
+        "An iteration is a clipped step of Adam with weight decay.",
+    ),
     (
         "anls",
         {"solver": "alternating_nnls"},
         "Up to 50 gradient steps for each factor, from random; ignores the W given.",
     ),
 ]
-MATCOUPLY = [("aoadmm", {}, "An iteration is five ADMM steps for each factor, at a tenth of the default penalty.")]
+MATCOUPLY = [
+    (
+        "aoadmm",
+        {},
+        "An iteration is five ADMM steps for each factor, at a tenth of the default penalty.",
+    )
+]
 
 PEERS: tuple[Peer, ...] = (
     *_peers("scikit-learn", "", (), fit_sklearn, SKLEARN),

@@ -34,7 +34,12 @@ class Problem:
     def of(cls, name: str, blocks: dict[str, Tensor], remark: str) -> "Problem":
         X = torch.cat(list(blocks.values()))
         rows = X.split([len(block) for block in blocks.values()])
-        return cls(name, X.numpy(), stack(dict(zip(blocks, rows, strict=True)), None, torch.device("cpu")), remark)
+        return cls(
+            name,
+            X.numpy(),
+            stack(dict(zip(blocks, rows, strict=True)), None, torch.device("cpu")),
+            remark,
+        )
 
     def start(self, rank: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """The random factors that ours begins from; H times the one number that fits best."""
@@ -51,7 +56,9 @@ class Problem:
         step = max(1, CHUNK // self.X.shape[1])
         parts = [slice(first, first + step) for first in range(0, len(self.X), step)]
         lost = sum(np.square(self.X[part] - W[part] @ H).sum() for part in parts)
-        return float(np.sqrt(lost / sum(np.square(self.X[part], dtype=np.float64).sum() for part in parts)))
+        return float(
+            np.sqrt(lost / sum(np.square(self.X[part], dtype=np.float64).sum() for part in parts))
+        )
 
 
 @functools.cache
@@ -67,7 +74,9 @@ def mnist() -> Problem:
     data = load("mnist")
     model = pk.cached(pk.train)(pk.models.PaperCNN(seed=SEED), *data.train, seed=SEED).model
     blocks = pk.input_blocks(data.test.images) | pk.record(model, data.test.images)
-    return Problem.of("mnist", blocks, f"PaperCNN after one epoch on all training images; {data.source}")
+    return Problem.of(
+        "mnist", blocks, f"PaperCNN after one epoch on all training images; {data.source}"
+    )
 
 
 def alexnet() -> Problem:
@@ -83,15 +92,24 @@ def alexnet() -> Problem:
 def planted(features: int, images: int, rank: int, name: str = "planted") -> Problem:
     """Uniform factors of that rank, seven in ten entries zero, and noise |N(0, 0.1²)|; two blocks."""
     draw = np.random.default_rng((SEED, features, images, rank))
-    W, H = (draw.random(shape, np.float32) * (draw.random(shape) < 0.3) for shape in ((features, rank), (rank, images)))
+    W, H = (
+        draw.random(shape, np.float32) * (draw.random(shape) < 0.3)
+        for shape in ((features, rank), (rank, images))
+    )
     X = np.empty((features, images), np.float32)
     step = max(1, CHUNK // images)
-    for x, w in ((X[first : first + step], W[first : first + step]) for first in range(0, features, step)):
+    for x, w in (
+        (X[first : first + step], W[first : first + step]) for first in range(0, features, step)
+    ):
         np.abs(draw.standard_normal(x.shape, np.float32, out=x), out=x)
         x *= 0.1
         x += w @ H
     blocks = dict(
-        zip(("input", "relu"), torch.from_numpy(X).split([features // 4, features - features // 4]), strict=True)
+        zip(
+            ("input", "relu"),
+            torch.from_numpy(X).split([features // 4, features - features // 4]),
+            strict=True,
+        )
     )
     return Problem.of(name, blocks, "planted sparse factors and noise")
 

@@ -56,12 +56,25 @@ SETTINGS = {  # of `rank_sweep`
     "defaults: 200 iterations at most, tolerance 1e-4": {},
 }
 NETWORKS = 4  # that a GPU factorizes one after the other
-NO_GPU = {"solver": "peeklib auto (GPU)", "package": f"peeklib=={pk.__version__}", "status": "not measured: no GPU"}
+NO_GPU = {
+    "solver": "peeklib auto (GPU)",
+    "package": f"peeklib=={pk.__version__}",
+    "status": "not measured: no GPU",
+}
 SCALED = ("peeklib auto", "peeklib hals", "scikit-learn cd", "scikit-learn mu")
 SCALED += ("nmf-torch hals", "torchnmf mu", "overcomplete hals", "matcouply aoadmm")
 RUN = ["features", "images", "rank", "solver", "package"]
 COLUMNS = {
-    "curves": ["problem", *RUN, "budget", "repeat", "seconds", "relative_error", "lowest", "status"],
+    "curves": [
+        "problem",
+        *RUN,
+        "budget",
+        "repeat",
+        "seconds",
+        "relative_error",
+        "lowest",
+        "status",
+    ],
     "sweep": ["who", "setting", "network", "rank", "seed", "seconds", "relative_error", "status"],
     "scaling": ["ladder", *RUN, "iterations", "repeat", "seconds", "relative_error", "status"],
     "peers": ["name", "package", "status", "remark"],
@@ -94,7 +107,9 @@ def factors(fit: pk.CoupledFactors) -> tuple[np.ndarray, np.ndarray]:
     """W and H of a fit of ours, off the GPU."""
     if fit.interrupted:  # it returns what it has; here an interrupt means stop
         raise KeyboardInterrupt
-    return torch.cat(list(fit.factors.values())).numpy(force=True), fit.image_factor.T.numpy(force=True)
+    return torch.cat(list(fit.factors.values())).numpy(force=True), fit.image_factor.T.numpy(
+        force=True
+    )
 
 
 def theirs(problem: Problem, W, H, iterations: int, *, peer: peers.Peer):
@@ -104,9 +119,14 @@ def theirs(problem: Problem, W, H, iterations: int, *, peer: peers.Peer):
 def gather(prefixes: list[str], folder: Path) -> tuple[list[Solver], list[dict]]:
     """Our solvers and the peers that could be installed, all called once; and a row for every peer, come what may."""
     own = f"peeklib=={pk.__version__}"
-    solvers = [Solver(f"peeklib {name}", own, functools.partial(ours, solver=name)) for name in ("auto", "hals", "mu")]
+    solvers = [
+        Solver(f"peeklib {name}", own, functools.partial(ours, solver=name))
+        for name in ("auto", "hals", "mu")
+    ]
     if torch.cuda.is_available():
-        solvers.append(Solver(NO_GPU["solver"], own, functools.partial(ours, solver="auto", device="cuda")))
+        solvers.append(
+            Solver(NO_GPU["solver"], own, functools.partial(ours, solver="auto", device="cuda"))
+        )
     small, rows, installed = planted(30, 40, 3), [], {}
     for solver in solvers:
         timed(solver.fit, small, *small.start(3, SEED), 5)
@@ -150,14 +170,19 @@ def judged(problem: Problem, found, status: str) -> dict:
     return {"relative_error": error, "lowest": lowest, "status": status}
 
 
-def measure(problem: Problem, rank: int, iterations: int, bench: Bench, pace: dict[str, float], names=()):
+def measure(
+    problem: Problem, rank: int, iterations: int, bench: Bench, pace: dict[str, float], names=()
+):
     """Rows of all solvers, or of those named: one round over them, and two more over those that are quick.
 
     pace: seconds for one iteration, component and entry of X in the last run of each solver; it grows here.
     """
     W, H = problem.start(rank, SEED)
     left = [solver for solver in bench.solvers if not names or solver.name in names]
-    size = dict(zip(("features", "images"), problem.X.shape, strict=True)) | {"rank": rank, "iterations": iterations}
+    size = dict(zip(("features", "images"), problem.X.shape, strict=True)) | {
+        "rank": rank,
+        "iterations": iterations,
+    }
     work = rank * iterations * problem.X.size
     for repeat in range(REPEATS):
         quick = []
@@ -167,7 +192,11 @@ def measure(problem: Problem, rank: int, iterations: int, bench: Bench, pace: di
                 yield row | {"status": f"skipped: would take {pace[name] * work:.0f} s"}
                 continue
             found, seconds, status = timed(fit, problem, W, H, iterations)
-            yield row | {"seconds": seconds if status == "ok" else None} | judged(problem, found, status)
+            yield (
+                row
+                | {"seconds": seconds if status == "ok" else None}
+                | judged(problem, found, status)
+            )
             pace[name] = seconds / work
             if status == "ok" and seconds < QUICK:
                 quick.append(Solver(name, package, fit))
@@ -202,13 +231,22 @@ def sweep(bench: Bench) -> Iterator[dict]:
     problem, (ranks, seeds, iterations) = bench.size.problems[0](), bench.size.sweep
     bench.remarks[problem.name] = problem.remark
     for setting, how in SETTINGS.items():
-        yield from swept(problem, ranks, seeds, how, {"who": "peeklib auto", "setting": setting, "network": 0})
+        yield from swept(
+            problem, ranks, seeds, how, {"who": "peeklib auto", "setting": setting, "network": 0}
+        )
     for solver in bench.solvers:
         if solver.name == "scikit-learn cd":
-            row, rows = {"who": solver.name, "setting": f"{iterations} iterations", "network": 0}, []
+            row, rows = (
+                {"who": solver.name, "setting": f"{iterations} iterations", "network": 0},
+                [],
+            )
             for rank, seed in product(ranks, seeds):
-                found, seconds, status = timed(solver.fit, problem, *problem.start(rank, seed), iterations)
-                fit = {"rank": rank, "seed": seed, "seconds": seconds} | judged(problem, found, status)
+                found, seconds, status = timed(
+                    solver.fit, problem, *problem.start(rank, seed), iterations
+                )
+                fit = {"rank": rank, "seed": seed, "seconds": seconds} | judged(
+                    problem, found, status
+                )
                 rows.append(fit)
                 yield row | fit
             status = next((fit["status"] for fit in rows if fit["status"] != "ok"), "ok")
@@ -221,12 +259,22 @@ def sweep(bench: Bench) -> Iterator[dict]:
         yield from swept(problem, ranks, seeds, how, row, device="cuda")
 
 
-def swept(problem: Problem, ranks, seeds, how: dict, row: dict, device: str = "cpu") -> Iterator[dict]:
+def swept(
+    problem: Problem, ranks, seeds, how: dict, row: dict, device: str = "cpu"
+) -> Iterator[dict]:
     """Fits of one `rank_sweep`, which share its time by rank; then, without rank and seed, the whole call."""
-    blocks = {name: block.clone() for name, block in problem.data.blocks.items()}  # as if of one more network
-    found, seconds, status = timed(lambda: pk.rank_sweep(blocks, ranks, seeds, solver="auto", device=device, **how))
+    blocks = {
+        name: block.clone() for name, block in problem.data.blocks.items()
+    }  # as if of one more network
+    found, seconds, status = timed(
+        lambda: pk.rank_sweep(blocks, ranks, seeds, solver="auto", device=device, **how)
+    )
     for (rank, seed), fit in found.fits.items() if found else ():
-        yield row | {"rank": rank, "seed": seed, "seconds": fit.seconds} | judged(problem, factors(fit), status)
+        yield (
+            row
+            | {"rank": rank, "seed": seed, "seconds": fit.seconds}
+            | judged(problem, factors(fit), status)
+        )
     yield row | {"seconds": seconds, "status": status}
 
 
@@ -239,7 +287,9 @@ def machine() -> dict:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    memory = (
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    )
     return {
         "cpu": models[0] if models else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -253,7 +303,11 @@ def sidecar(arguments: argparse.Namespace, bench: Bench, done: list[str], second
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     used = {solver.package for solver in bench.solvers}
     used |= {need for peer in peers.PEERS if peer.package in used for need in peer.needs}
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
     versions["scikit-learn"] = metadata.version("scikit-learn")
     return {
         "command": " ".join(["python benchmarks/run.py", *sys.argv[1:]]),
@@ -275,7 +329,9 @@ def write(folder: Path, study: str, rows: list[dict]) -> None:
     part = folder / f"bench-{study}.part"
     table = pd.DataFrame(rows, columns=COLUMNS[study])
     whole = {
-        name: "Int64" for name in ("budget", "features", "images", "rank", "repeat", "seed", "network") if name in table
+        name: "Int64"
+        for name in ("budget", "features", "images", "rank", "repeat", "seed", "network")
+        if name in table
     }
     table.astype(whole).to_csv(part, index=False, float_format="%.6g")
     part.replace(folder / f"bench-{study}.csv")
@@ -283,12 +339,24 @@ def write(folder: Path, study: str, rows: list[dict]) -> None:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="tiny made-up matrices, for a test of this script")
-    parser.add_argument("--out", type=Path, help="folder to write to; default peeklib/course/evidence")
-    parser.add_argument("--only", nargs="+", choices=STUDIES, default=list(STUDIES), help="studies; default: all")
-    parser.add_argument("--peers", nargs="+", default=[""], help="beginnings of names of peers; default: all")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: one for each core")
-    parser.add_argument("--cap", type=float, default=25, help="seconds that one run may take; default 25")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny made-up matrices, for a test of this script"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder to write to; default peeklib/course/evidence"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=STUDIES, default=list(STUDIES), help="studies; default: all"
+    )
+    parser.add_argument(
+        "--peers", nargs="+", default=[""], help="beginnings of names of peers; default: all"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="default: one for each core"
+    )
+    parser.add_argument(
+        "--cap", type=float, default=25, help="seconds that one run may take; default 25"
+    )
     arguments = parser.parse_args()
     if arguments.quick and not arguments.out:
         parser.error("--quick needs --out: its numbers are no evidence")
@@ -307,7 +375,9 @@ def settle_threads(threads: int) -> None:
 def main() -> None:
     began, arguments = time.perf_counter(), options()
     settle_threads(arguments.threads)
-    for name in {name for study in arguments.only for name in DATA[study]} if not arguments.quick else ():
+    for name in (
+        {name for study in arguments.only for name in DATA[study]} if not arguments.quick else ()
+    ):
         load(name)
     arguments.out.mkdir(parents=True, exist_ok=True)
     solvers, rows = gather(arguments.peers, INSTALLED)
@@ -317,11 +387,17 @@ def main() -> None:
         rows = []
         for row in STUDIES[study](bench):
             rows.append(row)
-            print(study, *(f"{v:.4g}" if isinstance(v, float) else v for v in row.values()), flush=True)
+            print(
+                study,
+                *(f"{v:.4g}" if isinstance(v, float) else v for v in row.values()),
+                flush=True,
+            )
         write(arguments.out, study, rows)
         done.append(study)
         how = sidecar(arguments, bench, done, time.perf_counter() - began)
-        (arguments.out / "bench.json").write_text(json.dumps(how, indent=1, ensure_ascii=False) + "\n")
+        (arguments.out / "bench.json").write_text(
+            json.dumps(how, indent=1, ensure_ascii=False) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -32,7 +32,13 @@ CHANGED = "The notebook or the package changed while it ran; build the book agai
 CORES = os.cpu_count() or 1
 WORKERS = min(4, CORES)
 LONG = ("03", "09")  # chapters that train for long: they start first
-READERS = ("05", "06", "07", "10", "12")  # chapters that read what those keep: they start when all others have
+READERS = (
+    "05",
+    "06",
+    "07",
+    "10",
+    "12",
+)  # chapters that read what those keep: they start when all others have
 
 
 def waves() -> list[list[Path]]:
@@ -41,7 +47,9 @@ def waves() -> list[list[Path]]:
     files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     notebooks = [ROOT / f"{file}.ipynb" for file in files if file.startswith("notebooks/")]
     notebooks.sort(key=lambda path: (path.name[:2] not in LONG, path.name))
-    return [[path for path in notebooks if (path.name[:2] in READERS) == late] for late in (False, True)]
+    return [
+        [path for path in notebooks if (path.name[:2] in READERS) == late] for late in (False, True)
+    ]
 
 
 def execute() -> dict[Path, str]:
@@ -59,7 +67,9 @@ def execute() -> dict[Path, str]:
                         print(f"{running[future].stem} failed:\n{why}", flush=True)
             except KeyboardInterrupt:
                 pool.shutdown(wait=False, cancel_futures=True)
-                while not all(future.done() for future in running):  # some kernels may be about to start
+                while not all(
+                    future.done() for future in running
+                ):  # some kernels may be about to start
                     kill(clients)
                     time.sleep(0.1)
                 raise
@@ -97,7 +107,9 @@ def run(path: Path, clients: list[NotebookClient]) -> str:
 def stage(folder: Path, failed: dict[Path, str]) -> list[Path]:
     """Copy the book into `folder`, notebooks with their outputs; returns these."""
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    shutil.copytree(
+        ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__")
+    )
     shutil.copy(ROOT / "_toc.yml", folder)
     (folder / "notebooks").mkdir()
     write_config(folder / "_config.yml")
@@ -124,13 +136,17 @@ def in_place_of(path: Path, why: str) -> NotebookNode:
     """What stands where a chapter failed: its last version that ran, or its title, with a note on top."""
     reason = why.strip().splitlines()[-1] if why.strip() else "no reason given"
     old = shelf.last(path)
-    says = "What follows is its last version that ran." if old else "There is no earlier version to show."
-    text = (
-        f"{MARK}\n**This chapter failed when this book was built.** {says} It stopped with:\n\n```\n{reason}\n```\n:::"
+    says = (
+        "What follows is its last version that ran."
+        if old
+        else "There is no earlier version to show."
     )
+    text = f"{MARK}\n**This chapter failed when this book was built.** {says} It stopped with:\n\n```\n{reason}\n```\n:::"
     note = nbformat.v4.new_markdown_cell(text, id="failed")
     if old:
-        return nbformat.v4.new_notebook(cells=[old.cells[0], note, *old.cells[1:]], metadata=old.metadata)
+        return nbformat.v4.new_notebook(
+            cells=[old.cells[0], note, *old.cells[1:]], metadata=old.metadata
+        )
     chapter = nbformat.read(path, as_version=4)
     title = chapter.cells[0].source.split("\n")[0]
     source = "\n".join(cell.source for cell in chapter.cells)
@@ -146,7 +162,10 @@ SHARED = r'"name": "([\w-]+)"|(?:judge|persists|spectral)\(\s*"([\w-]+)"'  # wha
 def missing(name: tuple[str, str]) -> NotebookNode:
     """A cell whose output stands for one that another page shows."""
     label = name[0] or f"claim-{name[1]}"
-    data = {"text/html": f"<p>{label}: the chapter that shows this failed.</p>", "text/plain": f"{label}: missing"}
+    data = {
+        "text/html": f"<p>{label}: the chapter that shows this failed.</p>",
+        "text/plain": f"{label}: missing",
+    }
     about = {"scrapbook": {"name": label, "mime_prefix": ""}}
     output = nbformat.v4.new_output("display_data", data, metadata=about)
     return nbformat.v4.new_code_cell(id=label, outputs=[output], metadata={"tags": ["remove-cell"]})
@@ -191,7 +210,19 @@ def main() -> int:
     if site.exists():
         site.rename(before)  # no page of a chapter that is gone
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    done = subprocess.run([jupyter_book, "build", source, "--path-output", output, "--all", "-W", "--keep-going", "-q"])
+    done = subprocess.run(
+        [
+            jupyter_book,
+            "build",
+            source,
+            "--path-output",
+            output,
+            "--all",
+            "-W",
+            "--keep-going",
+            "-q",
+        ]
+    )
     if not (site / "index.html").exists():
         print(f"\nSphinx failed; the last book is in {before}")
         return 1

@@ -24,7 +24,15 @@ HERE = pk.evidence.FOLDER
 
 def commit() -> str:
     """The code that runs."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    git = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
     return subprocess.run(git, capture_output=True, text=True).stdout.strip()
 
 
@@ -35,8 +43,14 @@ def sidecar(study: str, code: str, table: pd.DataFrame, seconds: float) -> dict:
         "commit": code,
         "seeds": sorted(map(int, table["seed"].unique())),
         "fit": FITS.get(study, FIT),
-        "pins": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        "device": "cuda" if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} of {os.cpu_count()} cores",
+        "pins": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "device": "cuda"
+        if torch.cuda.is_available()
+        else f"cpu, {torch.get_num_threads()} of {os.cpu_count()} cores",
         "data": {name: load(name).source for name in (DATA | {"zoo": pk.zoo.DATA})[study]},
         "date": time.strftime("%Y-%m-%d"),
         "minutes": round(seconds / 60, 1),

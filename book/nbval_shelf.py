@@ -22,7 +22,9 @@ def pytest_collection_modifyitems(config, items):
     if done:
         config.hook.pytest_deselected(items=[item for item in cells if item.path in done])
     first = {path: (-shelf.seconds(path), path.name) for path in paths}
-    items[:] = sorted((item for item in cells if item.path not in done), key=lambda item: first[item.path])
+    items[:] = sorted(
+        (item for item in cells if item.path not in done), key=lambda item: first[item.path]
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,7 +47,9 @@ def _keep_if_whole(path: Path, cells: dict) -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     if len(cells) - 2 < len(code):
         return
-    outputs = (found for name, found in cells.items() if name not in ("started", "key"))  # in the order of the cells
+    outputs = (
+        found for name, found in cells.items() if name not in ("started", "key")
+    )  # in the order of the cells
     for number, (cell, found) in enumerate(zip(code, outputs, strict=True), start=1):
         cell.outputs, cell.execution_count = found, number
         for output in found:

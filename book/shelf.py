@@ -19,11 +19,15 @@ import torch
 from nbformat import NotebookNode
 
 import peeklib as pk
-from peeklib.fingerprint import HOME, SOURCES, fingerprint_of
+from peeklib.course.fingerprint import SOURCES, fingerprint_of, read_sources
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = 3  # versions of a notebook: the latest, and what it may be compared with or fall back to
-EXTRA = ("tensorly", "weightwatcher", "ipykernel")  # what pages use besides peeklib's own dependencies
+EXTRA = (
+    "tensorly",
+    "weightwatcher",
+    "ipykernel",
+)  # what pages use besides peeklib's own dependencies
 
 
 def shelf() -> Path:
@@ -57,7 +61,10 @@ def _data() -> list[str]:
     found = [repr(pk.load_dataset(name, fallback=True)) for name in ("mnist", "cifar10")]
     root = Path(os.environ.get("PEEK_DATA") or os.devnull)
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    stats = [f"{path.relative_to(root)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    stats = [
+        f"{path.relative_to(root)} {path.stat().st_size} {path.stat().st_mtime_ns}"
+        for path in files
+    ]
     return found + stats
 
 
@@ -78,7 +85,9 @@ def _essence(cell: str) -> str:
 def _plain(cell: str) -> str:
     """A cell without the lines that only IPython understands; nothing if it is no Python even so."""
     if _syntax(cell) is None:
-        cell = "\n".join(line for line in cell.split("\n") if not line.lstrip().startswith(("%", "!")))
+        cell = "\n".join(
+            line for line in cell.split("\n") if not line.lstrip().startswith(("%", "!"))
+        )
     return cell if _syntax(cell) else ""
 
 
@@ -95,8 +104,7 @@ def key(notebook: NotebookNode) -> str:
 
 def unchanged(path: Path, before: str) -> bool:
     """Whether a notebook, and the package it ran with, are what they were when it had that key."""
-    now = {file: file.read_text() for file in HOME.rglob("*.py")}
-    return set(now.values()) == set(SOURCES.values()) and key(nbformat.read(path, as_version=4)) == before
+    return read_sources() == SOURCES and key(nbformat.read(path, as_version=4)) == before
 
 
 def find(path: Path) -> NotebookNode | None:
@@ -153,6 +161,11 @@ def with_outputs(notebook: NotebookNode, executed: NotebookNode) -> NotebookNode
 
 
 if __name__ == "__main__":  # is there a notebook that has not passed as it is?
-    waiting = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if find(path) is None]
-    print(f"To run: {', '.join(waiting)}." if waiting else "All notebooks have passed as they are.", flush=True)
+    waiting = [
+        path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if find(path) is None
+    ]
+    print(
+        f"To run: {', '.join(waiting)}." if waiting else "All notebooks have passed as they are.",
+        flush=True,
+    )
     sys.exit(bool(waiting))

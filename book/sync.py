@@ -27,9 +27,13 @@ def addressed(text: str, url: str, branch: str) -> str:
         raise ValueError(f"repository.url is {url!r}; write https://github.com/<owner>/<name>")
     slug = url.removeprefix("https://github.com/")
     text = re.sub(
-        r"(colab\.research\.google\.com/github)/[\w.-]+/[\w.-]+/blob/[\w.-]+/", rf"\1/{slug}/blob/{branch}/", text
+        r"(colab\.research\.google\.com/github)/[\w.-]+/[\w.-]+/blob/[\w.-]+/",
+        rf"\1/{slug}/blob/{branch}/",
+        text,
     )
-    text = re.sub(r"(raw\.githubusercontent\.com)/[\w.-]+/[\w.-]+/[\w.-]+/", rf"\1/{slug}/{branch}/", text)
+    text = re.sub(
+        r"(raw\.githubusercontent\.com)/[\w.-]+/[\w.-]+/[\w.-]+/", rf"\1/{slug}/{branch}/", text
+    )
     return re.sub(r"(git\+|git clone )https://github\.com/[\w.-]+/[\w.-]+", rf"\1{url}", text)
 
 
@@ -46,7 +50,13 @@ def paired(source: str) -> nbformat.NotebookNode:
 def cells(notebook) -> list[tuple]:
     """What a pair has to agree on, besides its metadata."""
     return [
-        (cell.cell_type, cell.source, dict(cell.metadata), cell.get("outputs"), cell.get("execution_count"))
+        (
+            cell.cell_type,
+            cell.source,
+            dict(cell.metadata),
+            cell.get("outputs"),
+            cell.get("execution_count"),
+        )
         for cell in notebook.cells
     ]
 
@@ -80,7 +90,9 @@ def main(check: bool) -> int:
                 file.write_text(text)
     for orphan in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if not orphan.with_suffix(".py").exists():
-            problems.append(f"{orphan.name} has no .py; write one with `jupytext --to py:percent`, or remove it")
+            problems.append(
+                f"{orphan.name} has no .py; write one with `jupytext --to py:percent`, or remove it"
+            )
     for script in scripts:
         if problem := drift(script):
             problems.append(problem)

@@ -1,4 +1,4 @@
-"""The zoo: train every network of `peeklib.zoo`, score each without labels, write the table `zoo` of evidence.
+"""The zoo: train every network of `peeklib.course.zoo`, score each without labels, write the table `zoo` of evidence.
 
 `make zoo`. Every network is a file of its own in _build/zoo, written whole or not at all: killed at any moment and
 started again, it goes on where it was and trains nothing twice. Scores are files too, made anew when the code that
@@ -20,7 +20,7 @@ import torch
 
 import peeklib as pk
 from peeklib import zoo
-from peeklib.fingerprint import fingerprint
+from peeklib.course.fingerprint import fingerprint
 
 KEPT = Path(__file__).resolve().parent.parent / "_build" / "zoo"
 
@@ -69,14 +69,18 @@ def scored(recipe: zoo.Recipe) -> dict:
         model.load_state_dict(kept["weights"])
         started = time.perf_counter()
         seen = pk.scores.observe(model, zoo.probe_images(recipe.data))
-        values = {name: score(seen) for name, score in pk.scores.SCORES.items()}  # one that fails stops the run
+        values = {
+            name: score(seen) for name, score in pk.scores.SCORES.items()
+        }  # one that fails stops the run
         row = {**asdict(recipe), "half": recipe.half, **kept["facts"], **values}
         row["score_seconds"] = time.perf_counter() - started
         write(path, lambda part: part.write_text(json.dumps(row)))
     return json.loads(path.read_text())
 
 
-CODE = fingerprint("peeklib.scores.table", "peeklib.zoo.build", "peeklib.zoo.probe_images")[:12]
+CODE = fingerprint(
+    "peeklib.study.scores.table", "peeklib.course.zoo.build", "peeklib.course.zoo.probe_images"
+)[:12]
 
 
 def main() -> None:
@@ -85,7 +89,9 @@ def main() -> None:
     everywhere(trained, recipes, "trained")
     table = pd.DataFrame(everywhere(scored, recipes, "scored"))
     made = table.pop("commit")
-    how = evidence.sidecar("zoo", evidence.commit(), table, table["seconds"].sum() + table["score_seconds"].sum())
+    how = evidence.sidecar(
+        "zoo", evidence.commit(), table, table["seconds"].sum() + table["score_seconds"].sum()
+    )
     how |= {
         "command": "make zoo",
         "trained at": sorted(made.unique()),

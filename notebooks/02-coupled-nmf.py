@@ -255,7 +255,7 @@ pk.check.factor_update(my_update)
 
 # %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
 # @title Solution
-def solution(A, O, F):  # noqa: E741
+def solution(A, O, F):
     return O * (A @ F) / (O @ (F.T @ F) + EPS)
 
 

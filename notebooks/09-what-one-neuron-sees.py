@@ -25,7 +25,7 @@ import torch
 from sklearn.cluster import AgglomerativeClustering
 
 import peeklib as pk
-from peeklib.ledger import by_seed, spread
+from peeklib.course.ledger import by_seed, spread
 
 full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("cifar10", fallback=True)

@@ -24,7 +24,7 @@ import torch
 from sklearn.utils.extmath import randomized_svd
 
 import peeklib as pk
-from peeklib.ledger import by_seed, spread
+from peeklib.course.ledger import by_seed, spread
 
 full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("cifar10", fallback=True)

@@ -27,8 +27,8 @@ import torch
 
 import peeklib as pk
 from peeklib import zoo
+from peeklib.course.ledger import spread
 from peeklib.course.studies import scale
-from peeklib.ledger import spread
 
 full = pk.profile() == "full"  # the tests run a small version
 data = pk.load_dataset("mnist", fallback=True)

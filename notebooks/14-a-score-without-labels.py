@@ -26,7 +26,7 @@ import seaborn as sns
 from IPython.display import display
 
 import peeklib as pk
-from peeklib.ranking import (
+from peeklib.course.ranking import (
     GROUP,
     difference,
     environments,

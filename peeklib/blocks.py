@@ -9,7 +9,7 @@ which is never written out: a product with the stack is made of products with it
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -28,22 +28,56 @@ def as_matrix(block, name: str = "block") -> Tensor:
     if isinstance(block, np.ndarray):
         block = torch.as_tensor(np.ascontiguousarray(block))  # torch takes no negative strides
     if not isinstance(block, Tensor):
-        raise TypeError(f"block {name!r} is a {type(block).__name__}; give a tensor or array, features × images")
+        raise TypeError(
+            f"block {name!r} is a {type(block).__name__}; give a tensor or array, features × images"
+        )
     if block.ndim != 2:
         raise ValueError(
             f"block {name!r} has shape {tuple(block.shape)}; a block has two axes, features × images: "
             "flatten images or activations to one column each"
         )
     if block.numel() == 0:
-        raise ValueError(f"block {name!r} is empty: shape {tuple(block.shape)}; drop it or record some images")
+        raise ValueError(
+            f"block {name!r} is empty: shape {tuple(block.shape)}; drop it or record some images"
+        )
     if block.is_complex():
-        raise TypeError(f"block {name!r} is complex; take its magnitude, or real and imaginary parts as two blocks")
+        raise TypeError(
+            f"block {name!r} is complex; take its magnitude, or real and imaginary parts as two blocks"
+        )
     block = block.detach()
     if not block.is_floating_point():
         block = block.float()
-    if not all(math.isfinite(end.item()) for end in block.aminmax()):  # a NaN anywhere makes both ends NaN
-        _refuse(~block.isfinite(), name, "NaN or infinite values", "drop the images, or find the layer that diverged")
+    if not all(
+        math.isfinite(end.item()) for end in block.aminmax()
+    ):  # a NaN anywhere makes both ends NaN
+        _refuse(
+            ~block.isfinite(),
+            name,
+            "NaN or infinite values",
+            "drop the images, or find the layer that diverged",
+        )
     return block
+
+
+def check_count(value, name: str, most: float = math.inf, of: str = "") -> int:
+    """`value` as an int from 1 to `most`, such as a rank; `of` says what there are `most` of.
+
+    Raises TypeError for anything but a whole number, ValueError for one out of range.
+
+    Example:
+        >>> check_count(11, "rank", 10, "images")
+        Traceback (most recent call last):
+        ValueError: rank is 11; there are 10 images, so it lies between 1 and 10
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} is {value!r}; it is a whole number")
+    if value < 1 and most == math.inf:
+        raise ValueError(f"{name} is {value}; it is at least 1")
+    if not 1 <= value <= most:
+        raise ValueError(
+            f"{name} is {value}; there are {most} {of}, so it lies between 1 and {most}"
+        )
+    return int(value)
 
 
 def check_blocks(blocks: Mapping) -> dict[str, Tensor]:
@@ -52,13 +86,17 @@ def check_blocks(blocks: Mapping) -> dict[str, Tensor]:
     Raises TypeError or ValueError naming the block, the place and a remedy.
     """
     if not isinstance(blocks, Mapping):
-        raise TypeError(f"blocks is a {type(blocks).__name__}; give a dict of name → matrix, features × images")
+        raise TypeError(
+            f"blocks is a {type(blocks).__name__}; give a dict of name → matrix, features × images"
+        )
     if not blocks:
         raise ValueError("there are no blocks to factorize; record at least one layer or the input")
     checked = {name: as_matrix(block, name) for name, block in blocks.items()}
     images = {name: block.shape[1] for name, block in checked.items()}
     if len(set(images.values())) > 1:
-        raise ValueError(f"blocks differ in their number of images: {images}; record all from the same images")
+        raise ValueError(
+            f"blocks differ in their number of images: {images}; record all from the same images"
+        )
     for name, block in checked.items():
         if block.min() < 0:
             remedy = 'record it with negative="clip" (drop them) or negative="split" (one block for each sign)'
@@ -78,12 +116,18 @@ def check_weights(blocks: Mapping[str, Tensor], weights: Mapping | None) -> dict
     if weights is None:
         return dict.fromkeys(blocks, 1.0)
     if not isinstance(weights, Mapping):
-        raise TypeError(f"weights is a {type(weights).__name__}; give a dict of block name → positive number")
+        raise TypeError(
+            f"weights is a {type(weights).__name__}; give a dict of block name → positive number"
+        )
     if set(weights) != set(blocks):
-        raise ValueError(f"weights name {sorted(weights)}, blocks are {sorted(blocks)}; give one weight for each block")
+        raise ValueError(
+            f"weights name {sorted(weights)}, blocks are {sorted(blocks)}; give one weight for each block"
+        )
     for name, weight in weights.items():
         if not (isinstance(weight, Real) and math.isfinite(weight) and weight > 0):
-            raise ValueError(f"weight of block {name!r} is {weight!r}; weights are positive, finite numbers")
+            raise ValueError(
+                f"weight of block {name!r} is {weight!r}; weights are positive, finite numbers"
+            )
     return {name: float(weights[name]) for name in blocks}
 
 
@@ -128,19 +172,25 @@ class Stack:
 
         def some(images: slice) -> None:
             for name, rows in self.rows.items():
-                out[:, images].addmm_(V[:, rows], self.blocks[name][:, images], alpha=self.weights[name] ** 0.5)
+                out[:, images].addmm_(
+                    V[:, rows], self.blocks[name][:, images], alpha=self.weights[name] ** 0.5
+                )
 
         each(self.shape[1], some, least=enough(V.numel()))
         return out
 
     def columns(self, images: Tensor) -> Tensor:
         """Some columns, as rows: images × features."""
-        parts = [block[:, images].T * self.weights[name] ** 0.5 for name, block in self.blocks.items()]
+        parts = [
+            block[:, images].T * self.weights[name] ** 0.5 for name, block in self.blocks.items()
+        ]
         return torch.cat(parts, dim=1)
 
     def take(self, images: Tensor) -> "Stack":
         """The stack of some images, copied."""
-        return _measured({name: block[:, images] for name, block in self.blocks.items()}, self.weights)
+        return _measured(
+            {name: block[:, images] for name, block in self.blocks.items()}, self.weights
+        )
 
     def split(self, W: Tensor) -> dict[str, Tensor]:
         """A stacked factor, features × rank, cut into blocks and freed of the weights."""
@@ -173,8 +223,12 @@ def stack(blocks: Mapping[str, Tensor], weights: Mapping | None, device: torch.d
     A block that is there already, in that type, is used as it is.
     """
     weights = check_weights(blocks, weights)
-    dtype = torch.float64 if all(b.dtype == torch.float64 for b in blocks.values()) else torch.float32
-    return _measured({name: block.to(device=device, dtype=dtype) for name, block in blocks.items()}, weights)
+    dtype = (
+        torch.float64 if all(b.dtype == torch.float64 for b in blocks.values()) else torch.float32
+    )
+    return _measured(
+        {name: block.to(device=device, dtype=dtype) for name, block in blocks.items()}, weights
+    )
 
 
 def _measured(blocks: dict[str, Tensor], weights: dict[str, float]) -> Stack:

@@ -43,7 +43,10 @@ def crew(device: torch.device) -> Iterator[None]:
     if device.type != "cpu" or threads == 1:
         yield
         return
-    with threads_of_pytorch(1), ThreadPoolExecutor(threads, "peeklib", torch.set_num_threads, (1,)) as pool:
+    with (
+        threads_of_pytorch(1),
+        ThreadPoolExecutor(threads, "peeklib", torch.set_num_threads, (1,)) as pool,
+    ):
         before = _crew.set((pool, threads))
         try:
             yield

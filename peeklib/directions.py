@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blocks import as_matrix
+from .blocks import as_matrix, check_count
 from .nmf import CoupledFactors, coupled_nmf
 from .solvers import compress
 
@@ -78,7 +78,7 @@ def neurons(
     spread = X.std(dim=1, correction=0)  # neurons
     alive = spread > 0 if among is None else (spread > 0) & _mask(among, X)
     alive = alive.nonzero().flatten()
-    _check_count(count, len(alive), "neurons that vary", layer)
+    check_count(count, "count", len(alive), _in("neurons that vary", layer))
     if select == "variance":
         chosen = alive[spread[alive].argsort(descending=True, stable=True)[:count]]
     else:
@@ -87,12 +87,16 @@ def neurons(
     axes = torch.zeros(count, len(X), dtype=X.dtype, device=X.device)
     axes[range(count), chosen] = 1
     return [
-        Direction(axis, spread[j].item(), layer, f"neuron {j}", X[j].clone())  # a view would hold all of X
+        Direction(
+            axis, spread[j].item(), layer, f"neuron {j}", X[j].clone()
+        )  # a view would hold all of X
         for axis, j in zip(axes, chosen.tolist(), strict=True)
     ]
 
 
-def random(activations, count: int = 8, *, tail: float = 1.0, layer: str = "", seed: int = 0) -> list[Direction]:
+def random(
+    activations, count: int = 8, *, tail: float = 1.0, layer: str = "", seed: int = 0
+) -> list[Direction]:
     """Directions drawn evenly from the sphere (Szegedy et al. 2014), those with the widest spread of scores first.
 
     Args:
@@ -109,14 +113,17 @@ def random(activations, count: int = 8, *, tail: float = 1.0, layer: str = "", s
     if not 0 < tail <= 1:
         raise ValueError(f"tail is {tail}; it is a share, above 0 and at most 1")
     X = as_matrix(activations, layer or "activations")
-    _check_count(count, math.inf, "directions", layer)
+    check_count(count, "count")
     draw = torch.Generator().manual_seed(seed)
     V = torch.randn(math.ceil(count / tail), len(X), generator=draw, dtype=X.dtype).to(X.device)
     V = torch.nn.functional.normalize(V)  # drawn × neurons
     scores = V @ X  # drawn × images
     spread = scores.std(dim=1, correction=0)
     kept = spread.argsort(descending=True, stable=True)[:count].tolist()
-    return [Direction(V[k].clone(), spread[k].item(), layer, f"random {k + 1}", scores[k].clone()) for k in kept]
+    return [
+        Direction(V[k].clone(), spread[k].item(), layer, f"random {k + 1}", scores[k].clone())
+        for k in kept
+    ]
 
 
 def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> list[Direction]:
@@ -135,18 +142,28 @@ def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> 
         ValueError: for a count out of range.
     """
     X = as_matrix(activations, layer or "activations")
-    _check_count(count, min(X.shape), "singular values", layer)
+    check_count(count, "count", min(X.shape), _in("singular values", layer))
     low = compress(X, min(*X.shape, count + 10), seed, iterations=6)
-    U, S, Vh = torch.linalg.svd(low.B.double(), full_matrices=False)  # width × width, width, width × images
+    U, S, Vh = torch.linalg.svd(
+        low.B.double(), full_matrices=False
+    )  # width × width, width, width × images
     vectors = (low.Q @ U[:, :count].to(X.dtype)).T  # count × neurons
     scores = (S[:count, None] * Vh[:count]).to(X.dtype)
     signs = torch.where(scores.double().pow(3).sum(dim=1, keepdim=True) < 0, -1.0, 1.0).to(X.dtype)
     vectors, scores = signs * vectors, signs * scores
-    return [Direction(vectors[k], S[k].item(), layer, f"singular {k + 1}", scores[k]) for k in range(count)]
+    return [
+        Direction(vectors[k], S[k].item(), layer, f"singular {k + 1}", scores[k])
+        for k in range(count)
+    ]
 
 
 def nmf(
-    activations, count: int = 8, *, fit: CoupledFactors | None = None, layer: str = "", seed: int = 0
+    activations,
+    count: int = 8,
+    *,
+    fit: CoupledFactors | None = None,
+    layer: str = "",
+    seed: int = 0,
 ) -> list[Direction]:
     """Columns of a non-negative factorization of this layer, those that explain most of it first.
 
@@ -166,26 +183,31 @@ def nmf(
     fit = coupled_nmf({layer: X}, count, seed=seed) if fit is None else fit
     if layer not in fit.factors:
         raise ValueError(f"the fit has no block {layer!r}; it has {list(fit.factors)}")
-    O, F = fit.factors[layer].to(X.device), fit.image_factor.to(X.device)  # noqa: E741
+    O, F = fit.factors[layer].to(X.device), fit.image_factor.to(X.device)
     if (len(O), len(F)) != tuple(X.shape):
-        raise ValueError(f"layer {layer!r} is {tuple(X.shape)}, the fit is of {len(O)} neurons and {len(F)} images")
+        raise ValueError(
+            f"layer {layer!r} is {tuple(X.shape)}, the fit is of {len(O)} neurons and {len(F)} images"
+        )
     lengths = O.norm(dim=0)  # rank
-    _check_count(count, int((lengths > 0).sum()), "components that reach it", layer)
+    check_count(count, "count", int((lengths > 0).sum()), _in("components that reach it", layer))
     order = lengths.argsort(descending=True, stable=True)[:count].tolist()
     norms = lengths * F.norm(dim=0)
-    return [Direction(O[:, k] / lengths[k], norms[k].item(), layer, f"nmf {k + 1}", F[:, k]) for k in order]
+    return [
+        Direction(O[:, k] / lengths[k], norms[k].item(), layer, f"nmf {k + 1}", F[:, k])
+        for k in order
+    ]
 
 
 def _mask(among: Tensor, X: Tensor) -> Tensor:
     if among.dtype != torch.bool or among.shape != X.shape[:1]:
-        raise ValueError(f"among is {among.dtype} of shape {tuple(among.shape)}; give {len(X)} truth values")
+        raise ValueError(
+            f"among is {among.dtype} of shape {tuple(among.shape)}; give {len(X)} truth values"
+        )
     return among.to(X.device)
 
 
-def _check_count(count: int, most: float, what: str, layer: str) -> None:
-    if not 1 <= count <= most:
-        where = f" in layer {layer!r}" if layer else ""
-        raise ValueError(f"count is {count}; there are {most} {what}{where}, so it lies between 1 and {most}")
+def _in(what: str, layer: str) -> str:
+    return f"{what} in layer {layer!r}" if layer else what
 
 
 def top_images(direction: Direction, k: int = 8) -> Tensor:
@@ -227,7 +249,9 @@ def overlap(sets: Sequence[Tensor]) -> float:
     if len(sets) < 2 or len(sizes) != 1:
         raise ValueError(f"{len(sets)} sets of sizes {sorted(sizes)}; give two or more of one size")
     stacked = torch.stack(list(sets))  # sets × k
-    shared = (stacked[:, None, :, None] == stacked[None, :, None, :]).sum(dim=(2, 3)).double() / stacked.shape[1]
+    shared = (stacked[:, None, :, None] == stacked[None, :, None, :]).sum(
+        dim=(2, 3)
+    ).double() / stacked.shape[1]
     return shared[*np.triu_indices(len(sets), 1)].mean().item()
 
 
@@ -249,7 +273,9 @@ def describe(directions: Sequence[Direction], labels: Tensor, k: int = 8) -> dic
         sets = torch.stack([pick(one, k).cpu() for one in directions])  # directions × k
         several, major = len(sets) > 1, _counts(labels[sets]).argmax(dim=1)
         found[f"{end}purity"] = purity(labels[sets]).mean().item()
-        found[f"{end}purity error"] = purity(labels[sets]).std().item() / len(sets) ** 0.5 if several else math.nan
+        found[f"{end}purity error"] = (
+            purity(labels[sets]).std().item() / len(sets) ** 0.5 if several else math.nan
+        )
         found[f"{end}entropy"] = class_entropy(labels[sets]).mean().item()
         found[f"{end}overlap"] = overlap(list(sets)) if several else math.nan
         found[f"{end}same class"] = overlap(list(major[:, None])) if several else math.nan

@@ -11,12 +11,12 @@ import base64
 import html
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 
 from matplotlib.figure import Figure
 
-from .data import profile
 from .plots import theme
 
 DPI = 150
@@ -48,15 +48,27 @@ _SCRIPT = """
 """
 
 
+def profile() -> str:
+    """ "full" or "embedded", from PEEK_PROFILE; "full" if it is not set."""
+    name = os.environ.get("PEEK_PROFILE", "full")
+    if name not in ("full", "embedded"):
+        raise ValueError(f'PEEK_PROFILE is {name!r}; it is "full" or "embedded"')
+    return name
+
+
 class Picture:
     """A figure frozen as WebP, with alt text; shows itself wherever HTML does."""
 
     def __init__(self, figure: Figure, alt: str):
         if not alt.strip():
-            raise ValueError("a picture needs alt text: say what it shows to somebody who cannot see it")
+            raise ValueError(
+                "a picture needs alt text: say what it shows to somebody who cannot see it"
+            )
         buffer = io.BytesIO()
         with theme():  # ticks are made while drawing
-            figure.savefig(buffer, format="webp", dpi=DPI, facecolor="white", pil_kwargs={"quality": QUALITY})
+            figure.savefig(
+                buffer, format="webp", dpi=DPI, facecolor="white", pil_kwargs={"quality": QUALITY}
+            )
         self.alt = alt
         self.uri = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
@@ -102,8 +114,14 @@ class Explorer:
     ):
         self.axes = {name: list(values) for name, values in axes.items()}
         self.draw = draw
-        self.prepared = {**self.axes, **{name: list(values) for name, values in (prepared or {}).items()}}
-        self.start = {**{name: values[0] for name, values in self.prepared.items() if values}, **(start or {})}
+        self.prepared = {
+            **self.axes,
+            **{name: list(values) for name, values in (prepared or {}).items()},
+        }
+        self.start = {
+            **{name: values[0] for name, values in self.prepared.items() if values},
+            **(start or {}),
+        }
         self._check()
         self._whole = self.prepared
         if profile() == "embedded":
@@ -114,13 +132,20 @@ class Explorer:
     def _check(self):
         if not self.axes or not all(self.axes.values()):
             raise ValueError(f"every axis needs a value; the axes are {self.axes}")
-        for what, chosen in (("prepared", self.prepared), ("start", {k: [v] for k, v in self.start.items()})):
+        for what, chosen in (
+            ("prepared", self.prepared),
+            ("start", {k: [v] for k, v in self.start.items()}),
+        ):
             for name, values in chosen.items():
                 if name not in self.axes:
-                    raise ValueError(f"{what} names an axis {name!r}; the axes are {list(self.axes)}")
+                    raise ValueError(
+                        f"{what} names an axis {name!r}; the axes are {list(self.axes)}"
+                    )
                 allowed = self.axes[name] if what == "prepared" else self.prepared[name]
                 if not values or (off := [value for value in values if value not in allowed]):
-                    raise ValueError(f"{what} has {off if values else 'no values'} on axis {name!r}; it has {allowed}")
+                    raise ValueError(
+                        f"{what} has {off if values else 'no values'} on axis {name!r}; it has {allowed}"
+                    )
 
     def _ends(self, name: str) -> list:
         """Of what is prepared on an axis: the first value, the last and the start."""
@@ -135,12 +160,17 @@ class Explorer:
 
     def to_html(self) -> str:
         """The kernel-less face: a self-contained `<figure>` with every prepared frame."""
-        for name, values in self._whole.items():  # what the embedded profile leaves out is drawn, and not rendered
+        for (
+            name,
+            values,
+        ) in self._whole.items():  # what the embedded profile leaves out is drawn, and not rendered
             for value in (value for value in values if value not in self.prepared[name]):
                 self.draw(*[(self.start | {name: value})[axis] for axis in self.axes])
         frames = [self.picture(*values) for values in product(*self.prepared.values())]
         labels = [[str(value) for value in values] for values in self.prepared.values()]
-        data = json.dumps({"labels": labels, "frames": [(f.uri, f.alt) for f in frames]}).replace("<", "\\u003c")
+        data = json.dumps({"labels": labels, "frames": [(f.uri, f.alt) for f in frames]}).replace(
+            "<", "\\u003c"
+        )
         first = self.picture(*(self.start[name] for name in self.axes))
         return (
             f'<figure class="peek-figure peek-explorer" style="margin:1rem 0">'
@@ -184,11 +214,15 @@ class Explorer:
         def update(_=None):
             values = tuple(slider.value for slider in sliders)
             if values not in self._pictures:
-                chosen = ", ".join(f"{name} {value}" for name, value in zip(self.axes, values, strict=True))
+                chosen = ", ".join(
+                    f"{name} {value}" for name, value in zip(self.axes, values, strict=True)
+                )
                 view.value = f"<p>computing {html.escape(chosen)} …</p>"
             try:
                 picture = self.picture(*values)
-                view.value = picture.img() + f'<p style="font-size:.85em">{html.escape(picture.alt)}</p>'
+                view.value = (
+                    picture.img() + f'<p style="font-size:.85em">{html.escape(picture.alt)}</p>'
+                )
             except Exception as why:  # a widget callback has no cell to raise in: show it where the picture would be
                 view.value = f"<pre>{html.escape(f'{type(why).__name__}: {why}')}</pre>"
 

@@ -31,7 +31,9 @@ def _runs(device: torch.device) -> bool:
     try:
         sweep(one, one, one, [slice(0, 1)], 1)
     except Exception as error:  # of many kinds, and none is a reason to stop
-        warnings.warn(f"NMF updates row by row, which is slow, as Triton does not run: {error}", stacklevel=2)
+        warnings.warn(
+            f"NMF updates row by row, which is slow, as Triton does not run: {error}", stacklevel=2
+        )
         return False
     return True
 
@@ -44,7 +46,9 @@ def sweep(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: int) -
     sizes = V.shape[1], out.stride(0), B.stride(0), G.stride(0), sweeps
     how = {"RANK": height, "TILE": TILE, "PART": PART, "num_warps": 1, "enable_fp_fusion": True}
     with torch.cuda.device_of(V):  # Triton starts on the current one
-        _sweep_tile[triton.cdiv(V.shape[1], TILE), len(rows)](out, B, G, _table(fits, V.device), *sizes, **how)
+        _sweep_tile[triton.cdiv(V.shape[1], TILE), len(rows)](
+            out, B, G, _table(fits, V.device), *sizes, **how
+        )
     if out is not V:
         V.copy_(out)
 
@@ -56,7 +60,18 @@ def _table(fits: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
 
 @triton.jit(do_not_specialize=["n", "V_row", "B_row", "G_row", "sweeps"])
 def _sweep_tile(
-    V, B, G, fits, n, V_row, B_row, G_row, sweeps, RANK: tl.constexpr, TILE: tl.constexpr, PART: tl.constexpr
+    V,
+    B,
+    G,
+    fits,
+    n,
+    V_row,
+    B_row,
+    G_row,
+    sweeps,
+    RANK: tl.constexpr,
+    TILE: tl.constexpr,
+    PART: tl.constexpr,
 ):
     """All sweeps of one fit over TILE columns. fits: first row and rank of each; X_row: from a row of X to the next.
 
@@ -72,7 +87,9 @@ def _sweep_tile(
     V += first * V_row + column
     B += first * B_row + column
     G += first * (G_row + 1)
-    v = tl.load(V + row[:, None] * V_row, mask=(row < rank)[:, None] & (column < n), other=0.0)  # RANK × TILE
+    v = tl.load(
+        V + row[:, None] * V_row, mask=(row < rank)[:, None] & (column < n), other=0.0
+    )  # RANK × TILE
     b = tl.load(B, mask=column < n, other=0.0)
     for _ in range(sweeps):
         for part in tl.static_range(0, RANK, PART):

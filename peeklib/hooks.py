@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .blocks import pick_device
+from .blocks import check_count, pick_device
 
 NEGATIVE = ("refuse", "clip", "split", "keep")
 
@@ -26,7 +26,9 @@ def to_float(images: Tensor) -> Tensor:
         return images.float() / 255
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = f"{images.dtype} tensor" if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images are a {kind}; give a uint8 tensor (0 to 255) or a float one, such as data.test.images")
+        raise TypeError(
+            f"images are a {kind}; give a uint8 tensor (0 to 255) or a float one, such as data.test.images"
+        )
     return images
 
 
@@ -41,7 +43,9 @@ def input_blocks(images: Tensor) -> dict[str, Tensor]:
     """
     pixels = to_float(images)
     if images.ndim != 4 or images.shape[1] > 4 >= images.shape[3]:
-        raise ValueError(f"images have shape {tuple(images.shape)}; give images × channels × height × width")
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; give images × channels × height × width"
+        )
     if pixels.numel() and not (pixels.min() >= 0 and pixels.max() <= 1):
         raise ValueError(
             f"images run from {pixels.min():.2g} to {pixels.max():.2g}; undo the normalization, or give uint8, "
@@ -90,20 +94,23 @@ def record(
         TypeError: for an output that is no tensor.
     """
     layers = _check(model, images, layers, negative)
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it is at least 1")
+    check_count(batch_size, "batch_size")
     home = home_of(model, images.device)
     device = images.device if device is None else pick_device(device, home)
     out: dict[str, Tensor] = {}
     starts = range(0, len(images), batch_size)
     with torch.no_grad(), eval_mode(model):
-        for start in tqdm(starts, disable=not progress, desc=f"recording {len(layers)} layers", leave=False):
+        for start in tqdm(
+            starts, disable=not progress, desc=f"recording {len(layers)} layers", leave=False
+        ):
             batch = to_float(
                 images[start : start + batch_size].to(home, copy=True)
             )  # an in-place first layer writes to it
             outputs = _outputs(model, batch, layers)
             if start and (unsteady := sorted(outputs.keys() ^ out.keys())):
-                raise ValueError(f"layers {unsteady} run on some batches and not on others; leave them out")
+                raise ValueError(
+                    f"layers {unsteady} run on some batches and not on others; leave them out"
+                )
             for name, activation in outputs.items():
                 _refuse_shape(name, activation, len(batch))
                 if not start:
@@ -112,7 +119,11 @@ def record(
                 out[name][:, start : start + len(batch)] = activation.flatten(1).T
     if missing := [name for name in layers if name not in out]:
         raise ValueError(f"layers {missing} did not run in the forward pass; leave them out")
-    return {key: block for name, block in out.items() for key, block in _signs(name, block, negative).items()}
+    return {
+        key: block
+        for name, block in out.items()
+        for key, block in _signs(name, block, negative).items()
+    }
 
 
 def _check(model, images, layers, negative) -> list[str]:
@@ -125,7 +136,9 @@ def _check(model, images, layers, negative) -> list[str]:
         layers = [layers]
     layers = relu_layers(model) if layers is None else list(dict.fromkeys(layers))
     if odd := [type(name).__name__ for name in layers if not isinstance(name, str)]:
-        raise TypeError(f"layers are names, not {odd[0]}; record takes images and layer names, no labels")
+        raise TypeError(
+            f"layers are names, not {odd[0]}; record takes images and layer names, no labels"
+        )
     if unknown := [name for name in layers if name not in known]:
         raise ValueError(f"unknown layers {unknown}; this model has {known}")
     if not layers:
@@ -134,6 +147,27 @@ def _check(model, images, layers, negative) -> list[str]:
             f'name some of {known}, with negative="clip" if they come before a ReLU'
         )
     return layers
+
+
+def predict(model: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tensor:
+    """The model's outputs for all images, images × …, on the device of the images.
+
+    Args:
+        model: run in eval mode without gradients on its own device; left as it was.
+        images: images × …, at least one, uint8 (scaled to [0, 1]) or whatever the model takes.
+        batch_size: images in one forward pass.
+
+    Example:
+        >>> predict(nn.Flatten(), torch.ones(3, 1, 2, 2)).shape
+        torch.Size([3, 4])
+    """
+    home = home_of(model, images.device)
+    outputs = []
+    with torch.no_grad(), eval_mode(model):
+        for batch in images.split(batch_size):
+            pixels = to_float(batch.to(home, copy=True))  # an in-place first layer writes to it
+            outputs.append(model(pixels).to(images.device))
+    return torch.cat(outputs)
 
 
 def home_of(model: nn.Module, fallback: torch.device) -> torch.device:
@@ -157,7 +191,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     """The model in eval mode; afterwards each module in the mode it had."""
     modes = {module: module.training for module in model.modules()}
     try:
-        for module in modes:  # not model.eval(): some models do more there than a flag can take back
+        for module in modes:  # not model.eval(): some models do more there than a flag can undo
             module.training = False
         yield
     finally:

@@ -21,11 +21,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .blocks import Stack, check_blocks, device_of, pick_device, rows_at_once, stack
+from .blocks import Stack, check_blocks, check_count, device_of, pick_device, rows_at_once, stack
 from .crew import crew, each, enough
 from .solvers import UPDATES, LowRank, Run, compress, descend, hals_update, kkt_residuals, place
 
-SAMPLE, PER_COMPONENT = 3000, 60  # images that "auto" begins with, and at least how many for each component
+SAMPLE, PER_COMPONENT = (
+    3000,
+    60,
+)  # images that "auto" begins with, and at least how many for each component
 KKT_TOL = 0.02  # the largest KKT residual at which a fit has converged; 100 `tol` if that is less
 
 
@@ -44,12 +47,16 @@ class CoupledFactors:
     rmse: float  #: root mean square residual over every entry of every block
     relative_error: float  #: ‖X − W Fᵀ‖ / ‖X‖ over all blocks
     block_errors: dict[str, float]  #: ‖A − O Fᵀ‖ / ‖A‖ of each block
-    history: np.ndarray  #: relative error of the (weighted) objective at the start and after each iteration
+    history: (
+        np.ndarray
+    )  #: relative error of the (weighted) objective at the start and after each iteration
     converged: bool  #: True if it stopped by `tol`, with little progress and a small `kkt`
     seconds: float  #: wall time of the iterations; of a sweep, its share of them
     weights: dict[str, float] = field(default_factory=dict)  #: of each block in the objective
     interrupted: bool = False  #: True if an interrupt ended it
-    kkt: float = float("nan")  #: KKT residual: how far one coordinate step would move the factors, 0 if stationary
+    kkt: float = float(
+        "nan"
+    )  #: KKT residual: how far one coordinate step would move the factors, 0 if stationary
 
     @property
     def rank(self) -> int:
@@ -79,7 +86,9 @@ class CoupledFactors:
             raise KeyError(f"no block {name!r}; there are {list(self.factors)}")
         return self.factors[name] @ torch.atleast_2d(self.image_factor[images]).T
 
-    def transform(self, blocks: Mapping[str, Tensor], *, max_iter: int = 500, tol: float = 1e-6) -> Tensor:
+    def transform(
+        self, blocks: Mapping[str, Tensor], *, max_iter: int = 500, tol: float = 1e-6
+    ) -> Tensor:
         """Image factor, images × rank, of new images under the factors found here; on the device of the first block.
 
         Solves min ‖X − W Fᵀ‖² over F ≥ 0, a convex problem, by coordinate descent, on a GPU if there is one.
@@ -96,9 +105,13 @@ class CoupledFactors:
         blocks = check_blocks(blocks)
         for name, block in blocks.items():
             if name not in self.factors:
-                raise ValueError(f"block {name!r} was not fitted; the fitted blocks are {list(self.factors)}")
+                raise ValueError(
+                    f"block {name!r} was not fitted; the fitted blocks are {list(self.factors)}"
+                )
             if len(block) != len(self.factors[name]):
-                raise ValueError(f"block {name!r} has {len(block)} rows, it was fitted with {len(self.factors[name])}")
+                raise ValueError(
+                    f"block {name!r} has {len(block)} rows, it was fitted with {len(self.factors[name])}"
+                )
         home = device_of(blocks)
         new = stack(blocks, {name: self.weights[name] for name in blocks}, pick_device(None, home))
         Wt = torch.cat([self.factors[name].T * self.weights[name] ** 0.5 for name in blocks], dim=1)
@@ -165,13 +178,9 @@ def _prepare(blocks, ranks, solver, weights, device, max_iter, tol) -> Stack:
     first = next(iter(blocks.values()))
     features, images = sum(len(block) for block in blocks.values()), first.shape[1]
     for rank in ranks:
-        if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)):
-            raise TypeError(f"rank is {rank!r}; it is a whole number")
-        if not 1 <= rank <= min(features, images):
-            raise ValueError(
-                f"rank {rank} is out of range: the stacked matrix is {features} features × {images} images, "
-                f"so a rank lies between 1 and {min(features, images)}"
-            )
+        check_count(
+            rank, "rank", min(features, images), "images" if images < features else "features"
+        )
     if max_iter < 0 or not tol >= 0:
         raise ValueError(f"max_iter is {max_iter} and tol is {tol}; neither can be negative or NaN")
     data = stack(blocks, weights, pick_device(device, device_of(blocks)))
@@ -207,7 +216,9 @@ def _small(data: Stack, rank: int) -> _Small | None:
         images = torch.arange(count // stride) * stride
         images = (images + torch.randint(stride, images.shape, generator=draw)).to(data.device)
     sample = data if images is None else data.take(images)
-    pays = 2 * width * sum(sample.shape) <= sample.shape[0] * sample.shape[1]  # a product costs half as much at most
+    pays = (
+        2 * width * sum(sample.shape) <= sample.shape[0] * sample.shape[1]
+    )  # a product costs half as much at most
     if not sample.total_energy or (images is None and not pays):
         return None
     return _Small(images, compress(sample, width) if pays else sample, sample.total_energy)
@@ -215,17 +226,24 @@ def _small(data: Stack, rank: int) -> _Small | None:
 
 def _fit(data: Stack, small: _Small | None, pairs, solver, init, max_iter, tol, progress) -> dict:
     """(rank, seed) → CoupledFactors, found side by side: on `small` first, if there is one, then on the data."""
-    runs = [Run(*(_start(data, *pair) if init is None else _warm_start(data, pair[0], init))) for pair in pairs]
+    runs = [
+        Run(*(_start(data, *pair) if init is None else _warm_start(data, pair[0], init)))
+        for pair in pairs
+    ]
     begin = "given" if solver == "mu" or init else "scale"
     _descend(data, small, runs, solver, begin, max_iter, tol, progress)
     return {pair: _result(data, run) for pair, run in zip(pairs, runs, strict=True)}
 
 
-def _descend(data: Stack, small: _Small | None, runs: list[Run], solver, begin, max_iter, tol, progress) -> None:
+def _descend(
+    data: Stack, small: _Small | None, runs: list[Run], solver, begin, max_iter, tol, progress
+) -> None:
     """Iterate on `small` first, if there is one, then on the data."""
     early = max_iter - 2 - max_iter // 16  # the last iterations are for the data itself
     title = f"rank {len(runs[0].Wt)}" if len(runs) == 1 else f"{len(runs)} fits"
-    with tqdm(total=max_iter * len(runs), disable=not progress, desc=f"{solver}, {title}", leave=False) as bar:
+    with tqdm(
+        total=max_iter * len(runs), disable=not progress, desc=f"{solver}, {title}", leave=False
+    ) as bar:
         if small and early > 0:
             for run in runs:
                 run.Ft = run.Ft if small.images is None else run.Ft[:, small.images]
@@ -238,10 +256,18 @@ def _descend(data: Stack, small: _Small | None, runs: list[Run], solver, begin, 
             if begin == "place":
                 run.Ft, run.loss = run.Ft.new_zeros(len(run.Ft), data.shape[1]), np.inf
         if not stopped:
-            how = {"begin": begin, "max_iter": max_iter, "tol": tol, "kkt_tol": min(KKT_TOL, 100 * tol), "bar": bar}
+            how = {
+                "begin": begin,
+                "max_iter": max_iter,
+                "tol": tol,
+                "kkt_tol": min(KKT_TOL, 100 * tol),
+                "bar": bar,
+            }
             descend(data, data.total_energy, runs, solver, **how)
     for run in runs:
-        if begin == "place" and run.loss == np.inf:  # interrupted before the first step on the data was done
+        if (
+            begin == "place" and run.loss == np.inf
+        ):  # interrupted before the first step on the data was done
             place(run.Ft.zero_(), run.Wt @ data, run.Wt @ run.Wt.T, [slice(0, len(run.Wt))])
 
 
@@ -256,9 +282,15 @@ def _warm_start(data: Stack, rank: int, init: CoupledFactors) -> tuple[Tensor, T
     shapes = {name: (rows.stop - rows.start, rank) for name, rows in data.rows.items()}
     found = {name: tuple(W.shape) for name, W in init.factors.items()}
     if found != shapes or tuple(init.image_factor.shape) != (data.shape[1], rank):
-        raise ValueError(f"init has factors {found} for {len(init.image_factor)} images; these blocks need {shapes}")
-    if not all(((W >= 0) & W.isfinite()).all() for W in (init.image_factor, *init.factors.values())):
-        raise ValueError("init has negative, NaN or infinite entries; start from non-negative factors")
+        raise ValueError(
+            f"init has factors {found} for {len(init.image_factor)} images; these blocks need {shapes}"
+        )
+    if not all(
+        ((W >= 0) & W.isfinite()).all() for W in (init.image_factor, *init.factors.values())
+    ):
+        raise ValueError(
+            "init has negative, NaN or infinite entries; start from non-negative factors"
+        )
     W = torch.cat([init.factors[name] * data.weights[name] ** 0.5 for name in data.rows])
     where = {"dtype": data.dtype, "device": data.device}
     return W.T.to(**where).contiguous(), init.image_factor.T.to(**where).contiguous()
@@ -278,7 +310,8 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
         rmse=(sum(lost.values()) / (data.shape[0] * data.shape[1])) ** 0.5,
         relative_error=(sum(lost.values()) / sum(energy.values())) ** 0.5,
         block_errors={
-            name: (lost[name] / energy[name]) ** 0.5 if energy[name] else float(lost[name] > 0) for name in lost
+            name: (lost[name] / energy[name]) ** 0.5 if energy[name] else float(lost[name] > 0)
+            for name in lost
         },
         history=np.array(run.history),
         converged=run.converged,

@@ -31,12 +31,16 @@ def theme():
 
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update({**sns.axes_style("ticks"), **sns.plotting_context("notebook"), "axes.titlesize": 12})
+        mpl.rcParams.update(
+            {**sns.axes_style("ticks"), **sns.plotting_context("notebook"), "axes.titlesize": 12}
+        )
         yield
 
 
 @theme()
-def canvas(rows: int = 1, cols: int = 1, *, height: float = 3.6, title: str | None = None, **subplots):
+def canvas(
+    rows: int = 1, cols: int = 1, *, height: float = 3.6, title: str | None = None, **subplots
+):
     """An empty themed figure and its axes, `height` inches high; more arguments go to `Figure.subplots`."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, cols, **subplots)
@@ -47,7 +51,15 @@ def canvas(rows: int = 1, cols: int = 1, *, height: float = 3.6, title: str | No
 
 @theme()
 def curves(
-    table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlabel: str, ylabel: str, log: bool = False
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    group: str,
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
 ) -> Figure:
     """Mean of `y` against `x` for each group, with a band from the smallest to the largest value over seeds.
 
@@ -68,7 +80,9 @@ def curves(
         hue=group,
         style=group,
         hue_order=groups,
-        palette=sns.color_palette(MAP, len(groups) + 1)[:-1],  # without the yellow end, too pale on white
+        palette=sns.color_palette(MAP, len(groups) + 1)[
+            :-1
+        ],  # without the yellow end, too pale on white
         errorbar=("pi", 100),
         markers=table[x].nunique() < 20,
         dashes=table[x].nunique() >= 20,
@@ -91,7 +105,15 @@ def scatter(table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlab
     groups = list(pd.unique(table[group]))
     palette = sns.color_palette("colorblind", len(groups))
     sns.scatterplot(
-        table, x=x, y=100 * table[y], hue=group, style=group, hue_order=groups, palette=palette, s=60, ax=ax
+        table,
+        x=x,
+        y=100 * table[y],
+        hue=group,
+        style=group,
+        hue_order=groups,
+        palette=palette,
+        s=60,
+        ax=ax,
     )
     ax.set(title=title, xlabel=xlabel, ylabel=f"{y} (%)")
     ax.legend(frameon=False, fontsize=10)
@@ -101,7 +123,13 @@ def scatter(table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlab
 
 @theme()
 def image_grid(
-    images: Sequence, labels: Sequence[str] = (), *, cols: int = 5, title: str, cmap: str = "gray", shared: bool = False
+    images: Sequence,
+    labels: Sequence[str] = (),
+    *,
+    cols: int = 5,
+    title: str,
+    cmap: str = "gray",
+    shared: bool = False,
 ) -> Figure:
     """A contact sheet of equally large images, height × width or height × width × 3.
 
@@ -119,9 +147,17 @@ def image_grid(
     peak = np.abs(stack).max(axis=None if shared else tuple(range(1, stack.ndim)), keepdims=True)
     stack = stack / np.where(peak > 0, peak, 1)
     signed = stack.min() < 0
-    sheet, corners = _tile(stack, min(cols, len(stack)), gap=1 + stack.shape[1] // (6 if labels else 12))
+    sheet, corners = _tile(
+        stack, min(cols, len(stack)), gap=1 + stack.shape[1] // (6 if labels else 12)
+    )
     figure, ax = canvas(height=0.5 + WIDTH * sheet.shape[0] / sheet.shape[1], title=title)
-    ax.imshow(sheet, cmap="RdBu_r" if signed else cmap, vmin=-1 if signed else 0, vmax=1, interpolation="nearest")
+    ax.imshow(
+        sheet,
+        cmap="RdBu_r" if signed else cmap,
+        vmin=-1 if signed else 0,
+        vmax=1,
+        interpolation="nearest",
+    )
     ax.axis("off")
     for (top, left), label in zip(corners, labels, strict=False):
         ax.text(left, top - 0.6, label, fontsize=10, ha="left", va="bottom")
@@ -151,10 +187,14 @@ def contact_sheet(rows: Sequence[Direction], images: Tensor, k: int = 5, *, titl
     gap, label = max(1, width // 10), 0.4 * width
     step = len(lines[0][0]) * (width + gap) + gap  # from one end to the other
     total = len(lines[0]) * step - 2 * gap
-    figure, ax = canvas(height=0.6 + WIDTH * len(lines) * (height + label) / (total + gap), title=title)
+    figure, ax = canvas(
+        height=0.6 + WIDTH * len(lines) * (height + label) / (total + gap), title=title
+    )
     for y, (line, text) in enumerate(zip(lines, labels, strict=True)):
         top = y * (height + label)
-        for x, end in enumerate(line):  # one picture for each end: an image each takes six times as long to draw
+        for x, end in enumerate(
+            line
+        ):  # one picture for each end: an image each takes six times as long to draw
             strip, _ = _tile(_pictures(images[end.cpu()]), len(end), gap)
             where = (x * step, x * step + strip.shape[1], top + height, top)
             ax.imshow(strip, cmap="gray", vmin=0, vmax=1, extent=where)
@@ -181,7 +221,10 @@ def _tile(stack: np.ndarray, cols: int, gap: int) -> tuple[np.ndarray, list[tupl
     """Images (count × height × width …) side by side in rows on white; and the top left corner of each."""
     count, height, width, *rest = stack.shape
     rows = math.ceil(count / cols)
-    sheet = np.full((rows * (height + gap) - gap, cols * (width + gap) - gap, *rest), np.nan if not rest else 1.0)
+    sheet = np.full(
+        (rows * (height + gap) - gap, cols * (width + gap) - gap, *rest),
+        np.nan if not rest else 1.0,
+    )
     corners = [(k // cols * (height + gap), k % cols * (width + gap)) for k in range(count)]
     for image, (top, left) in zip(stack, corners, strict=True):
         sheet[top : top + height, left : left + width] = image
@@ -190,7 +233,12 @@ def _tile(stack: np.ndarray, cols: int, gap: int) -> tuple[np.ndarray, list[tupl
 
 @theme()
 def latent_images(
-    factors: CoupledFactors, shape: tuple[int, int], *, most: int = 20, labels: Sequence[str] = (), title: str
+    factors: CoupledFactors,
+    shape: tuple[int, int],
+    *,
+    most: int = 20,
+    labels: Sequence[str] = (),
+    title: str,
 ) -> Figure:
     """The strongest columns of P as images, each on its own scale from 0.
 
@@ -214,7 +262,9 @@ def _pixel_images(factors: CoupledFactors, columns: slice, shape: tuple[int, int
         raise ValueError(
             f"latent images need an input block, made by `input_blocks`; there are {list(factors.factors)}"
         )
-    P = np.stack([_numpy(factors.factors[name][:, columns]) for name in names], axis=-1)  # pixels × rank × channels
+    P = np.stack(
+        [_numpy(factors.factors[name][:, columns]) for name in names], axis=-1
+    )  # pixels × rank × channels
     images = P.swapaxes(0, 1).reshape(P.shape[1], *shape, len(names))
     return images.squeeze(-1) if len(names) == 1 else images
 
@@ -234,7 +284,14 @@ def channel_maps(values, shape: tuple[int, int, int], *, title: str, shared: boo
 
 @theme()
 def journey(
-    factors: CoupledFactors, layer: str, component: int, *, maps: tuple[int, int, int], images, labels, title: str
+    factors: CoupledFactors,
+    layer: str,
+    component: int,
+    *,
+    maps: tuple[int, int, int],
+    images,
+    labels,
+    title: str,
 ) -> Figure:
     """One component from the pixels into a layer: its latent image, the neurons it drives, the images that load most.
 
@@ -253,17 +310,26 @@ def journey(
     Raises:
         ValueError: for a component, a layer shape, images or labels that are not those of the fit.
     """
-    F, O = _numpy(factors.image_factor), _numpy(factors.factors[layer])  # images × rank, neurons × rank  # noqa: E741
+    F, O = (
+        _numpy(factors.image_factor),
+        _numpy(factors.factors[layer]),
+    )  # images × rank, neurons × rank
     labels, k = _numpy(labels), component - 1
     if not 0 <= k < factors.rank:
         raise ValueError(f"component is {component}; this fit has components 1 to {factors.rank}")
     if math.prod(maps) != len(O):
-        raise ValueError(f"maps {maps} have {math.prod(maps)} neurons, block {layer!r} has {len(O)}")
+        raise ValueError(
+            f"maps {maps} have {math.prod(maps)} neurons, block {layer!r} has {len(O)}"
+        )
     if not len(images) == len(labels) == len(F):
-        raise ValueError(f"{len(images)} images and {len(labels)} labels; the fit is of {len(F)} images")
+        raise ValueError(
+            f"{len(images)} images and {len(labels)} labels; the fit is of {len(F)} images"
+        )
     figure = Figure(figsize=(WIDTH, 6.2), layout="constrained")
     rows = {"height_ratios": [1.7, 2.2, 1.05], "width_ratios": [1, 1.7]}
-    axes = figure.subplot_mosaic([["P", "classes"], ["layer", "layer"], ["images", "images"]], **rows)
+    axes = figure.subplot_mosaic(
+        [["P", "classes"], ["layer", "layer"], ["images", "images"]], **rows
+    )
     figure.suptitle(title, fontsize=12)
     latent = _pixel_images(factors, slice(k, k + 1), images.shape[2:])
     _sheet(axes["P"], latent, 1, "gray")
@@ -272,9 +338,13 @@ def journey(
     channels = O[:, k].reshape(maps)
     _sheet(axes["layer"], channels, _columns(maps, 2.4), MAP, labels=range(maps[0]))
     axes["layer"].set_title(
-        f"loadings in {layer}, channel by channel: dark 0, yellow {channels.max():.2g}", fontsize=10, pad=18
+        f"loadings in {layer}, channel by channel: dark 0, yellow {channels.max():.2g}",
+        fontsize=10,
+        pad=18,
     )
-    most = np.moveaxis(_numpy(images)[(-F[:, k]).argsort(kind="stable")[:6]], 1, -1)  # count × height × width × 1 or 3
+    most = np.moveaxis(
+        _numpy(images)[(-F[:, k]).argsort(kind="stable")[:6]], 1, -1
+    )  # count × height × width × 1 or 3
     _sheet(axes["images"], most.squeeze(-1) if most.shape[-1] == 1 else most, 6, "gray")
     axes["images"].set_title(f"the {len(most)} images that load most", fontsize=10)
     return figure
@@ -292,7 +362,10 @@ def _sheet(ax, stack: np.ndarray, cols: int, cmap: str, labels: Sequence = ()) -
 def _columns(maps: tuple[int, int, int], aspect: float) -> int:
     """In how many columns these maps are largest, on a sheet `aspect` times as wide as high."""
     count, height, width = maps
-    return max(range(1, count + 1), key=lambda cols: min(aspect / (cols * width), 1 / (-(-count // cols) * height)))
+    return max(
+        range(1, count + 1),
+        key=lambda cols: min(aspect / (cols * width), 1 / (-(-count // cols) * height)),
+    )
 
 
 def _class_bars(ax, loadings: np.ndarray, labels: np.ndarray) -> None:
@@ -313,7 +386,7 @@ def _class_bars(ax, loadings: np.ndarray, labels: np.ndarray) -> None:
 
 
 @theme()
-def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:  # noqa: E741
+def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:
     """Loadings of every neuron (rows) on every component (columns).
 
     Args:
@@ -324,7 +397,9 @@ def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:  # 
     """
     import seaborn as sns
 
-    panels = {name: _numpy(panel) for name, panel in (O if isinstance(O, Mapping) else {"": O}).items()}
+    panels = {
+        name: _numpy(panel) for name, panel in (O if isinstance(O, Mapping) else {"": O}).items()
+    }
     peak = max(panel.max() for panel in panels.values())
     figure, axes = canvas(1, len(panels), height=4.5, title=title, sharey=True, squeeze=False)
     for ax, (name, panel) in zip(axes[0], panels.items(), strict=True):
@@ -335,21 +410,28 @@ def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:  # 
         rows = range(0, len(panel), size) if channels is None else range(channels)
         ax.set_yticks(np.arange(0, len(panel), size), labels=rows)
         ax.set(title=name)
-        ax.set_xticks(np.arange(0, panel.shape[1], columns) + 0.5, labels=range(1, panel.shape[1] + 1, columns))
+        ax.set_xticks(
+            np.arange(0, panel.shape[1], columns) + 0.5,
+            labels=range(1, panel.shape[1] + 1, columns),
+        )
     figure.supxlabel("component, strongest first", fontsize=12)
     axes[0, 0].set_ylabel("neuron" if channels is None else "channel, each with its neurons")
     return figure
 
 
 @theme()
-def class_matrix(table: pd.DataFrame, *, title: str, xlabel: str, ylabel: str, label: str) -> Figure:
+def class_matrix(
+    table: pd.DataFrame, *, title: str, xlabel: str, ylabel: str, label: str
+) -> Figure:
     """Values from 0 to 1 as a matrix, in percent, such as class × class."""
     import seaborn as sns
 
     figure, ax = canvas(height=4.4)
     percent = (100 * table).round().astype(int)
     style = {"annot": True, "fmt": "d", "annot_kws": {"fontsize": 10}, "linewidths": 0.5}
-    sns.heatmap(percent, cmap=MAP, vmin=0, vmax=100, ax=ax, cbar_kws={"label": f"{label} (%)"}, **style)
+    sns.heatmap(
+        percent, cmap=MAP, vmin=0, vmax=100, ax=ax, cbar_kws={"label": f"{label} (%)"}, **style
+    )
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
     ax.tick_params(rotation=0)
     return figure
@@ -371,7 +453,9 @@ def overview() -> Figure:
     ]
 
     def box(x, y, w, h, colour, text):
-        ax.add_patch(Rectangle((x, y), w, h, facecolor=(*colour, 0.25), edgecolor=colour, linewidth=1.5))
+        ax.add_patch(
+            Rectangle((x, y), w, h, facecolor=(*colour, 0.25), edgecolor=colour, linewidth=1.5)
+        )
         ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=12)
 
     for y, h, colour, data, factor, side in rows:
@@ -386,13 +470,28 @@ def overview() -> Figure:
     ax.text(10.85, 4.65, "rank", rotation=90, ha="center", va="center", fontsize=10)
     for y, h, colour, *_ in rows:
         ax.annotate(
-            "", (7.15, 4.65), (6.25, y + h / 2), arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.5}
+            "",
+            (7.15, 4.65),
+            (6.25, y + h / 2),
+            arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.5},
         )
     return figure
 
 
 @theme()
-def lines(series: Mapping[str, Sequence[float]], *, title: str, xlabel: str, ylabel: str, log: bool = False) -> Figure:
+def lines(
+    series: Mapping[str, Sequence[float]],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+) -> Figure:
     """One line for each named sequence, against its index."""
-    table = pd.concat([pd.DataFrame({"x": range(len(y)), "y": np.asarray(y), "": name}) for name, y in series.items()])
+    table = pd.concat(
+        [
+            pd.DataFrame({"x": range(len(y)), "y": np.asarray(y), "": name})
+            for name, y in series.items()
+        ]
+    )
     return curves(table, "x", "y", "", title=title, xlabel=xlabel, ylabel=ylabel, log=log)

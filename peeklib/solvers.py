@@ -89,7 +89,10 @@ def _sweep(V: Tensor, B: Tensor, G: Tensor) -> None:
     before = [moved[:k].T for k in range(BLOCK)]
     for first in range(0, len(V), BLOCK):
         v, g = V[first : first + BLOCK], G[first : first + BLOCK]
-        moves, lowest = torch.addmm(B[first : first + BLOCK], g, V, alpha=-1), -v  # an entry may go to 0, not below
+        moves, lowest = (
+            torch.addmm(B[first : first + BLOCK], g, V, alpha=-1),
+            -v,
+        )  # an entry may go to 0, not below
         for k, (move, low, out) in enumerate(zip(moves, lowest, moved, strict=False)):
             if k:
                 move = torch.addmv(move, before[k], g[k, first : first + k], alpha=-1)
@@ -165,7 +168,9 @@ class Run:
     def slow(self, tol: float) -> bool:
         """Whether the last iterations on this X brought less than `tol` each, relative to the error."""
         recent = self.history[self.begun :][-WINDOW - 1 :]
-        return tol > 0 and len(recent) > WINDOW and recent[0] - recent[-1] <= WINDOW * tol * recent[-1]
+        return (
+            tol > 0 and len(recent) > WINDOW and recent[0] - recent[-1] <= WINDOW * tol * recent[-1]
+        )
 
     def take(self, loss: float, energy: float, undo: bool) -> bool:
         """Take note of the loss after a step; False if it rose, beyond rounding, so that the step is undone."""
@@ -193,7 +198,9 @@ class Side:
         ends = list(accumulate((len(run.Wt) for run in runs), initial=0))
         self.rows = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
         ranks = torch.tensor([len(run.Wt) for run in runs], dtype=torch.long)
-        self.owner = torch.arange(len(runs)).repeat_interleave(ranks).to(self.W.device)  # the run of each row
+        self.owner = (
+            torch.arange(len(runs)).repeat_interleave(ranks).to(self.W.device)
+        )  # the run of each row
 
     def write_back(self) -> None:
         """Give every run its factors."""
@@ -210,7 +217,9 @@ class Side:
 
     def by_row(self, values: Iterable[float]) -> Tensor:
         """One number of each run, as a column with an entry for each row."""
-        return torch.tensor([float(v) for v in values], dtype=self.W.dtype).to(self.W.device)[self.owner, None]
+        return torch.tensor([float(v) for v in values], dtype=self.W.dtype).to(self.W.device)[
+            self.owner, None
+        ]
 
     def sums(self, A: Tensor, B: Tensor) -> list[float]:
         """⟨A, B⟩ of each run, in float64."""
@@ -219,7 +228,9 @@ class Side:
 
     def grams(self, V: Tensor) -> Tensor:
         """V Vᵀ of each run on the diagonal, zero elsewhere."""
-        if V.is_cuda:  # one launch; the products outside of the diagonal cost less than more launches
+        if (
+            V.is_cuda
+        ):  # one launch; the products outside of the diagonal cost less than more launches
             return (V @ V.T) * (self.owner[:, None] == self.owner)
         G = V.new_zeros(len(V), len(V))
         for rows in self.rows:
@@ -236,12 +247,23 @@ class Side:
         Wy = torch.lerp(self.W, W, 1 + beta).clamp_(min=0)
         if not all(helped):
             yes = self.by_row(helped) > 0
-            W, F, Wy = (torch.where(yes, *pair) for pair in ((W, self.W), (F, self.F), (Wy, self.W)))
+            W, F, Wy = (
+                torch.where(yes, *pair) for pair in ((W, self.W), (F, self.F), (Wy, self.W))
+            )
         self.W, self.F, self.Wy = W, F, Wy
 
 
 def descend(
-    X, energy: float, runs: Sequence[Run], solver: str, *, begin: str, max_iter: int, tol: float, kkt_tol: float, bar
+    X,
+    energy: float,
+    runs: Sequence[Run],
+    solver: str,
+    *,
+    begin: str,
+    max_iter: int,
+    tol: float,
+    kkt_tol: float,
+    bar,
 ) -> None:
     """Iterate all runs on X, in place, until each has converged or has `max_iter` iterations behind it.
 
@@ -279,7 +301,9 @@ def _begin(X, energy: float, side: Side, how: str) -> None:
         return
     B, G, H = side.F @ X.T, side.grams(side.F), side.grams(side.W)
     if how == "scale":
-        best = side.by_row(b / g for b, g in zip(side.sums(B, side.W), side.sums(G, H), strict=True))
+        best = side.by_row(
+            b / g for b, g in zip(side.sums(B, side.W), side.sums(G, H), strict=True)
+        )
         side.F, B, G = side.F * best, B * best, G * best**2
     for run, loss in zip(side.runs, side.losses(energy, B, G, side.W, H), strict=True):
         run.loss = loss
@@ -299,11 +323,15 @@ def _step(X, energy: float, side: Side, solver: str) -> None:
     update(W, B, G, side.rows)
     H = side.grams(W)
     losses = side.losses(energy, B, G, W, H)
-    helped = [run.take(loss, energy, extrapolate) for run, loss in zip(side.runs, losses, strict=True)]
+    helped = [
+        run.take(loss, energy, extrapolate) for run, loss in zip(side.runs, losses, strict=True)
+    ]
     if extrapolate:
         side.accept(W, F, beta, helped)
     if solver != "mu":
-        alive = (_inverse(G.diagonal()) > 0) & (_inverse(H.diagonal()) > 0) | (side.by_row(helped)[:, 0] == 0)
+        alive = (_inverse(G.diagonal()) > 0) & (_inverse(H.diagonal()) > 0) | (
+            side.by_row(helped)[:, 0] == 0
+        )
         _revive(X, energy, side, alive)
 
 
@@ -311,7 +339,9 @@ def _check(X, side: Side, tol: float, kkt_tol: float) -> None:
     """Find the runs that have converged; one that is slow far from a stationary point is asked again `WINDOW` later."""
     due = [(run, rows) for run, rows in zip(side.runs, side.rows, strict=True) if run.slow(tol)]
     if due and math.isfinite(kkt_tol):
-        residuals = kkt_residuals(X, [side.W[rows] for _, rows in due], [side.F[rows] for _, rows in due])
+        residuals = kkt_residuals(
+            X, [side.W[rows] for _, rows in due], [side.F[rows] for _, rows in due]
+        )
         for (run, _), run.kkt in zip(due, residuals, strict=True):
             run.converged, run.begun = run.kkt <= kkt_tol, len(run.history) - 1
     else:
@@ -328,7 +358,10 @@ def kkt_residuals(X, Wt: Sequence[Tensor], Ft: Sequence[Tensor]) -> list[float]:
     """
     cuts = [len(W) for W in Wt]
     products = zip((torch.cat(Wt) @ X).split(cuts), (torch.cat(Ft) @ X.T).split(cuts), strict=True)
-    return [max(_move(F, BF, W @ W.T), _move(W, BW, F @ F.T)) for W, F, (BF, BW) in zip(Wt, Ft, products, strict=True)]
+    return [
+        max(_move(F, BF, W @ W.T), _move(W, BW, F @ F.T))
+        for W, F, (BF, BW) in zip(Wt, Ft, products, strict=True)
+    ]
 
 
 def _move(V: Tensor, B: Tensor, G: Tensor) -> float:
@@ -346,7 +379,9 @@ def _revive(X, energy: float, side: Side, alive: Tensor) -> None:
         if not mine or run.revived >= len(run.Wt):  # some have nothing left to explain
             continue
         images = torch.linspace(0, X.shape[1] - 1, min(LOOK, X.shape[1])).long().to(side.F.device)
-        lack = (X.columns(images) - side.F[rows][:, images].T @ side.W[rows]).clamp_(min=0)  # images × features
+        lack = (X.columns(images) - side.F[rows][:, images].T @ side.W[rows]).clamp_(
+            min=0
+        )  # images × features
         size = lack.square().sum(dim=1)
         for k, image in zip(mine, size.argsort(descending=True).tolist(), strict=False):
             if size[image] > 1e-9 * energy / X.shape[1]:

@@ -109,12 +109,19 @@ def _centred(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     blocks = {"X": as_matrix(X, "X"), "Y": as_matrix(Y, "Y")}
     images = {name: block.shape[1] for name, block in blocks.items()}
     if len(set(images.values())) > 1:
-        raise ValueError(f"blocks differ in their number of images: {images}; record both from the same images")
+        raise ValueError(
+            f"blocks differ in their number of images: {images}; record both from the same images"
+        )
     for name, block in blocks.items():
         if (block == block[:, :1]).all():
-            raise ValueError(f"block {name!r} is the same for all of its {images[name]} images; there is no variance")
+            raise ValueError(
+                f"block {name!r} is the same for all of its {images[name]} images; there is no variance"
+            )
     blocks["Y"] = blocks["Y"].to(blocks["X"].device)
-    X, Y = (block - block.mean(dim=1, keepdim=True, dtype=torch.float64).to(block.dtype) for block in blocks.values())
+    X, Y = (
+        block - block.mean(dim=1, keepdim=True, dtype=torch.float64).to(block.dtype)
+        for block in blocks.values()
+    )
     return X, Y
 
 
@@ -148,10 +155,16 @@ def conv_singular_values(weight: Tensor, size: tuple[int, int]) -> Tensor:
         ValueError: for a weight of another shape, or a kernel larger than the maps.
     """
     if weight.ndim != 4:
-        raise ValueError(f"weight has shape {tuple(weight.shape)}; give out × in × kernel height × kernel width")
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)}; give out × in × kernel height × kernel width"
+        )
     if any(kernel > side for kernel, side in zip(weight.shape[2:], size, strict=True)):
-        raise ValueError(f"a kernel of {tuple(weight.shape[2:])} is larger than maps of {tuple(size)}")
-    frequencies = torch.fft.fft2(weight.detach().double(), s=tuple(size))  # out × in × height × width
+        raise ValueError(
+            f"a kernel of {tuple(weight.shape[2:])} is larger than maps of {tuple(size)}"
+        )
+    frequencies = torch.fft.fft2(
+        weight.detach().double(), s=tuple(size)
+    )  # out × in × height × width
     return torch.linalg.svdvals(frequencies.permute(2, 3, 0, 1))
 
 

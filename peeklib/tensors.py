@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blocks import Stack, check_blocks, device_of, pick_device, stack
+from .blocks import Stack, check_blocks, check_count, device_of, pick_device, stack
 from .crew import crew
 from .nmf import CoupledFactors, _loss
 from .solvers import Run, hals_update
@@ -42,15 +42,23 @@ class CoupledTensors(CoupledFactors):
     There is no `kkt`.
     """
 
-    modes: dict[str, list[Tensor]] = field(default_factory=dict)  #: by block, for each mode a length × rank factor
+    modes: dict[str, list[Tensor]] = field(
+        default_factory=dict
+    )  #: by block, for each mode a length × rank factor
 
     def __repr__(self):
-        return super().__repr__().replace("CoupledFactors(", f"CoupledTensors(parameters={self.parameters}, ")
+        return (
+            super()
+            .__repr__()
+            .replace("CoupledFactors(", f"CoupledTensors(parameters={self.parameters}, ")
+        )
 
     @property
     def parameters(self) -> int:
         """How many numbers the factors hold, the image factor included."""
-        return self.image_factor.numel() + sum(V.numel() for factors in self.modes.values() for V in factors)
+        return self.image_factor.numel() + sum(
+            V.numel() for factors in self.modes.values() for V in factors
+        )
 
     def to(self, device) -> "CoupledTensors":
         """The same fit with its factors on `device`."""
@@ -66,12 +74,20 @@ class CoupledTensors(CoupledFactors):
         for name, block in blocks.items():
             fitted = tuple(len(V) for V in self.modes.get(name, ()))
             if fitted and tuple(block.shape[:-1]) != fitted:
-                raise ValueError(f"block {name!r} has shape {tuple(block.shape)}; it was fitted as {fitted} × images")
+                raise ValueError(
+                    f"block {name!r} has shape {tuple(block.shape)}; it was fitted as {fitted} × images"
+                )
         return super().transform(_flat(blocks), **options)
 
 
 def coupled_ntf(
-    blocks: Mapping[str, Tensor], rank: int, *, seed: int = 0, device=None, max_iter: int = 200, tol: float = 1e-4
+    blocks: Mapping[str, Tensor],
+    rank: int,
+    *,
+    seed: int = 0,
+    device=None,
+    max_iter: int = 200,
+    tol: float = 1e-4,
 ) -> CoupledTensors:
     """Factorize tensors at once with one shared image factor, by hierarchical alternating least squares.
 
@@ -103,14 +119,19 @@ def coupled_ntf(
 
 def _prepare(blocks, rank, max_iter, tol, device) -> tuple[Stack, dict[str, tuple[int, ...]]]:
     """The blocks as a stack of matrices, and the shapes of their features."""
-    if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)) or rank < 1:
-        raise ValueError(f"rank is {rank!r}; it is a whole number, at least 1")
+    check_count(rank, "rank")
     if max_iter < 0 or not tol >= 0:
         raise ValueError(f"max_iter is {max_iter} and tol is {tol}; neither can be negative or NaN")
     for name, block in blocks.items() if isinstance(blocks, Mapping) else ():
         if not isinstance(block, Tensor) or block.ndim < 2:
-            found = f"of shape {tuple(block.shape)}" if isinstance(block, Tensor) else f"a {type(block).__name__}"
-            raise ValueError(f"block {name!r} is {found}; give a tensor of two modes or more, images last")
+            found = (
+                f"of shape {tuple(block.shape)}"
+                if isinstance(block, Tensor)
+                else f"a {type(block).__name__}"
+            )
+            raise ValueError(
+                f"block {name!r} is {found}; give a tensor of two modes or more, images last"
+            )
     matrices = check_blocks(_flat(blocks) if isinstance(blocks, Mapping) else blocks)
     data = stack(matrices, None, pick_device(device, device_of(blocks)))
     if not data.total_energy:
@@ -139,13 +160,22 @@ def _gram(modes: dict[str, list[Tensor]]) -> Tensor:
 
 def _start(data: Stack, shapes: dict[str, tuple[int, ...]], rank: int, seed: int):
     """Uniform [0, 1] factors, drawn as `coupled_nmf` draws them."""
-    draw, lengths = torch.Generator().manual_seed(seed), [n for shape in shapes.values() for n in shape]
-    V, Ft = (torch.rand(rank, n, generator=draw, dtype=data.dtype) for n in (sum(lengths), data.shape[1]))
+    draw, lengths = (
+        torch.Generator().manual_seed(seed),
+        [n for shape in shapes.values() for n in shape],
+    )
+    V, Ft = (
+        torch.rand(rank, n, generator=draw, dtype=data.dtype) for n in (sum(lengths), data.shape[1])
+    )
     parts = iter(V.to(data.device).split(lengths, dim=1))
-    return {name: [next(parts).contiguous() for _ in shape] for name, shape in shapes.items()}, Ft.to(data.device)
+    return {
+        name: [next(parts).contiguous() for _ in shape] for name, shape in shapes.items()
+    }, Ft.to(data.device)
 
 
-def _step(data: Stack, shapes: dict[str, tuple[int, ...]], modes: dict[str, list[Tensor]], Ft: Tensor) -> float:
+def _step(
+    data: Stack, shapes: dict[str, tuple[int, ...]], modes: dict[str, list[Tensor]], Ft: Tensor
+) -> float:
     """F, then every mode of every block, in place; ‖X‖² − 2⟨B, V⟩ + ⟨G, V Vᵀ⟩ afterwards."""
     every, loss = [slice(0, len(Ft))], data.total_energy
     hals_update(Ft, _stacked(modes) @ data, _gram(modes), every)
@@ -154,8 +184,13 @@ def _step(data: Stack, shapes: dict[str, tuple[int, ...]], modes: dict[str, list
         Tj = T[:, data.rows[name]].unflatten(1, shapes[name])  # rank × channels × height × width
         for mode, V in enumerate(factors):
             others = [other for k, other in enumerate(factors) if k != mode]
-            B, G = _along(Tj, others, mode), math.prod((other @ other.T for other in others), start=GF)
-            hals_update(V, B, G, every, sweeps=1 if others else 2)  # B is new for each mode, and cheap
+            B, G = (
+                _along(Tj, others, mode),
+                math.prod((other @ other.T for other in others), start=GF),
+            )
+            hals_update(
+                V, B, G, every, sweeps=1 if others else 2
+            )  # B is new for each mode, and cheap
         loss += ((G.double() * (V @ V.T)).sum() - 2 * (B.double() * V).sum()).item()
     return loss
 
@@ -168,7 +203,9 @@ def _along(T: Tensor, others: list[Tensor], mode: int) -> Tensor:
 
 
 def _lost(data: Stack, modes: dict[str, list[Tensor]], Ft: Tensor) -> dict[str, float]:
-    return {name: _loss(data.blocks[name], khatri_rao(factors).T, Ft) for name, factors in modes.items()}
+    return {
+        name: _loss(data.blocks[name], khatri_rao(factors).T, Ft) for name, factors in modes.items()
+    }
 
 
 def _relative(data: Stack, loss: float) -> float:
@@ -180,7 +217,10 @@ def _result(data: Stack, run: Run, modes: dict[str, list[Tensor]]) -> CoupledTen
     Ft, size = _unit(run.Ft)
     for name, (first, *rest) in modes.items():
         units = [_unit(V) for V in rest]
-        modes[name] = [first * math.prod((scale for _, scale in units), start=size), *(V for V, _ in units)]
+        modes[name] = [
+            first * math.prod((scale for _, scale in units), start=size),
+            *(V for V, _ in units),
+        ]
     order = _gram(modes).diagonal().argsort(descending=True, stable=True)
     return CoupledTensors(
         image_factor=Ft[order].T,
@@ -189,7 +229,8 @@ def _result(data: Stack, run: Run, modes: dict[str, list[Tensor]]) -> CoupledTen
         rmse=(sum(lost.values()) / math.prod(data.shape)) ** 0.5,
         relative_error=_relative(data, sum(lost.values())),
         block_errors={
-            name: (lost[name] / energy[name]) ** 0.5 if energy[name] else float(lost[name] > 0) for name in lost
+            name: (lost[name] / energy[name]) ** 0.5 if energy[name] else float(lost[name] > 0)
+            for name in lost
         },
         history=np.array(run.history),
         converged=run.converged,

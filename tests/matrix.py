@@ -22,7 +22,10 @@ ENVIRONMENTS = {  # Python, and the file that fixes the versions
     "colab": ("3.13", "requirements/colab.txt"),
     "lowest": ("3.11", "requirements/lowest.txt"),
 }
-BUILDERS = ["tests/test_book.py", "tests/test_build.py"]  # the book itself is built with our pins only
+BUILDERS = [
+    "tests/test_book.py",
+    "tests/test_build.py",
+]  # the book itself is built with our pins only
 
 
 class Missing(Exception):
@@ -36,7 +39,9 @@ def interpreter(version: str) -> str:
     for candidate in filter(None, [named, *map(str, kept)]):
         if subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
             return candidate
-    raise Missing(f"no Python {version} here: install it, or leave out the environments that need it")
+    raise Missing(
+        f"no Python {version} here: install it, or leave out the environments that need it"
+    )
 
 
 def uv() -> str:
@@ -75,14 +80,37 @@ def unit(name: str, python: Path) -> None:
     """The unit tests; where the book cannot be built, without those of its builder."""
     others = ENVIRONMENTS[name][1] != PINS
     ignored = [f"--ignore={path}" for path in BUILDERS if others or "book" in path]
-    call(python, "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-p", "no:cacheprovider", *ignored, "tests")
+    call(
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "--dist",
+        "worksteal",
+        "-p",
+        "no:cacheprovider",
+        *ignored,
+        "tests",
+    )
 
 
 def notebooks(name: str, python: Path) -> None:
     """All notebooks in their small version."""
     nbval = ["--dist", "loadfile", "--nbval-lax", "--nbval-cell-timeout=1800"]
     call(
-        python, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *nbval, "notebooks", PEEK_PROFILE="embedded"
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "2",
+        "-p",
+        "no:cacheprovider",
+        *nbval,
+        "notebooks",
+        PEEK_PROFILE="embedded",
     )
 
 
@@ -105,7 +133,9 @@ def failures(name: str, parts: list) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Tests in other versions.")
-    parser.add_argument("environments", nargs="*", default=list(ENVIRONMENTS), metavar="ENVIRONMENT")
+    parser.add_argument(
+        "environments", nargs="*", default=list(ENVIRONMENTS), metavar="ENVIRONMENT"
+    )
     parser.add_argument("--no-notebooks", action="store_true", help="the unit tests only")
     options = parser.parse_args()
     if unknown := set(options.environments) - set(ENVIRONMENTS):

@@ -26,7 +26,12 @@ from torch.overrides import TorchFunctionMode
 CUDA, CPU = torch.device("cuda", 0), torch.device("cpu")
 MOVES = {Tensor.to, Tensor.cpu, Tensor.cuda}
 NAMED = {Tensor.cpu: "cpu", Tensor.cuda: "cuda"}
-FREE = {Tensor.copy_, Tensor.data.__set__, Tensor.grad.__set__, torch._has_compatible_shallow_copy_type}
+FREE = {
+    Tensor.copy_,
+    Tensor.data.__set__,
+    Tensor.grad.__set__,
+    torch._has_compatible_shallow_copy_type,
+}
 FLAGS = {
     Tensor.device.__get__: (CUDA, CPU),
     Tensor.is_cuda.__get__: (True, False),
@@ -52,10 +57,14 @@ class Simulation(TorchFunctionMode):
 
     def __init__(self):
         super().__init__()
-        self.memory: dict[int, StorageWeakRef] = {}  # a weak reference keeps the number from being given again
+        self.memory: dict[
+            int, StorageWeakRef
+        ] = {}  # a weak reference keeps the number from being given again
 
     def __enter__(self):
-        with contextlib.suppress(ImportError):  # it asks for a GPU when it is imported: before there seems to be one
+        with contextlib.suppress(
+            ImportError
+        ):  # it asks for a GPU when it is imported: before there seems to be one
             import weightwatcher  # noqa: F401
         self.before = {name: getattr(torch.cuda, name) for name in CARD}
         for name, answer in CARD.items():
@@ -86,7 +95,9 @@ class Simulation(TorchFunctionMode):
         if func in MOVES:
             return self.move(func, *args, **kwargs)
         if func in ARRAYS and self.there(args[0]) and not kwargs.get("force"):
-            raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first.")
+            raise TypeError(
+                "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first."
+            )
         inputs = list(tensors((args, kwargs)))
         on_gpu = any(map(self.there, inputs))
         if on_gpu and func not in FREE:
@@ -100,7 +111,9 @@ class Simulation(TorchFunctionMode):
                 self.send(tensor)
         return result
 
-    def move(self, func, tensor: Tensor, *args, dtype=None, device=None, other=None, copy=False, **_) -> Tensor:
+    def move(
+        self, func, tensor: Tensor, *args, dtype=None, device=None, other=None, copy=False, **_
+    ) -> Tensor:
         """`to`, `cpu` and `cuda`: a copy if the device is another one, so that its memory is another too."""
         here = goal = self.there(tensor)
         goals = NAMED.get(func), device, other, dtype, *args
@@ -120,8 +133,12 @@ class Simulation(TorchFunctionMode):
         """What a GPU refuses when one of its tensors takes part."""
         if func in (Tensor.__getitem__, Tensor.__setitem__):
             if not self.there(args[0]) and any(map(self.there, tensors(args[1]))):
-                raise RuntimeError("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
-            if func is Tensor.__getitem__ or not any(isinstance(part, Tensor | list) for part in parts(args[1])):
+                raise RuntimeError(
+                    "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
+                )
+            if func is Tensor.__getitem__ or not any(
+                isinstance(part, Tensor | list) for part in parts(args[1])
+            ):
                 return  # what is assigned to a slice is copied
             inputs = [args[0], *tensors(args[2:])]
         if any(map(self.there, inputs)) and any(t.dim() and not self.there(t) for t in inputs):
@@ -170,7 +187,9 @@ def run_notebook(path: Path) -> int:
             done = shell.run_cell(cell.source)
             failed += not done.success
             if not done.success:
-                print(f"FAILED {path.name}, code cell {number}: {done.error_before_exec or done.error_in_exec!r}")
+                print(
+                    f"FAILED {path.name}, code cell {number}: {done.error_before_exec or done.error_in_exec!r}"
+                )
     return failed
 
 

@@ -15,15 +15,28 @@ from sklearn.decomposition import non_negative_factorization
 import peeklib as pk
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-ONE = {**dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"), "CUDA_VISIBLE_DEVICES": ""}
+ONE = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    "CUDA_VISIBLE_DEVICES": "",
+}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """What a quick run wrote."""
     folder = tmp_path_factory.mktemp("bench")
-    command = [sys.executable, BENCHMARKS / "run.py", "--quick", "--threads", "1", "--peers", "scikit-learn"]
-    done = subprocess.run([*command, "--out", folder], capture_output=True, text=True, env={**os.environ, **ONE})
+    command = [
+        sys.executable,
+        BENCHMARKS / "run.py",
+        "--quick",
+        "--threads",
+        "1",
+        "--peers",
+        "scikit-learn",
+    ]
+    done = subprocess.run(
+        [*command, "--out", folder], capture_output=True, text=True, env={**os.environ, **ONE}
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -58,10 +71,22 @@ def test_every_table_is_there_with_its_columns(folder, run):
 
 def test_errors_fall_with_the_budget_and_repeats_agree(folder, run):
     rows = table(folder, "curves").query("status == 'ok'")
-    assert set(rows.solver) == {"peeklib auto", "peeklib hals", "peeklib mu", "scikit-learn cd", "scikit-learn mu"}
+    assert set(rows.solver) == {
+        "peeklib auto",
+        "peeklib hals",
+        "peeklib mu",
+        "scikit-learn cd",
+        "scikit-learn mu",
+    }
     for _, own in rows.groupby(["solver", "budget"]):
-        assert len(own) == run.REPEATS or own.seconds.iloc[-1] >= run.QUICK, "what is quick here is repeated"
-    assert rows.relative_error.between(0, 1).all() and (rows.seconds > 0).all() and (rows.lowest >= 0).all()
+        assert len(own) == run.REPEATS or own.seconds.iloc[-1] >= run.QUICK, (
+            "what is quick here is repeated"
+        )
+    assert (
+        rows.relative_error.between(0, 1).all()
+        and (rows.seconds > 0).all()
+        and (rows.lowest >= 0).all()
+    )
     for _, errors in rows.groupby(["solver", "budget"]).relative_error:
         assert np.ptp(errors) < 1e-6
     by_budget = rows.groupby(["solver", "budget"]).relative_error.first().unstack()
@@ -75,13 +100,18 @@ def test_a_round_over_the_solvers_ends_before_the_next_begins(folder):
 
 
 def test_errors_in_the_table_are_those_of_the_solvers(folder, run, small):
-    rank, rows = run.SMALL.rank, table(folder, "curves").query("budget == 20").drop_duplicates("solver")
+    rank, rows = (
+        run.SMALL.rank,
+        table(folder, "curves").query("budget == 20").drop_duplicates("solver"),
+    )
     listed = rows.set_index("solver").relative_error
     W, H = small.start(rank, run.SEED)
     W, H, _ = non_negative_factorization(
         small.X, W=W, H=H, n_components=rank, init="custom", solver="cd", tol=0, max_iter=20
     )
-    again = np.linalg.norm(small.X.astype(float) - W.astype(float) @ H) / np.linalg.norm(small.X.astype(float))
+    again = np.linalg.norm(small.X.astype(float) - W.astype(float) @ H) / np.linalg.norm(
+        small.X.astype(float)
+    )
     assert listed["scikit-learn cd"] == pytest.approx(again, rel=1e-3)
     fit = pk.coupled_nmf(small.data.blocks, rank, solver="hals", max_iter=20, tol=0)
     assert listed["peeklib hals"] == pytest.approx(fit.relative_error, rel=1e-3)
@@ -114,7 +144,9 @@ def test_the_sweep_has_every_fit_and_the_whole(folder, run):
 def test_a_ladder_varies_one_thing(folder, run):
     for ladder, rows in table(folder, "scaling").groupby("ladder"):
         assert sorted(rows[ladder].unique()) == list(run.SMALL.ladders[ladder])
-        assert all(rows[fixed].nunique() == 1 for fixed in {"features", "images", "rank"} - {ladder})
+        assert all(
+            rows[fixed].nunique() == 1 for fixed in {"features", "images", "rank"} - {ladder}
+        )
         assert (rows.status == "ok").all()
 
 

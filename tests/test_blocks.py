@@ -71,7 +71,10 @@ def test_no_weights_means_one_each():
 
 
 def test_weights_come_in_the_order_of_the_blocks():
-    assert list(check_weights({"a": 0, "b": 0}, {"b": 2, "a": 3}).items()) == [("a", 3.0), ("b", 2.0)]
+    assert list(check_weights({"a": 0, "b": 0}, {"b": 2, "a": 3}).items()) == [
+        ("a", 3.0),
+        ("b", 2.0),
+    ]
 
 
 @pytest.mark.parametrize("weight", ["2", None, [1.0]])
@@ -104,7 +107,9 @@ def test_weights_enter_as_square_roots_and_leave_again():
 def test_energy_is_that_of_the_data_and_the_total_that_of_the_weighted_rows():
     blocks = {"input": count_up(2, 3).double(), "relu": count_up(4, 3).double()}
     data = stack_up(blocks, {"input": 9, "relu": 0.25})
-    assert data.energy == pytest.approx({name: block.square().sum().item() for name, block in blocks.items()})
+    assert data.energy == pytest.approx(
+        {name: block.square().sum().item() for name, block in blocks.items()}
+    )
     assert data.total_energy == pytest.approx(dense(data).square().sum().item())
 
 

@@ -16,14 +16,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = Path(os.environ.get("PEEK_SITE", ROOT / "_build/embedded/_build/html"))
-PAGES = sorted(str(p.relative_to(SITE)) for part in ("book", "notebooks") for p in (SITE / part).rglob("*.html"))
+PAGES = sorted(
+    str(p.relative_to(SITE))
+    for part in ("book", "notebooks")
+    for p in (SITE / part).rglob("*.html")
+)
 FEW = ("02-coupled-nmf", "07-how-shapes-travel", "11-your-own-network")
-VISITED = [page for page in PAGES if "PEEK_SITE" in os.environ or page.startswith("book/") or Path(page).stem in FEW]
+VISITED = [
+    page
+    for page in PAGES
+    if "PEEK_SITE" in os.environ or page.startswith("book/") or Path(page).stem in FEW
+]
 SHOTS = os.environ.get("PEEK_SHOTS")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 MISSING = [
     *(["no built book: run `make test`, which builds one"] if not PAGES else []),
-    *(["no Chromium: install it, on Debian with `apt-get install chromium`"] if not CHROMIUM else []),
+    *(
+        ["no Chromium: install it, on Debian with `apt-get install chromium`"]
+        if not CHROMIUM
+        else []
+    ),
 ]
 PICTURES = """Promise.all([...document.querySelectorAll(".peek-figure img")].map(async e => {
     await e.decode();
@@ -34,7 +48,9 @@ PICTURES = """Promise.all([...document.querySelectorAll(".peek-figure img")].map
         fits: e.getBoundingClientRect().width <= innerWidth,
     };
 }))"""
-pytestmark = pytest.mark.skipif(bool(MISSING) and not os.environ.get("CI"), reason="; ".join(MISSING))
+pytestmark = pytest.mark.skipif(
+    bool(MISSING) and not os.environ.get("CI"), reason="; ".join(MISSING)
+)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -46,7 +62,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def address():
     """The site served on this machine."""
     assert not MISSING, MISSING
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=SITE))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=SITE)
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -83,7 +101,10 @@ def visit(browser, address):
         contexts.append(context)
         page = context.new_page()
         page.on(
-            "request", lambda r: r.url.startswith((address, "data:", "blob:")) or wrong.append(f"request to {r.url}")
+            "request",
+            lambda r: (
+                r.url.startswith((address, "data:", "blob:")) or wrong.append(f"request to {r.url}")
+            ),
         )
         page.on("response", lambda r: r.status < 400 or wrong.append(f"{r.status} for {r.url}"))
         page.on("pageerror", lambda error: wrong.append(f"page error {error}"))
@@ -99,7 +120,11 @@ def visit(browser, address):
 
 def test_every_page_of_the_toc_is_built():
     built = {Path(page).stem for page in PAGES}
-    toc = [line.split("/")[-1].strip() for line in (ROOT / "_toc.yml").read_text().splitlines() if "/" in line]
+    toc = [
+        line.split("/")[-1].strip()
+        for line in (ROOT / "_toc.yml").read_text().splitlines()
+        if "/" in line
+    ]
     assert built >= set(toc)
 
 
@@ -114,9 +139,13 @@ def test_a_page_and_its_sliders(visit, path):
         page.set_viewport_size({"width": width, "height": 900})
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme)
-            page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+            page.wait_for_function(
+                "theme => document.documentElement.dataset.theme === theme", arg=theme
+            )
             if SHOTS:
-                page.screenshot(path=Path(SHOTS) / f"{Path(path).stem}-{width}-{theme}.png", full_page=True)
+                page.screenshot(
+                    path=Path(SHOTS) / f"{Path(path).stem}-{width}-{theme}.png", full_page=True
+                )
             scroll, client = page.evaluate(
                 "(({scrollWidth, clientWidth}) => [scrollWidth, clientWidth])(document.documentElement)"
             )
@@ -153,10 +182,16 @@ def sliders_work_by_keyboard(page, figure):
             page.keyboard.press(key)
             assert slider.input_value() == slider.get_attribute(end)
             seen.append(
-                (image.get_attribute("src"), image.get_attribute("alt"), slider.get_attribute("aria-valuetext"))
+                (
+                    image.get_attribute("src"),
+                    image.get_attribute("alt"),
+                    slider.get_attribute("aria-valuetext"),
+                )
             )
             assert figure.locator("figcaption").inner_text() == image.get_attribute("alt")
-        assert all(low != high for low, high in zip(*seen, strict=True)), "picture, alt text and value must change"
+        assert all(low != high for low, high in zip(*seen, strict=True)), (
+            "picture, alt text and value must change"
+        )
         page.keyboard.press("ArrowLeft")
         assert int(slider.input_value()) == int(slider.get_attribute("max")) - 1
 
@@ -165,7 +200,10 @@ def test_sliders_move_by_touch(visit):
     page = visit("notebooks/02-coupled-nmf.html", 390)
     slider = page.locator(".peek-explorer input[type=range]").first
     slider.scroll_into_view_if_needed()
-    before, box = page.locator(".peek-explorer img").first.get_attribute("src"), slider.bounding_box()
+    before, box = (
+        page.locator(".peek-explorer img").first.get_attribute("src"),
+        slider.bounding_box(),
+    )
     page.touchscreen.tap(box["x"] + box["width"] - 8, box["y"] + box["height"] / 2)
     assert slider.input_value() == slider.get_attribute("max")
     assert page.locator(".peek-explorer img").first.get_attribute("src") != before
@@ -173,7 +211,9 @@ def test_sliders_move_by_touch(visit):
 
 def test_welcome_opens_with_an_explorer(visit):
     page = visit("book/welcome.html")
-    assert page.locator(".peek-explorer").bounding_box()["y"] < 900, "the first screen has something to touch"
+    assert page.locator(".peek-explorer").bounding_box()["y"] < 900, (
+        "the first screen has something to touch"
+    )
 
 
 def test_first_picture_shows_without_script(visit):

@@ -20,8 +20,12 @@ import shelf  # noqa: E402
 
 def test_every_chapter_runs_and_those_that_read_others_run_later():
     first, second = ([path.stem for path in wave] for wave in build.waves())
-    assert sorted(first + second) == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-    assert {name[:2] for name in first[:2]} == set(build.LONG) and {name[:2] for name in second} == set(build.READERS)
+    assert sorted(first + second) == sorted(
+        path.stem for path in (ROOT / "notebooks").glob("*.ipynb")
+    )
+    assert {name[:2] for name in first[:2]} == set(build.LONG) and {
+        name[:2] for name in second
+    } == set(build.READERS)
 
 
 @pytest.fixture
@@ -37,9 +41,15 @@ def book(tmp_path, monkeypatch):
     def write(prose="", **chapters):
         for name, codes in chapters.items():
             run = f"open({str(tmp_path / 'runs')!r}, 'a').write('{name} ')"
-            cells = [new_markdown_cell(f"# The {name} chapter\n{prose}"), *map(new_code_cell, [run, *codes])]
+            cells = [
+                new_markdown_cell(f"# The {name} chapter\n{prose}"),
+                *map(new_code_cell, [run, *codes]),
+            ]
             nbformat.write(new_notebook(cells=cells), tmp_path / "notebooks" / f"{name}.ipynb")
-        files = [f"      - file: notebooks/{path.stem}" for path in sorted((tmp_path / "notebooks").iterdir())]
+        files = [
+            f"      - file: notebooks/{path.stem}"
+            for path in sorted((tmp_path / "notebooks").iterdir())
+        ]
         (tmp_path / "_toc.yml").write_text("parts:\n  - chapters:\n" + "\n".join(files) + "\n")
         return tmp_path / "runs"
 
@@ -48,11 +58,18 @@ def book(tmp_path, monkeypatch):
 
 def staged(tmp_path, failed):
     """The notebooks that Sphinx reads, by name."""
-    return {path.stem: nbformat.read(path, as_version=4) for path in build.stage(tmp_path / "source", failed)}
+    return {
+        path.stem: nbformat.read(path, as_version=4)
+        for path in build.stage(tmp_path / "source", failed)
+    }
 
 
 def shown(notebook):
-    return [output.get("data", {}).get("text/plain") for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [
+        output.get("data", {}).get("text/plain")
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    ]
 
 
 def test_what_ran_is_kept_and_a_failure_costs_its_chapter_alone(book, tmp_path, capsys):
@@ -64,7 +81,10 @@ def test_what_ran_is_kept_and_a_failure_costs_its_chapter_alone(book, tmp_path, 
     pages = staged(tmp_path, failed)
     assert shown(pages["good"]) == ["5", "4"]  # the length of the note, and the sum
     assert [cell.source for cell in pages["bad"].cells][0] == "# The bad chapter"
-    assert "no earlier version" in pages["bad"].cells[1].source and "ZeroDivisionError" in pages["bad"].cells[1].source
+    assert (
+        "no earlier version" in pages["bad"].cells[1].source
+        and "ZeroDivisionError" in pages["bad"].cells[1].source
+    )
     assert "DeadKernelError" in pages["dead"].cells[1].source
 
     book(bad=["1 / 1"], torn=["x = 1"])
@@ -85,7 +105,9 @@ def test_prose_may_change_without_a_run_and_code_may_not(book, tmp_path):
     page = staged(tmp_path, {})["one"]
     assert "In other words." in page.cells[0].source and "2" in shown(page)
     book(one=["x = 1\nx + 1"])
-    assert not build.execute() and runs.read_text().split() == ["one", "one"], "other cells, the same code"
+    assert not build.execute() and runs.read_text().split() == ["one", "one"], (
+        "other cells, the same code"
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +121,9 @@ def test_prose_may_change_without_a_run_and_code_may_not(book, tmp_path):
     ],
 )
 def test_cells_that_may_show_other_things_have_other_keys(one, other):
-    keys = {shelf.key(new_notebook(cells=list(map(new_code_cell, codes)))) for codes in (one, other)}
+    keys = {
+        shelf.key(new_notebook(cells=list(map(new_code_cell, codes)))) for codes in (one, other)
+    }
     assert len(keys) == 2
 
 
@@ -116,7 +140,9 @@ def test_a_notebook_is_keyed_by_what_it_uses(monkeypatch, tmp_path):
     other = new_notebook(cells=[new_code_cell("import peeklib as pk\npk.spectrum(x)")])
     keys = shelf.key(page), shelf.key(other)
     for table in shelf.pk.evidence.FOLDER.glob("*.csv"):
-        (tmp_path / table.name).write_text(table.read_text() + ("\n" if table.stem == "cases" else ""))
+        (tmp_path / table.name).write_text(
+            table.read_text() + ("\n" if table.stem == "cases" else "")
+        )
     monkeypatch.setattr(shelf.pk.evidence, "FOLDER", tmp_path)
     assert shelf.key(page) != keys[0] and shelf.key(other) == keys[1]
     monkeypatch.setattr(shelf, "_version", lambda name: "99")
@@ -128,12 +154,19 @@ def test_an_interrupt_ends_what_runs(book, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "WORKERS", 1)
     path = repr(str(tmp_path / "pid"))
     runs = book(
-        first=[f"import os; open({path}, 'w').write(str(os.getpid()))", "import time; time.sleep(600)"], next=[]
+        first=[
+            f"import os; open({path}, 'w').write(str(os.getpid()))",
+            "import time; time.sleep(600)",
+        ],
+        next=[],
     )
 
     def interrupt():
         end = time.monotonic() + 300
-        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()) and time.monotonic() < end:
+        while (
+            not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+            and time.monotonic() < end
+        ):
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -189,7 +222,9 @@ def test_a_tested_notebook_is_an_executed_one(book, tmp_path, monkeypatch):
     bad.replace(mended)
     runs = book(good=["2 + 2"], bad=["1 / 0"])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "book"), *filter(None, sys.path)]))
-    (tmp_path / "conftest.py").write_text(f"import shelf, pathlib\nshelf.ROOT = pathlib.Path({str(tmp_path)!r})\n")
+    (tmp_path / "conftest.py").write_text(
+        f"import shelf, pathlib\nshelf.ROOT = pathlib.Path({str(tmp_path)!r})\n"
+    )
     options = ["-p", "nbval_shelf", "--nbval-lax", "-p", "no:cacheprovider", tmp_path / "notebooks"]
     command = [sys.executable, "-c", TWICE, mended, bad, *options]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)

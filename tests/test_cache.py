@@ -14,7 +14,7 @@ from torch import nn
 
 import peeklib as pk
 from peeklib import cache, nmf, solvers, spectra, training
-from peeklib.cache import cached
+from peeklib.course.cache import cached
 
 pytestmark = pytest.mark.filterwarnings(
     "error",
@@ -33,7 +33,9 @@ def folder(tmp_path, monkeypatch):
 def count(monkeypatch, module, name):
     """A list that grows by one at each call of `module.name`, a function that the cached one calls."""
     calls, original = [], getattr(module, name)
-    monkeypatch.setattr(module, name, lambda *args, **kwargs: (calls.append(name), original(*args, **kwargs))[1])
+    monkeypatch.setattr(
+        module, name, lambda *args, **kwargs: (calls.append(name), original(*args, **kwargs))[1]
+    )
     return calls
 
 
@@ -48,7 +50,9 @@ def block(seed=0, rows=5, columns=4):
 
 def toy(count=12):
     draw = torch.Generator().manual_seed(0)
-    return torch.randint(256, (count, 1, 2, 2), generator=draw, dtype=torch.uint8), torch.arange(count) % 3
+    return torch.randint(256, (count, 1, 2, 2), generator=draw, dtype=torch.uint8), torch.arange(
+        count
+    ) % 3
 
 
 def linear(seed=0):
@@ -109,9 +113,9 @@ def test_a_sweep_comes_back_whole(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_result_comes_back_on_its_device():
     spectrum = cached(pk.spectrum)
-    assert [spectrum(block().to(device)).device.type for device in ("cuda", "cuda", "cpu", "cpu")] == [
-        *("cuda", "cuda", "cpu", "cpu")
-    ]
+    assert [
+        spectrum(block().to(device)).device.type for device in ("cuda", "cuda", "cpu", "cpu")
+    ] == [*("cuda", "cuda", "cpu", "cpu")]
 
 
 def test_it_looks_like_the_function():
@@ -144,14 +148,23 @@ def changed(tensor):
     return copy
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.int64, torch.float16])
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.float32, torch.float64, torch.int64, torch.float16]
+)
 def test_tensors_count_by_value(dtype):
     tensor = (block(columns=6) * 100).to(dtype)
     views = [tensor.clone(), tensor.T.contiguous().T, torch.stack([tensor, tensor], 2)[..., 0]]
     assert {cache._text(view) for view in views} == {cache._text(tensor)}
     assert cache._text(tensor[::5, ::6]) == cache._text(tensor[:1, :1].clone())
     assert cache._text(tensor[0, 0].expand(3)) == cache._text(tensor[0, :1].repeat(3))
-    others = [changed(tensor), tensor.T, tensor.view(6, 5), tensor.view(torch.int8), tensor[:0], tensor[0, 0]]
+    others = [
+        changed(tensor),
+        tensor.T,
+        tensor.view(6, 5),
+        tensor.view(torch.int8),
+        tensor[:0],
+        tensor[0, 0],
+    ]
     assert len({cache._text(other) for other in [tensor, *others]}) == 7
     assert cache._text(tensor.numpy()) == cache._text(tensor.T.contiguous().numpy().T)
     assert cache._text(tensor.numpy()) != cache._text(changed(tensor).numpy())
@@ -198,8 +211,12 @@ def test_frozen_and_shared_weights_count():
 
 def test_two_ways_of_one_call_have_one_key():
     blocks, images = {"relu": block()}, toy()
-    assert key(pk.coupled_nmf, blocks, 2) == key(pk.coupled_nmf, rank=2, blocks=blocks, seed=0, solver="auto")
-    assert key(pk.train, linear(), *images, seed=0) == key(pk.train, linear(), *images, seed=0, progress=True)
+    assert key(pk.coupled_nmf, blocks, 2) == key(
+        pk.coupled_nmf, rank=2, blocks=blocks, seed=0, solver="auto"
+    )
+    assert key(pk.train, linear(), *images, seed=0) == key(
+        pk.train, linear(), *images, seed=0, progress=True
+    )
     assert key(pk.spectrum, block()) == key(pk.spectrum, block=block().clone())
     assert key(pk.spectrum, block()) != key(pk.effective_rank, block())
 
@@ -251,9 +268,21 @@ def test_another_process_finds_the_results(folder, monkeypatch):
     spectrum(values)
     monkeypatch.setenv("PEEK_CACHE", str(folder.parent / "second"))
     expected = str(spectrum(values).tolist())
-    same = [pk.models.PaperCNN(seed=0), nn.BatchNorm1d(2), {"b": 1.5, "a": None}, {"z", "y", "x"}, range(3)]
+    same = [
+        pk.models.PaperCNN(seed=0),
+        nn.BatchNorm1d(2),
+        {"b": 1.5, "a": None},
+        {"z", "y", "x"},
+        range(3),
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run([sys.executable, "-c", ANOTHER], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", ANOTHER],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [expected, cache._text(same)]
 
@@ -282,8 +311,14 @@ def test_only_what_peeklib_computes_is_taken(function):
 
 
 def test_code_that_the_key_cannot_cover_is_run_and_not_kept(folder, monkeypatch):
-    computed, train, sweep = count(monkeypatch, training, "_history"), cached(pk.train), cached(pk.rank_sweep)
-    with pytest.warns(UserWarning, match=r"without the cache: \S*test_cache\.Net has code") as caught:
+    computed, train, sweep = (
+        count(monkeypatch, training, "_history"),
+        cached(pk.train),
+        cached(pk.rank_sweep),
+    )
+    with pytest.warns(
+        UserWarning, match=r"without the cache: \S*test_cache\.Net has code"
+    ) as caught:
         for _ in range(2):
             train(nn.Sequential(nn.Flatten(), Net(4, 3)), *toy(), seed=0)
     assert len(computed) == 2 and len(caught) == 1 and caught[0].filename == __file__
@@ -293,13 +328,15 @@ def test_code_that_the_key_cannot_cover_is_run_and_not_kept(folder, monkeypatch)
     hooked.register_forward_hook(lambda *_: None)
     with pytest.warns(UserWarning, match="<lambda> has code"):
         train(hooked, *toy(), seed=0)
-    made = type("Made", (nn.Linear,), {"__module__": "peeklib.models"})
+    made = type("Made", (nn.Linear,), {"__module__": "peeklib.course.models"})
     with pytest.warns(UserWarning, match=r"peeklib\.models\.Made has code"):
         train(nn.Sequential(nn.Flatten(), made(4, 3)), *toy(), seed=0)
     assert not folder.exists()
 
 
-def test_without_a_writable_folder_it_says_so_once_and_computes(tmp_path, spectra_computed, monkeypatch):
+def test_without_a_writable_folder_it_says_so_once_and_computes(
+    tmp_path, spectra_computed, monkeypatch
+):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("PEEK_CACHE", str(tmp_path / "file" / "results"))
     spectrum = cached(pk.spectrum)
@@ -330,14 +367,18 @@ DAMAGE = {
     "empty": lambda entry: (entry / "output.pkl").write_bytes(b""),
     "zeros": lambda entry: (entry / "output.pkl").write_bytes(bytes(1000)),
     "garbage": lambda entry: (entry / "output.pkl").write_bytes(b"garbage"),
-    "a class that is gone": lambda entry: (entry / "output.pkl").write_bytes(b"cpeeklib.nmf\nGone\n."),
+    "a class that is gone": lambda entry: (entry / "output.pkl").write_bytes(
+        b"cpeeklib.nmf\nGone\n."
+    ),
     "no metadata": lambda entry: (entry / "metadata.json").unlink(),
     "truncated metadata": lambda entry: cut(entry / "metadata.json"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_result_is_computed_again_with_a_warning_that_names_it(damage, folder, spectra_computed):
+def test_a_damaged_result_is_computed_again_with_a_warning_that_names_it(
+    damage, folder, spectra_computed
+):
     spectrum = cached(pk.spectrum)
     expected = spectrum(block())
     (entry,) = entries(folder)
@@ -372,8 +413,14 @@ def test_an_interrupted_fit_is_returned_and_not_kept(folder, monkeypatch):
         assert len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1
     with monkeypatch.context() as patch:
         fit, ranks = nmf._fit, []
-        patch.setattr(nmf, "_fit", lambda *args, **how: stop() if ranks else (ranks.append(1), fit(*args, **how))[1])
-        assert len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1  # stopped between two fits
+        patch.setattr(
+            nmf,
+            "_fit",
+            lambda *args, **how: stop() if ranks else (ranks.append(1), fit(*args, **how))[1],
+        )
+        assert (
+            len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1
+        )  # stopped between two fits
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(spectra, "as_matrix", stop)
         cached(pk.spectrum)(block())
@@ -411,7 +458,10 @@ def test_a_full_disk_costs_the_copy_and_not_the_result(folder, monkeypatch):
 def test_two_at_once(folder, monkeypatch):
     both, original, found = threading.Barrier(2), spectra.as_matrix, []
     monkeypatch.setattr(spectra, "as_matrix", lambda *args: (both.wait(10), original(*args))[1])
-    threads = [threading.Thread(target=lambda: found.append(cached(pk.spectrum)(block()))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: found.append(cached(pk.spectrum)(block())))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -17,12 +17,12 @@ ERRORS = {5: 0.5, 10: 0.3, 20: 0.2}
 SINGULAR = torch.diag(torch.tensor([4.0, 3.0, 0.0]))
 
 
-def right_update(A, O, F):  # noqa: E741
+def right_update(A, O, F):
     return O * (A @ F) / (O @ (F.T @ F) + EPS)
 
 
-def in_place_update(A, O, F):  # noqa: E741
-    O *= (A @ F) / (O @ F.T @ F + 1e-9)  # noqa: E741
+def in_place_update(A, O, F):
+    O *= (A @ F) / (O @ F.T @ F + 1e-9)
     return O
 
 
@@ -51,9 +51,15 @@ def permuted_rows(block):
 
 
 # NMF of rank 10 leaves about 0.4 of `relu` on its own scale: between a third of 1 and 1
-WIDE = {"input": torch.zeros(1, 60), "relu": torch.rand(60, 60, generator=torch.Generator().manual_seed(0)) * 2}
+WIDE = {
+    "input": torch.zeros(1, 60),
+    "relu": torch.rand(60, 60, generator=torch.Generator().manual_seed(0)) * 2,
+}
 OVERLAP = torch.tensor([[1.0, 0.2, 0.6], [0.2, 1.0, 0.3], [0.6, 0.3, 1.0]])
-PIXELS = {f"input.{name}": torch.tensor([[k, 9.0]] * 4) for k, name in enumerate(("red", "green", "blue"), start=1)}
+PIXELS = {
+    f"input.{name}": torch.tensor([[k, 9.0]] * 4)
+    for k, name in enumerate(("red", "green", "blue"), start=1)
+}
 COLOURS = SimpleNamespace(factors=PIXELS)
 CLASSES = torch.tensor([0, 1, 1, 2])
 
@@ -72,8 +78,12 @@ ROWS = replace(
 DRAWING = torch.tensor([[0.25, 0.25], [0.75, 0.75]])
 SPREADS = torch.arange(26.0)
 GAINS = pd.DataFrame({5: [0.9, 0.2], 10: [0.7, 0.1]}, index=["a", "b"])  # 0.2 less, and half
-NETWORKS = pd.DataFrame({"data": "d", "architecture": "a", "factor": ["base", "base", "lr", "lr", "width", "width"]})
-NETWORKS = NETWORKS.assign(accuracy=[0.9, 0.8, 0.5, 0.4, 0.7, 0.6], nuclear_norm=[6, 5, 2, 1, 3, 4])  # errs in width
+NETWORKS = pd.DataFrame(
+    {"data": "d", "architecture": "a", "factor": ["base", "base", "lr", "lr", "width", "width"]}
+)
+NETWORKS = NETWORKS.assign(
+    accuracy=[0.9, 0.8, 0.5, 0.4, 0.7, 0.6], nuclear_norm=[6, 5, 2, 1, 3, 4]
+)  # errs in width
 NETWORKS = NETWORKS.assign(rmse_area=NETWORKS.nuclear_norm, weight_norm=-NETWORKS.nuclear_norm)
 TURNED = {"nuclear_norm": 1, "rmse_area": 1, "weight_norm": -1}
 RIGHT = [
@@ -132,7 +142,12 @@ WRONG = [
     ("factor_update", lambda a, o, f: None, (), "return the new O"),
     ("factor_update", lambda a, o, f: right_update(a, o, f).T, (), "neurons × rank"),
     ("factor_update", lambda a, o, f: o, (), "differs"),
-    ("factor_update", lambda a, o, f: o * (a @ f) / (o.sum() * (f.T @ f).sum() + EPS), (), "differs"),
+    (
+        "factor_update",
+        lambda a, o, f: o * (a @ f) / (o.sum() * (f.T @ f).sum() + EPS),
+        (),
+        "differs",
+    ),
     ("factor_update", lambda a, o, f: o - (o @ f.T - a) @ f, (), "below zero"),
     ("factor_update", lambda a, o, f: o * torch.nan, (), "below zero"),
     ("factor_update", lambda a, o, f: a.zero_() @ f, (), "differs"),
@@ -164,7 +179,12 @@ WRONG = [
     ("overlap", lambda a, b: 0.5, (), "without a common"),
     ("kendall_by_hand", 2 / 3, (), "take off those"),
     ("worst_environment", lambda part, score: "d a lr", (NETWORKS, TURNED), "another has more"),
-    ("worst_environment", lambda part, score: ("d", "a", "lr"), (NETWORKS, TURNED), "is no environment"),
+    (
+        "worst_environment",
+        lambda part, score: ("d", "a", "lr"),
+        (NETWORKS, TURNED),
+        "is no environment",
+    ),
     ("leading_channel", 0, (COLUMN, 2), "channel 0 carries 45%"),
     ("leading_channel", 2, (COLUMN, 2), "0 to 1"),
     ("moved_most", 0, (PLACES, PLACES.flip(1)), "image 0 has a similarity of 1.00"),
@@ -191,7 +211,12 @@ WRONG = [
     ("images_needed", 500, (FLOOR, 0.3), "so will fewer"),
     ("images_needed", 50, (FLOOR, 0.3), "50 is not"),
     ("images_needed", 500, (FLOOR, 0.1), "no number"),
-    ("alignment", lambda x, y: (x @ y.T).norm() ** 2 / ((x @ x.T).norm() * (y @ y.T).norm()), (), "off every feature"),
+    (
+        "alignment",
+        lambda x, y: (x @ y.T).norm() ** 2 / ((x @ x.T).norm() * (y @ y.T).norm()),
+        (),
+        "off every feature",
+    ),
     ("alignment", lambda x, y: right_alignment(x, y) ** 0.5, (), "square"),
     ("alignment", lambda x, y: torch.tensor(0.5), (), "small example"),
     ("size_share", 0.25, ((16.0, 1.0), (2.0, 1.0)), "minus that"),
@@ -210,7 +235,9 @@ WRONG = [
 
 def named(cases):
     return pytest.mark.parametrize(
-        ("name", *("answer", "given", "hint")[: len(cases[0]) - 1]), cases, ids=lambda x: str(x)[:20]
+        ("name", *("answer", "given", "hint")[: len(cases[0]) - 1]),
+        cases,
+        ids=lambda x: str(x)[:20],
     )
 
 

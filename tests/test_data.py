@@ -23,14 +23,17 @@ from sklearn.neighbors import KNeighborsClassifier
 from torchvision.datasets import CIFAR10
 
 from peeklib import Dataset, Split, cache, data, load_dataset, profile, subset
-from peeklib.data import digits, digits_rgb
+from peeklib.course.data import digits, digits_rgb
 
 REAL = Path(os.environ.get("PEEK_DATA") or "nowhere").expanduser()
 BOTH = pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("cifar10", "CIFAR10")])
 waits = []  # the time-outs in force when somebody looked for a server
 
 # Three images in each file, image k filled with k and labelled k.
-PIXELS = {size: np.repeat(np.arange(3, dtype=np.uint8), size).reshape(3, size) for size in (28 * 28, 3 * 32 * 32)}
+PIXELS = {
+    size: np.repeat(np.arange(3, dtype=np.uint8), size).reshape(3, size)
+    for size in (28 * 28, 3 * 32 * 32)
+}
 BATCH = pickle.dumps({"data": PIXELS[3 * 32 * 32], "labels": [0, 1, 2]})
 NAMES = pickle.dumps({"label_names": list("abcdefghij")})
 FILES = {
@@ -66,10 +69,16 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(data, "cached", lambda function: function)
-    monkeypatch.setattr(data, "digits", lambda train=40, test=20: digits(min(train, 40), min(test, 20)))
-    monkeypatch.setattr(data, "digits_rgb", lambda train=40, test=20: digits_rgb(min(train, 40), min(test, 20)))
+    monkeypatch.setattr(
+        data, "digits", lambda train=40, test=20: digits(min(train, 40), min(test, 20))
+    )
+    monkeypatch.setattr(
+        data, "digits_rgb", lambda train=40, test=20: digits_rgb(min(train, 40), min(test, 20))
+    )
     for part in ("train_list", "test_list"):
-        monkeypatch.setattr(CIFAR10, part, [[file, md5(BATCH)] for file, _ in getattr(CIFAR10, part)])
+        monkeypatch.setattr(
+            CIFAR10, part, [[file, md5(BATCH)] for file, _ in getattr(CIFAR10, part)]
+        )
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5(NAMES)})
 
 
@@ -94,7 +103,9 @@ def test_in_the_small_version_few_digits_stand_in(monkeypatch):
 
 # The digits
 
-KINDS = pytest.mark.parametrize(("make", "shape"), [(digits, (1, 28, 28)), (digits_rgb, (3, 32, 32))])
+KINDS = pytest.mark.parametrize(
+    ("make", "shape"), [(digits, (1, 28, 28)), (digits_rgb, (3, 32, 32))]
+)
 
 
 @KINDS
@@ -115,7 +126,9 @@ def test_digits_are_the_same_for_the_same_seed_and_leave_random_state_alone(make
     assert torch.equal(torch.get_rng_state(), before)
     for split in ("train", "test"):
         for part in ("images", "labels"):
-            one, two, three = (getattr(getattr(made, split), part) for made in (first, again, other))
+            one, two, three = (
+                getattr(getattr(made, split), part) for made in (first, again, other)
+            )
             assert torch.equal(one, two) and not torch.equal(one, three)
 
 
@@ -129,7 +142,9 @@ def test_digits_have_ink_in_the_middle_and_none_at_the_corners():
 def test_originals_do_not_serve_twice(monkeypatch):
     monkeypatch.setattr(data, "_warp", lambda images, *_: images)
     made = digits(5000, 1500)
-    train, test = ({image.numpy().tobytes() for image in split.images} for split in (made.train, made.test))
+    train, test = (
+        {image.numpy().tobytes() for image in split.images} for split in (made.train, made.test)
+    )
     assert len(train) > 1000 and len(test) > 300
     assert not train & test
 
@@ -139,7 +154,10 @@ def test_labels_belong_to_their_images(monkeypatch):
 
     monkeypatch.setattr(data, "_warp", lambda images, *_: images)
     originals, truth = load_digits().images, load_digits().target
-    label_of = {(image / 16).astype(np.float32).tobytes(): label for image, label in zip(originals, truth, strict=True)}
+    label_of = {
+        (image / 16).astype(np.float32).tobytes(): label
+        for image, label in zip(originals, truth, strict=True)
+    }
     images, labels = digits(300, 5).train
     assert [label_of[image[0].numpy().tobytes()] for image in images] == labels.tolist()
 
@@ -157,7 +175,10 @@ def photographs(monkeypatch, left, right):
     """Two photographs of one colour left of three fifths of their width, and another one right of it."""
     photograph = np.full((427, 640, 3), right, dtype=np.uint8)
     photograph[:, :384] = left
-    monkeypatch.setattr("sklearn.datasets.load_sample_images", lambda: type("Bunch", (), {"images": [photograph] * 2}))
+    monkeypatch.setattr(
+        "sklearn.datasets.load_sample_images",
+        lambda: type("Bunch", (), {"images": [photograph] * 2}),
+    )
 
 
 def test_on_black_only_the_digits_are_left(monkeypatch):
@@ -166,7 +187,11 @@ def test_on_black_only_the_digits_are_left(monkeypatch):
     for split, mask in zip((made.train, made.test), masks(60, 30, seed=3), strict=True):
         assert torch.equal(split.labels, mask.labels)
         brightest = split.images.amax(1).float()
-        expected = mask.images[:, 0] * brightest.amax((1, 2), keepdim=True) / mask.images.amax((1, 2, 3)).view(-1, 1, 1)
+        expected = (
+            mask.images[:, 0]
+            * brightest.amax((1, 2), keepdim=True)
+            / mask.images.amax((1, 2, 3)).view(-1, 1, 1)
+        )
         assert (brightest - expected).abs().max() <= 1
     assert made.train.images.amax((2, 3)).unique(dim=0).shape[0] > 50  # colours
 
@@ -175,24 +200,35 @@ def test_test_images_show_no_part_of_a_photograph_that_training_images_show(monk
     photographs(monkeypatch, (200, 0, 0), (0, 0, 200))
     made = digits_rgb(300, 300)
     for split, shown in ((made.train, [200, 0, 0]), (made.test, [0, 0, 200])):
-        edges = split.images[..., [0, -1]].median(dim=2).values  # images × 3 × 2: left and right of the digit
+        edges = (
+            split.images[..., [0, -1]].median(dim=2).values
+        )  # images × 3 × 2: left and right of the digit
         assert (edges.int() - torch.tensor(shown).view(3, 1)).abs().max() < 20
 
 
 def test_every_digit_stands_out_from_its_patch():
     made = digits_rgb(1000, 300, seed=1)
     for split, mask in zip((made.train, made.test), masks(1000, 300, seed=1), strict=True):
-        values, (ink, ground) = luma(split.images), (mask.images[:, 0] > 230, mask.images[:, 0] < 20)
+        values, (ink, ground) = (
+            luma(split.images),
+            (mask.images[:, 0] > 230, mask.images[:, 0] < 20),
+        )
         digit, patch = ((values * where).sum((1, 2)) / where.sum((1, 2)) for where in (ink, ground))
         assert ((digit - patch).abs() > 0.3).all()
         spread = torch.stack([values[k][ground[k]].std() for k in range(len(values))])
-        assert ((digit - patch).abs() > 1.5 * spread).all() and spread.mean() > 0.03  # and patches are not plain
+        assert (
+            (digit - patch).abs() > 1.5 * spread
+        ).all() and spread.mean() > 0.03  # and patches are not plain
 
 
 @pytest.mark.parametrize("ground", [0, 0.49, 0.5, 0.51, 1])
 def test_colours_are_legible_on_any_ground(ground):
     colours = torch.cat(
-        [torch.zeros(1, 3), torch.ones(1, 3), torch.rand(500, 3, generator=torch.Generator().manual_seed(0))]
+        [
+            torch.zeros(1, 3),
+            torch.ones(1, 3),
+            torch.rand(500, 3, generator=torch.Generator().manual_seed(0)),
+        ]
     )[..., None, None]
     chosen = data._legible(colours, torch.full_like(colours, ground))
     assert chosen.min() >= 0 and chosen.max() <= 1
@@ -203,14 +239,20 @@ def test_neighbours_find_the_digits_on_photographs():
     made = digits_rgb(1000, 300)
     train, test = (luma(split.images).flatten(1) for split in (made.train, made.test))
     train, test = (values - values.mean(1, keepdim=True) for values in (train, test))
-    found = KNeighborsClassifier(5, metric="cosine").fit(train, made.train.labels).score(test, made.test.labels)
+    found = (
+        KNeighborsClassifier(5, metric="cosine")
+        .fit(train, made.train.labels)
+        .score(test, made.test.labels)
+    )
     assert found > 0.5  # chance is 0.1
 
 
 # Profiles and fallbacks
 
 
-@pytest.mark.parametrize(("value", "expected"), [(None, "full"), ("full", "full"), ("embedded", "embedded")])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(None, "full"), ("full", "full"), ("embedded", "embedded")]
+)
 def test_profile(monkeypatch, value, expected):
     if value:
         monkeypatch.setenv("PEEK_PROFILE", value)
@@ -230,7 +272,9 @@ def write(name, root):
 
 
 @BOTH
-def test_the_embedded_profile_gives_the_stand_in_to_those_who_allow_it(monkeypatch, folder, name, kind):
+def test_the_embedded_profile_gives_the_stand_in_to_those_who_allow_it(
+    monkeypatch, folder, name, kind
+):
     write(name, folder)
     monkeypatch.setenv("PEEK_PROFILE", "embedded")
     found = load_dataset(name, fallback=True)
@@ -248,7 +292,10 @@ def test_no_download_is_an_error_and_the_page_of_the_stand_in_says_why(name, kin
     assert (found.name, found.stand_in_for) == (data.STAND_INS[name], name)
     assert repr(found).startswith(f"stand-in for {name}: {found.name}")
     page = found._repr_html_()
-    assert all(part in page for part in ("Stand-in", f"asked for {name}", found.name, f"{kind} could not be had"))
+    assert all(
+        part in page
+        for part in ("Stand-in", f"asked for {name}", found.name, f"{kind} could not be had")
+    )
 
 
 @BOTH
@@ -265,7 +312,8 @@ def test_servers_are_given_a_few_seconds_and_the_old_time_out_comes_back(name, k
 
 @BOTH
 @pytest.mark.parametrize(
-    "error", [RuntimeError("wrong\nfile"), ConnectionResetError(104), TimeoutError(), BadStatusLine("?")]
+    "error",
+    [RuntimeError("wrong\nfile"), ConnectionResetError(104), TimeoutError(), BadStatusLine("?")],
 )
 def test_whatever_goes_wrong_in_a_download_is_a_connection_error(monkeypatch, name, kind, error):
     def fail(*_, **__):
@@ -277,12 +325,18 @@ def test_whatever_goes_wrong_in_a_download_is_a_connection_error(monkeypatch, na
 
 
 @BOTH
-@pytest.mark.parametrize("damage", [lambda content: content[:100], lambda content: b"\x1f\x8b\x08\x08" + content[4:]])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:100], lambda content: b"\x1f\x8b\x08\x08" + content[4:]]
+)
 def test_a_damaged_file_is_an_error_that_a_stand_in_can_replace(folder, name, kind, damage):
     write(name, folder)
-    file = next(folder / file for file in FILES[name] if "train-images" in file or "test_batch" in file)
+    file = next(
+        folder / file for file in FILES[name] if "train-images" in file or "test_batch" in file
+    )
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(OSError, match=rf"{kind} in the folder PEEK_DATA is damaged.*{re.escape(str(file.parent))}"):
+    with pytest.raises(
+        OSError, match=rf"{kind} in the folder PEEK_DATA is damaged.*{re.escape(str(file.parent))}"
+    ):
         load_dataset(name)
     assert load_dataset(name, fallback=True).stand_in_for == name
 
@@ -334,7 +388,9 @@ def test_mirrors_are_asked_in_turn_until_one_has_the_true_archive(monkeypatch, t
     asked = serve(monkeypatch, TRUE[:-9], b"<html>moved</html>", TRUE)
     found = load_dataset("cifar10")
     assert asked == HOSTS[:3] and "download, checksums verified" in found.source
-    assert [file.name for file in (tmp_path / "cache").iterdir()] == ["cifar-10-batches-py"]  # no archive stays
+    assert [file.name for file in (tmp_path / "cache").iterdir()] == [
+        "cifar-10-batches-py"
+    ]  # no archive stays
     again = load_dataset("cifar10")
     assert asked == HOSTS[:3] and "cache" in again.source
     assert torch.equal(again.train.images, found.train.images)
@@ -344,9 +400,14 @@ def test_no_mirror_with_the_true_archive_is_an_error_that_names_them_all(monkeyp
     asked = serve(monkeypatch, TRUE[:-9])
     with pytest.raises(ConnectionError) as error:
         load_dataset("cifar10")
-    assert asked == HOSTS and data.ORIGINALS["cifar10"].mirrors[-1] == CIFAR10.url  # its slow home comes last
+    assert (
+        asked == HOSTS and data.ORIGINALS["cifar10"].mirrors[-1] == CIFAR10.url
+    )  # its slow home comes last
     assert re.findall("|".join(map(re.escape, HOSTS)), str(error.value)) == HOSTS
-    assert str(error.value).count("corrupted") == 1 and str(error.value).count("no answer") == len(HOSTS) - 1
+    assert (
+        str(error.value).count("corrupted") == 1
+        and str(error.value).count("no answer") == len(HOSTS) - 1
+    )
 
 
 # Folders
@@ -361,7 +422,9 @@ def test_a_wrong_folder_is_an_error_whatever_the_fallback(monkeypatch, tmp_path,
 
 @pytest.mark.parametrize("fallback", [True, False])
 def test_an_unknown_name_is_an_error_whatever_the_fallback(folder, fallback):
-    with pytest.raises(FileNotFoundError, match="'imagenet'.*mnist.*cifar10.*digits.*digits-rgb.*PEEK_DATA"):
+    with pytest.raises(
+        FileNotFoundError, match="'imagenet'.*mnist.*cifar10.*digits.*digits-rgb.*PEEK_DATA"
+    ):
         load_dataset("imagenet", fallback=fallback)
 
 
@@ -370,7 +433,10 @@ def test_an_unknown_name_is_an_error_whatever_the_fallback(folder, fallback):
 def test_originals_are_read_from_the_folder_or_the_cache(folder, tmp_path, name, kind, place):
     write(name, tmp_path / place)
     found = load_dataset(name)
-    shape, names, batches = {"mnist": ((1, 28, 28), "0123456789", 1), "cifar10": ((3, 32, 32), "abcdefghij", 5)}[name]
+    shape, names, batches = {
+        "mnist": ((1, 28, 28), "0123456789", 1),
+        "cifar10": ((3, 32, 32), "abcdefghij", 5),
+    }[name]
     for split, copies in ((found.train, batches), (found.test, 1)):
         assert split.images.dtype == torch.uint8 and split.images.is_contiguous()
         assert split.labels.dtype == torch.int64 and split.labels.tolist() == [0, 1, 2] * copies
@@ -381,7 +447,9 @@ def test_originals_are_read_from_the_folder_or_the_cache(folder, tmp_path, name,
 
 
 @BOTH
-def test_the_folder_comes_before_the_cache_and_originals_before_image_files(folder, tmp_path, name, kind):
+def test_the_folder_comes_before_the_cache_and_originals_before_image_files(
+    folder, tmp_path, name, kind
+):
     write(name, tmp_path / "cache")
     write_images(folder / name, "train", "cat", [1])
     write_images(folder / name, "test", "cat", [1])
@@ -396,30 +464,60 @@ def test_the_folder_comes_before_the_cache_and_originals_before_image_files(fold
 
 def test_channels_come_first():
     image = np.arange(3 * 32 * 32).reshape(1, 3, 32, 32) % 251  # as the batches have it
-    assert data._channels_first(image.transpose(0, 2, 3, 1)).tolist() == image.tolist()  # as torchvision gives it
+    assert (
+        data._channels_first(image.transpose(0, 2, 3, 1)).tolist() == image.tolist()
+    )  # as torchvision gives it
 
 
-@pytest.mark.skipif(not (REAL / "MNIST/raw/train-images-idx3-ubyte").exists(), reason="PEEK_DATA has no MNIST")
+@pytest.mark.skipif(
+    not (REAL / "MNIST/raw/train-images-idx3-ubyte").exists(), reason="PEEK_DATA has no MNIST"
+)
 def test_the_real_mnist(monkeypatch):
     monkeypatch.setenv("PEEK_DATA", str(REAL))
     mnist = load_dataset("mnist")
-    assert mnist.train.images.shape == (60_000, 1, 28, 28) and mnist.test.images.shape == (10_000, 1, 28, 28)
+    assert mnist.train.images.shape == (60_000, 1, 28, 28) and mnist.test.images.shape == (
+        10_000,
+        1,
+        28,
+        28,
+    )
     train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert mnist.train.labels.bincount().tolist() == train
-    assert mnist.test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert mnist.test.labels.bincount().tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
 
 
 @pytest.mark.skipif(not list(REAL.glob("cifar10*.zip")), reason="PEEK_DATA has no zip of CIFAR-10")
 def test_the_real_cifar10(monkeypatch):
     monkeypatch.setenv("PEEK_DATA", str(REAL))
     cifar = load_dataset("cifar10")
-    assert cifar.train.images.shape == (50_000, 3, 32, 32) and cifar.test.images.shape == (10_000, 3, 32, 32)
-    assert cifar.classes == tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
+    assert cifar.train.images.shape == (50_000, 3, 32, 32) and cifar.test.images.shape == (
+        10_000,
+        3,
+        32,
+        32,
+    )
+    assert cifar.classes == tuple(
+        "airplane automobile bird cat deer dog frog horse ship truck".split()
+    )
     assert (
-        cifar.train.labels.bincount().tolist() == [5000] * 10 and cifar.test.labels.bincount().tolist() == [1000] * 10
+        cifar.train.labels.bincount().tolist() == [5000] * 10
+        and cifar.test.labels.bincount().tolist() == [1000] * 10
     )
     means = cifar.train.images.float().mean((0, 2, 3)) / 255
-    assert means.tolist() == pytest.approx([0.4914, 0.4822, 0.4465], abs=0.005)  # the well-known ones
+    assert means.tolist() == pytest.approx(
+        [0.4914, 0.4822, 0.4465], abs=0.005
+    )  # the well-known ones
 
 
 # Image folders
@@ -456,7 +554,9 @@ def test_images_are_read_from_folders_and_zips(folder, zipped, suffix, slack, mo
     assert pets.classes == ("cat", "dog")
     assert pets.train.labels.tolist() == [0, 1, 1] and pets.test.labels.tolist() == [1]
     assert pets.train.images.shape == (3, channels, 3, 4) and pets.train.images.dtype == torch.uint8
-    expected = torch.tensor([90, 10, 200]).view(3, 1, 1, 1) * torch.tensor([1, 0, 1][:channels]).view(1, -1, 1, 1)
+    expected = torch.tensor([90, 10, 200]).view(3, 1, 1, 1) * torch.tensor(
+        [1, 0, 1][:channels]
+    ).view(1, -1, 1, 1)
     assert (pets.train.images.int() - expected).abs().max() <= slack
     assert ("PNG" if slack == 0 else "JPEG") in pets.source and (".zip" in pets.source) == zipped
 
@@ -489,7 +589,9 @@ def test_an_image_that_cannot_be_read_is_named(folder, content):
     write_images(folder / "pets", "train", "cat", [1, 2], size=(64, 64))
     file = folder / "pets/train/cat/1.png"
     file.write_bytes(file.read_bytes()[:-40] if content == "cut" else content)
-    with pytest.raises(ValueError, match=r"pets.train.cat.1\.png cannot be read.*replace or delete"):
+    with pytest.raises(
+        ValueError, match=r"pets.train.cat.1\.png cannot be read.*replace or delete"
+    ):
         load_dataset("pets")
 
 
@@ -505,8 +607,12 @@ def test_a_zip_cut_short_is_named(folder):
 def test_sixteen_bit_grey_is_scaled_not_clipped(folder):
     write_images(folder / "scans", "test", "cell", [1], mode="L", size=(3, 1))
     (folder / "scans/train/cell").mkdir(parents=True)
-    Image.fromarray(np.array([[0, 0x4000, 0xFFFF]], dtype=np.uint16)).save(folder / "scans/train/cell/0.png")
-    assert load_dataset("scans").train.images.flatten().tolist() == pytest.approx([0, 64, 255], abs=1)
+    Image.fromarray(np.array([[0, 0x4000, 0xFFFF]], dtype=np.uint16)).save(
+        folder / "scans/train/cell/0.png"
+    )
+    assert load_dataset("scans").train.images.flatten().tolist() == pytest.approx(
+        [0, 64, 255], abs=1
+    )
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -533,7 +639,9 @@ def test_an_image_data_set_in_the_cache_is_found(tmp_path):
 def test_the_page_escapes_every_name():
     nasty = """<b onclick="x">&'"""
     images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
-    dataset = Dataset(nasty, Split(images, labels), Split(images, labels), (nasty,), nasty, stand_in_for=nasty)
+    dataset = Dataset(
+        nasty, Split(images, labels), Split(images, labels), (nasty,), nasty, stand_in_for=nasty
+    )
     page = dataset._repr_html_()
     assert set(re.findall(r"</?(\w+)", page)) == {"p", "strong"}
     assert page.count(html.escape(nasty)) >= 3 and f'data-source="{html.escape(nasty)}"' in page
@@ -575,7 +683,11 @@ def test_smaller_parts_lie_in_larger_ones(toy, seed):
 
 
 def test_parts_depend_on_the_seed_alone(toy):
-    assert kept(toy, fraction=0.5, seed=1) == kept(toy, fraction=0.5, seed=1) != kept(toy, fraction=0.5, seed=2)
+    assert (
+        kept(toy, fraction=0.5, seed=1)
+        == kept(toy, fraction=0.5, seed=1)
+        != kept(toy, fraction=0.5, seed=2)
+    )
 
 
 def test_only_some_classes(toy):
@@ -583,7 +695,9 @@ def test_only_some_classes(toy):
 
 
 def test_class_by_class_in_the_asked_order(toy):
-    assert kept(toy, order=(2, 0, 3, 1)) == [k for label in (2, 0, 3, 1) for k in range(label, 40, 4)]
+    assert kept(toy, order=(2, 0, 3, 1)) == [
+        k for label in (2, 0, 3, 1) for k in range(label, 40, 4)
+    ]
 
 
 def test_fraction_classes_and_order_together(toy):
@@ -631,6 +745,8 @@ def test_a_zip_is_decoded_once_until_it_changes(tmp_path, monkeypatch):
         os.utime(tmp_path / "dots.zip", (value, value))
 
     write(7)
-    assert {int(load_dataset("dots").train.images.max()) for _ in range(2)} == {7} and len(read) == 2
+    assert {int(load_dataset("dots").train.images.max()) for _ in range(2)} == {7} and len(
+        read
+    ) == 2
     write(9)
     assert int(load_dataset("dots").train.images.max()) == 9 and len(read) == 4

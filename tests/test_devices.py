@@ -13,9 +13,9 @@ from torch import nn
 
 import peeklib as pk
 from peeklib import solvers, zoo
-from peeklib.data import Dataset, Split
-from peeklib.subjects import Subject
-from peeklib.training import correct
+from peeklib.course.data import Dataset, Split
+from peeklib.course.subjects import Subject
+from peeklib.course.training import correct
 
 PLACES = ["cpu", "cuda"]
 APART = [("cpu", "cuda"), ("cuda", "cpu")]  # a model and its images
@@ -41,7 +41,9 @@ def home(request) -> str:
 @pytest.fixture
 def blocks(home) -> dict:
     draw = torch.Generator().manual_seed(0)
-    return {name: torch.rand(n, 40, generator=draw).to(home) for name, n in (("input", 12), ("relu", 7))}
+    return {
+        name: torch.rand(n, 40, generator=draw).to(home) for name, n in (("input", 12), ("relu", 7))
+    }
 
 
 def images(home: str, count: int = 24) -> torch.Tensor:
@@ -88,8 +90,12 @@ def test_a_gpu_refuses(mix):
 def test_a_gpu_takes_what_is_moved():
     here, there = torch.eye(3), torch.eye(3).to("cuda")
     there[0] = here[1]
-    assert places(there, there[1:], there.T, there.clone(), there[here.bool()], there * 2, here.to(there)) == {"cuda"}
-    assert places(here, there.cpu(), there.to(here), torch.from_numpy(there.cpu().numpy())) == {"cpu"}
+    assert places(
+        there, there[1:], there.T, there.clone(), there[here.bool()], there * 2, here.to(there)
+    ) == {"cuda"}
+    assert places(here, there.cpu(), there.to(here), torch.from_numpy(there.cpu().numpy())) == {
+        "cpu"
+    }
     assert there.cpu().tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
 
 
@@ -109,7 +115,9 @@ def test_record(home, model_home, target):
 @pytest.mark.parametrize("device", [None, *PLACES])
 @pytest.mark.parametrize("solver", sorted(solvers.UPDATES))
 def test_coupled_nmf(blocks, home, solver, device):
-    fit = pk.coupled_nmf(blocks, 3, solver=solver, device=device, max_iter=5, weights={"input": 2.0, "relu": 1.0})
+    fit = pk.coupled_nmf(
+        blocks, 3, solver=solver, device=device, max_iter=5, weights={"input": 2.0, "relu": 1.0}
+    )
     more = fit.transform(blocks), fit.reconstruct("relu"), fit.reconstruct("relu", 3)
     assert places(fit.image_factor, *fit.factors.values(), *more) == {home}
     assert fit.kkt >= 0 and set(fit.block_errors) == set(blocks)
@@ -124,14 +132,18 @@ def test_a_start_may_be_anywhere(blocks, home, solver):
     first = pk.coupled_nmf(blocks, 3, max_iter=2)
     for place in PLACES:
         start = first.to(place)
-        assert places(pk.coupled_nmf(blocks, 3, solver=solver, init=start, max_iter=2).image_factor) == {home}
+        assert places(
+            pk.coupled_nmf(blocks, 3, solver=solver, init=start, max_iter=2).image_factor
+        ) == {home}
 
 
 @pytest.mark.parametrize("device", [None, *PLACES])
 def test_rank_sweep(blocks, home, device):
     sweep = pk.rank_sweep(blocks, [2, 3], [0, 1], device=device, max_iter=5)
     assert len(sweep.table()) == 4
-    assert places(*(fit.image_factor for fit in sweep.fits.values()), sweep[3, 1].factors["relu"]) == {home}
+    assert places(
+        *(fit.image_factor for fit in sweep.fits.values()), sweep[3, 1].factors["relu"]
+    ) == {home}
 
 
 def test_blocks_may_lie_apart(blocks, home):
@@ -150,7 +162,9 @@ def test_tensors(home):
     for device in (None, *PLACES):
         fit = pk.tensors.coupled_ntf(shaped, 2, device=device, max_iter=3)
         modes = [V for factors in fit.modes.values() for V in factors]
-        assert places(fit.image_factor, fit.reconstruct("input"), fit.transform(shaped), *modes) == {home}
+        assert places(
+            fit.image_factor, fit.reconstruct("input"), fit.transform(shaped), *modes
+        ) == {home}
     assert places(pk.tensors.khatri_rao([V.T for V in fit.modes["input"]])) == {home}
     assert places(*fit.to("cuda").modes["input"]) == {"cuda"}
 
@@ -171,7 +185,12 @@ def test_directions(blocks, home):
     there, what = pk.directions, labels(home, 40)
     for among in (alive, alive.cpu()):
         found = there.neurons(A, 3, among=among)
-    for rows in (found, there.random(A, 3), there.singular(A, 3), there.nmf(A, 3, fit=fit, layer="input")):
+    for rows in (
+        found,
+        there.random(A, 3),
+        there.singular(A, 3),
+        there.nmf(A, 3, fit=fit, layer="input"),
+    ):
         assert places(*(one.vector for one in rows), *(one.scores for one in rows)) == {home}
         for marks in (what, what.cpu()):
             assert set(there.describe(rows, marks, k=4)) > set()
@@ -228,27 +247,37 @@ def test_peek(model_home, images_home):
 @pytest.mark.parametrize("architecture", sorted(zoo.ARCHITECTURES))
 def test_the_zoo(architecture, monkeypatch):
     draw = torch.Generator().manual_seed(0)
-    split = Split(torch.randint(256, (60, 1, 28, 28), generator=draw, dtype=torch.uint8), labels("cpu", 60))
+    split = Split(
+        torch.randint(256, (60, 1, 28, 28), generator=draw, dtype=torch.uint8), labels("cpu", 60)
+    )
     data = Dataset("noise", split, split, tuple("0123"), "made")
     monkeypatch.setattr(zoo, "dataset", lambda name: data)
-    model, facts = zoo.rear(zoo.Recipe("mnist", architecture, images=40, epochs=1, classes=4, width=0.25))
+    model, facts = zoo.rear(
+        zoo.Recipe("mnist", architecture, images=40, epochs=1, classes=4, width=0.25)
+    )
     assert 0 <= facts["accuracy"] <= 1 and places(*model.parameters()) == {"cpu"}
     assert places(*pk.record(model, zoo.probe_images("mnist")).values()) == {"cpu"}
 
 
 @pytest.mark.parametrize("model_home", PLACES)
 def test_a_subject(home, model_home):
-    subject = Subject(net(model_home), {"relu": "1"}, images(home), labels(home), tuple("0123"), "made")
+    subject = Subject(
+        net(model_home), {"relu": "1"}, images(home), labels(home), tuple("0123"), "made"
+    )
     assert subject.shape("relu") == (8, 10, 10)
     A = subject.activations("relu")
-    assert places(A, subject.labels[pk.directions.top_images(pk.directions.singular(A, 1)[0])]) == {home}
+    assert places(A, subject.labels[pk.directions.top_images(pk.directions.singular(A, 1)[0])]) == {
+        home
+    }
 
 
 @pytest.mark.parametrize("model_home", PLACES)
 def test_subjects_are_chosen(model_home):
     made = Split(torch.zeros(30, 3, 32, 32, dtype=torch.uint8), labels("cpu", 30))
     model = pk.models.CifarAlexNet(3).to(model_home)
-    subject = pk.subjects.cifar(model, Dataset("n", made, made, tuple("0123"), ""), count=5, only_correct=False)
+    subject = pk.subjects.cifar(
+        model, Dataset("n", made, made, tuple("0123"), ""), count=5, only_correct=False
+    )
     assert places(subject.images, subject.labels, subject.activations("pool5")) == {"cpu"}
 
 

@@ -34,7 +34,9 @@ KINDS = {
 def test_every_kind_gives_unit_vectors_of_one_type_strongest_first(kind):
     found = KINDS[kind]()
     assert all(isinstance(one, directions.Direction) and one.layer == "relu" for one in found)
-    assert torch.allclose(torch.stack([one.vector.norm() for one in found]), torch.ones(len(found)), atol=1e-5)
+    assert torch.allclose(
+        torch.stack([one.vector.norm() for one in found]), torch.ones(len(found)), atol=1e-5
+    )
     assert len({one.name for one in found}) == len(found)
     if kind != "random neurons":
         scales = [one.scale for one in found]
@@ -119,9 +121,9 @@ def test_purity_entropy_and_overlap_by_hand():
     labels = torch.tensor([[1, 1, 1, 1], [0, 1, 2, 3], [5, 5, 2, 2]])
     assert directions.purity(labels).tolist() == [1, 0.25, 0.5]
     assert directions.class_entropy(labels).tolist() == pytest.approx([0, 2, 1])
-    assert directions.overlap([torch.tensor([1, 2]), torch.tensor([2, 3]), torch.tensor([1, 2])]) == pytest.approx(
-        2 / 3
-    )
+    assert directions.overlap(
+        [torch.tensor([1, 2]), torch.tensor([2, 3]), torch.tensor([1, 2])]
+    ) == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="two or more of one size"):
         directions.overlap([torch.tensor([1, 2]), torch.tensor([1])])
 
@@ -131,7 +133,9 @@ def test_describe_counts_what_sets_have_in_common():
     rising = torch.arange(6.0)
     same = [directions.Direction(torch.ones(1), 1.0, "", f"{k}", rising) for k in range(2)]
     found = directions.describe(same, labels, k=2)
-    assert found["purity"] == found["overlap"] == found["bottom overlap"] == found["same class"] == 1
+    assert (
+        found["purity"] == found["overlap"] == found["bottom overlap"] == found["same class"] == 1
+    )
     assert found["entropy"] == found["purity error"] == 0
     flipped = directions.Direction(torch.ones(1), 1.0, "", "f", -rising)
     assert directions.describe([same[0], flipped], labels, k=2)["overlap"] == 0
@@ -145,8 +149,14 @@ def test_describe_counts_what_sets_have_in_common():
         (lambda: directions.neurons(PHI, 2, select="best"), "select is 'best'"),
         (lambda: directions.random(PHI, 3, tail=0), "tail is 0"),
         (lambda: directions.random(PHI, 0), "count is 0"),
-        (lambda: directions.nmf(PHI, 2, fit=pk.coupled_nmf({"a": PHI}, 2), layer="b"), "no block 'b'"),
-        (lambda: directions.nmf(PHI[:5], 2, fit=pk.coupled_nmf({"a": PHI}, 2), layer="a"), "40 neurons and 200 images"),
+        (
+            lambda: directions.nmf(PHI, 2, fit=pk.coupled_nmf({"a": PHI}, 2), layer="b"),
+            "no block 'b'",
+        ),
+        (
+            lambda: directions.nmf(PHI[:5], 2, fit=pk.coupled_nmf({"a": PHI}, 2), layer="a"),
+            "40 neurons and 200 images",
+        ),
         (lambda: directions.singular(PHI / 0 * 0, 2, layer="conv"), "'conv' has NaN"),
     ],
 )
@@ -165,7 +175,9 @@ def test_a_contact_sheet_shows_the_right_images():
         shown = []
         for image in figure.axes[0].images:  # a strip of three; white between them is no number
             strip = image.get_array().filled(math.nan)
-            shown += strip[:, ~np.isnan(strip).all(axis=0)].reshape(8, 3, 8).mean(axis=(0, 2)).tolist()
+            shown += (
+                strip[:, ~np.isnan(strip).all(axis=0)].reshape(8, 3, 8).mean(axis=(0, 2)).tolist()
+            )
         order = [*directions.top_images(one, 3), *directions.bottom_images(one, 3)]
         assert shown == pytest.approx([float(k) * 10 / 255 for k in order] * len(rows), abs=1e-6)
         words = " ".join(text.get_text() for text in figure.axes[0].texts)

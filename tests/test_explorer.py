@@ -86,14 +86,18 @@ def test_the_bundle_has_a_face_for_everybody():
     explorer = Explorer({"rank": [2, 5]}, draw_nothing)
     bundle = explorer._repr_mimebundle_(include=None, exclude=None)
     assert set(bundle) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
-    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.widget.model_id
+    assert (
+        bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.widget.model_id
+    )
     assert bundle["text/html"] == explorer.to_html()
     assert "rank (2 values)" in bundle["text/plain"]
 
 
 def test_ranges_and_frames_match_what_is_prepared():
     axes = {"rank": [2, 5, 9], "layer": ["a", "b"], "seed": range(4)}
-    page = Explorer(axes, draw_nothing, prepared={"rank": [5, 9], "seed": [3, 1]}, start={"seed": 1}).to_html()
+    page = Explorer(
+        axes, draw_nothing, prepared={"rank": [5, 9], "seed": [3, 1]}, start={"seed": 1}
+    ).to_html()
     ranges, frames = Page(page).all("input"), frames_of(page)
     assert [(r["type"], r["min"], r["max"], r["value"]) for r in ranges] == [
         ("range", "0", "1", "0"),
@@ -133,10 +137,14 @@ def test_a_page_refers_to_nothing_outside_itself():
 
 
 def test_names_values_and_alt_text_are_escaped_on_the_page():
-    page = Explorer({NASTY: [NASTY, 2]}, lambda value: (Figure(figsize=(0.2, 0.2)), NASTY)).to_html()
+    page = Explorer(
+        {NASTY: [NASTY, 2]}, lambda value: (Figure(figsize=(0.2, 0.2)), NASTY)
+    ).to_html()
     parsed = Page(page)
     assert not parsed.all("b") and len(parsed.all("script")) == 2
-    assert parsed.all("img")[0]["alt"] == NASTY and parsed.all("input")[0]["aria-valuetext"] == NASTY
+    assert (
+        parsed.all("img")[0]["alt"] == NASTY and parsed.all("input")[0]["aria-valuetext"] == NASTY
+    )
     assert frames_of(page)["labels"] == [[NASTY, "2"]] and frames_of(page)["frames"][0][1] == NASTY
     assert "alert(" not in "".join(parsed.texts).replace(NASTY, "").replace(
         json.dumps(NASTY).replace("<", "\\u003c"), ""
@@ -152,10 +160,15 @@ def parts(explorer):
 
 
 def test_moving_a_slider_changes_the_picture():
-    (rank, layer), view = parts(Explorer({"rank": [2, 5], "layer": "ab"}, draw_nothing, start={"layer": "b"}))
+    (rank, layer), view = parts(
+        Explorer({"rank": [2, 5], "layer": "ab"}, draw_nothing, start={"layer": "b"})
+    )
     assert html.escape("alt of (2, 'b')") in view.value
     rank.value = 5
-    assert html.escape("alt of (5, 'b')") in view.value and html.escape("alt of (2, 'b')") not in view.value
+    assert (
+        html.escape("alt of (5, 'b')") in view.value
+        and html.escape("alt of (2, 'b')") not in view.value
+    )
     layer.value = "a"
     assert html.escape("alt of (5, 'a')") in view.value and "data:image/webp" in view.value
 
@@ -163,9 +176,13 @@ def test_moving_a_slider_changes_the_picture():
 def test_in_the_small_version_the_ends_and_the_start_are_prepared(monkeypatch):
     monkeypatch.setenv("PEEK_PROFILE", "embedded")
     draw = Counted()
-    explorer = Explorer({"rank": range(9), "seed": [0, 1]}, draw, prepared={"rank": range(1, 7)}, start={"rank": 3})
+    explorer = Explorer(
+        {"rank": range(9), "seed": [0, 1]}, draw, prepared={"rank": range(1, 7)}, start={"rank": 3}
+    )
     assert frames_of(explorer.to_html())["labels"] == [["1", "3", "6"], ["0", "1"]]
-    assert sorted(draw.calls) == sorted([*product((1, 3, 6), (0, 1)), (2, 0), (4, 0), (5, 0)]), "the others once"
+    assert sorted(draw.calls) == sorted([*product((1, 3, 6), (0, 1)), (2, 0), (4, 0), (5, 0)]), (
+        "the others once"
+    )
 
 
 def test_a_value_that_was_not_prepared_is_drawn_when_asked_for_and_kept():
@@ -182,7 +199,8 @@ def test_a_value_that_was_not_prepared_is_drawn_when_asked_for_and_kept():
 def test_the_widget_says_what_it_is_computing():
     seen = []
     explorer = Explorer(
-        {NASTY: [1, 2]}, lambda value: (seen.append(explorer._widget and view.value), draw_nothing(value))[1]
+        {NASTY: [1, 2]},
+        lambda value: (seen.append(explorer._widget and view.value), draw_nothing(value))[1],
     )
     [slider], view = parts(explorer)
     slider.value = 2
@@ -235,7 +253,11 @@ def test_any_value_can_come_first(start):
         ({}, {}, "every axis needs a value"),
         ({"rank": []}, {}, "every axis needs a value.*rank"),
         ({"rank": [1]}, {"prepared": {"seed": [1]}}, "prepared names an axis 'seed'.*rank"),
-        ({"rank": [1]}, {"prepared": {"rank": [1, 7]}}, r"prepared has \[7\] on axis 'rank'.*\[1\]"),
+        (
+            {"rank": [1]},
+            {"prepared": {"rank": [1, 7]}},
+            r"prepared has \[7\] on axis 'rank'.*\[1\]",
+        ),
         ({"rank": [1]}, {"prepared": {"rank": []}}, "prepared has no values on axis 'rank'"),
         ({"rank": [1]}, {"start": {"seed": 1}}, "start names an axis 'seed'"),
         ({"rank": [1]}, {"start": {"rank": 7}}, r"start has \[7\] on axis 'rank'"),
@@ -253,8 +275,12 @@ def test_wrong_axes_are_named(axes, options, words):
 
 # Plots
 
-FIT = coupled_nmf({"input": torch.rand(6, 8, generator=torch.Generator().manual_seed(0))}, 3, max_iter=3)
-TABLE = pd.DataFrame({"rank": [1, 2] * 4, "error": [4.0, 3, 6, 5, 2, 1, 2, 1], "data": list("aaaabbbb")})
+FIT = coupled_nmf(
+    {"input": torch.rand(6, 8, generator=torch.Generator().manual_seed(0))}, 3, max_iter=3
+)
+TABLE = pd.DataFrame(
+    {"rank": [1, 2] * 4, "error": [4.0, 3, 6, 5, 2, 1, 2, 1], "data": list("aaaabbbb")}
+)
 LABELS = {"title": "A finding", "xlabel": "rank", "ylabel": "error (%)"}
 IMAGES = np.arange(12.0).reshape(3, 2, 2)
 PLOTS = {
@@ -264,8 +290,12 @@ PLOTS = {
     "channel_maps": lambda: plots.channel_maps(torch.arange(12), (3, 2, 2), title="A finding"),
     "neuron_heatmap": lambda: plots.neuron_heatmap(FIT.factors["input"], title="A finding"),
     "lines": lambda: plots.lines({"mu": [3, 2, 1], "hals": [2, 1]}, **LABELS, log=True),
-    "class_matrix": lambda: plots.class_matrix(pd.DataFrame([[0, 1.0], [0.254, 1]]), **LABELS, label="recall"),
-    "scatter": lambda: plots.scatter(TABLE, "error", "rank", "data", title="A finding", xlabel="error (%)"),
+    "class_matrix": lambda: plots.class_matrix(
+        pd.DataFrame([[0, 1.0], [0.254, 1]]), **LABELS, label="recall"
+    ),
+    "scatter": lambda: plots.scatter(
+        TABLE, "error", "rank", "data", title="A finding", xlabel="error (%)"
+    ),
     "journey": lambda: journey(),
     "overview": plots.overview,
 }
@@ -296,7 +326,9 @@ def texts(figure):
 @every_plot
 def test_a_plot_says_what_it_shows(name):
     figure = PLOTS[name]()
-    assert ({"images", "rank", "pixels", "neurons"} if name == "overview" else {"A finding"}) <= texts(figure)
+    assert (
+        {"images", "rank", "pixels", "neurons"} if name == "overview" else {"A finding"}
+    ) <= texts(figure)
     if name in ("curves", "lines"):
         assert set(LABELS.values()) <= texts(figure)
 
@@ -343,13 +375,19 @@ def test_curves_are_means_with_a_band_from_smallest_to_largest():
 def test_groups_differ_in_marker_and_colour():
     [axes] = PLOTS["curves"]().axes
     drawn = [line for line in axes.lines if len(line.get_ydata())]
-    assert len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 2
+    assert (
+        len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 2
+    )
 
 
 @pytest.mark.parametrize(("log", "scale"), [(True, "log"), (False, "linear")])
 def test_lines_are_drawn_against_their_index(log, scale):
     [axes] = plots.lines({"mu": [3, 2, 1], "hals": [2, 1]}, **LABELS, log=log).axes
-    drawn = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines if len(line.get_ydata())]
+    drawn = [
+        (line.get_xdata().tolist(), line.get_ydata().tolist())
+        for line in axes.lines
+        if len(line.get_ydata())
+    ]
     assert drawn == [([0, 1, 2], [3, 2, 1]), ([0, 1], [2, 1])]
     assert axes.get_yscale() == scale
 
@@ -390,7 +428,9 @@ def test_labels_stand_on_the_sheet_in_order():
 def test_latent_images_are_the_strongest_columns_of_the_pixel_factor():
     figure = plots.latent_images(FIT, (2, 3), most=2, title="t")
     P = FIT.factors["input"][:, :2].T.reshape(2, 2, 3).numpy()
-    np.testing.assert_allclose(tiles(figure, 2, 2, 3, 2), P / P.max(axis=(1, 2), keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(
+        tiles(figure, 2, 2, 3, 2), P / P.max(axis=(1, 2), keepdims=True), rtol=1e-6
+    )
 
 
 def test_three_input_blocks_make_colour_images():
@@ -421,12 +461,14 @@ def panels(figure):
 
 def test_a_journey_shows_one_component_everywhere():
     pixels, layer, images, _ = panels(journey(2))
-    P, O = (JOURNEY.factors[name][:, 1].numpy() for name in ("input", "relu"))  # noqa: E741
+    P, O = (JOURNEY.factors[name][:, 1].numpy() for name in ("input", "relu"))
     np.testing.assert_allclose(pixels, P.reshape(2, 3) / P.max(), rtol=1e-6)
     np.testing.assert_allclose(np.sort(layer[~np.isnan(layer)]), np.sort(O / O.max()), rtol=1e-6)
     np.testing.assert_allclose(layer[:2, :2], O[:4].reshape(2, 2) / O.max(), rtol=1e-6)
     first = int(JOURNEY.image_factor[:, 1].argmax())
-    np.testing.assert_allclose(images[:2, :3] / images[0, 0], (np.arange(6).reshape(2, 3) + 6 * first) / (6 * first))
+    np.testing.assert_allclose(
+        images[:2, :3] / images[0, 0], (np.arange(6).reshape(2, 3) + 6 * first) / (6 * first)
+    )
 
 
 def test_the_bars_of_a_journey_are_shares_of_the_mean_loading():
@@ -439,7 +481,9 @@ def test_the_bars_of_a_journey_are_shares_of_the_mean_loading():
 
 def test_a_journey_starts_in_colour_if_the_images_have_it():
     names = ("input.red", "input.green", "input.blue", "relu")
-    fit = coupled_nmf({name: torch.rand(12 if name == "relu" else 6, 8) for name in names}, 2, max_iter=2)
+    fit = coupled_nmf(
+        {name: torch.rand(12 if name == "relu" else 6, 8) for name in names}, 2, max_iter=2
+    )
     pixels, _, images, _ = panels(journey(1, fit, images=torch.rand(8, 3, 2, 3)))
     assert pixels.shape == (2, 3, 3) and images.shape[2] == 3
 
@@ -447,7 +491,9 @@ def test_a_journey_starts_in_colour_if_the_images_have_it():
 def test_labels_change_nothing_but_the_bars_of_a_journey():
     *before, bars = panels(journey(2))
     *after, others = panels(journey(2, labels=CLASSES.flip(0)))
-    assert all(np.array_equal(old, new, equal_nan=True) for old, new in zip(before, after, strict=True))
+    assert all(
+        np.array_equal(old, new, equal_nan=True) for old, new in zip(before, after, strict=True)
+    )
     assert not np.allclose(bars, others)
 
 
@@ -465,13 +511,15 @@ def test_a_journey_says_what_does_not_fit(component, changed, words):
         journey(component, **changed)
 
 
-@pytest.mark.parametrize(("maps", "cols"), [((10, 12, 12), 5), ((20, 4, 4), 7), ((1, 3, 3), 1), ((64, 8, 8), 13)])
+@pytest.mark.parametrize(
+    ("maps", "cols"), [((10, 12, 12), 5), ((20, 4, 4), 7), ((1, 3, 3), 1), ((64, 8, 8), 13)]
+)
 def test_maps_fill_their_sheet(maps, cols):
     assert plots._columns(maps, 2.4) == cols
 
 
 def test_the_heatmap_has_a_row_for_each_neuron():
-    O = FIT.factors["input"]  # noqa: E741
+    O = FIT.factors["input"]
     mesh = plots.neuron_heatmap(O, title="t").axes[0].collections[0]
     np.testing.assert_allclose(np.asarray(mesh.get_array()).reshape(O.shape), O)
     assert mesh.get_clim()[0] == 0
@@ -484,7 +532,9 @@ def test_the_heatmap_can_mark_where_channels_begin():
 
 
 def test_heatmaps_side_by_side_share_a_scale():
-    figure = plots.neuron_heatmap({"low": torch.rand(6, 2), "high": 9 * torch.rand(6, 2)}, title="t")
+    figure = plots.neuron_heatmap(
+        {"low": torch.rand(6, 2), "high": 9 * torch.rand(6, 2)}, title="t"
+    )
     low, high = (ax.collections[0] for ax in figure.axes[:2])
     assert low.get_clim() == high.get_clim() and {"low", "high"} <= texts(figure)
 
@@ -507,7 +557,7 @@ def test_weights_that_want_gradients_can_be_drawn():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
 def test_factors_on_a_gpu_can_be_drawn():
-    O = torch.rand(4, 3, device="cuda")  # noqa: E741
+    O = torch.rand(4, 3, device="cuda")
     assert "t" in texts(plots.neuron_heatmap(O, title="t"))
     assert "t" in texts(plots.channel_maps(O[:, 0], (1, 2, 2), title="t"))
     assert "t" in texts(plots.image_grid([O], title="t"))

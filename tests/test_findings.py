@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import peeklib as pk
-from peeklib.data import Dataset, Split
+from peeklib.course.data import Dataset, Split
 
 EMPTY = Split(None, None)
 
@@ -52,7 +52,9 @@ def test_each_value_may_have_its_own_tolerance():
     listed, live = {"accuracy": 0.95, "steps": 12345}, {"accuracy": 0.94, "steps": 12346}
     found = pk.recheck("training", listed, live, within={"accuracy": 0.02, "steps": 0})
     assert found.apart == ["steps"] and "table 12,345, here 12,346, apart" in repr(found)
-    assert pk.recheck("training", listed, live, relative=pd.Series({"accuracy": 0, "steps": 0.1})).apart == ["accuracy"]
+    assert pk.recheck(
+        "training", listed, live, relative=pd.Series({"accuracy": 0, "steps": 0.1})
+    ).apart == ["accuracy"]
     with pytest.raises(ValueError, match=r"no tolerance for \['steps'\]"):
         pk.recheck("training", listed, live, within={"accuracy": 0.02})
 

@@ -5,8 +5,8 @@ import textwrap
 import pytest
 
 import peeklib as pk
-from peeklib import fingerprint as own
-from peeklib.fingerprint import fingerprint, fingerprint_of
+from peeklib.course import fingerprint as own
+from peeklib.course.fingerprint import fingerprint, fingerprint_of
 
 PACKAGE = {
     "pkg": "from .a import top\nfrom . import b, registry\n",
@@ -122,7 +122,9 @@ def package(monkeypatch):
 )
 def test_what_is_reached_counts(package, module, old, new):
     assert package("pkg.a.top") != package("pkg.a.top", module, old, new)
-    assert package("import pkg as p\np.top(1)\n") != package("import pkg as p\np.top(1)\n", module, old, new)
+    assert package("import pkg as p\np.top(1)\n") != package(
+        "import pkg as p\np.top(1)\n", module, old, new
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,10 @@ def test_a_module_by_itself_stands_for_all_of_it(package):
 
 
 def test_a_package_by_itself_stands_for_what_it_imports_too(package):
-    for module, old, new in [("pkg.a", "helper(x) + b", "helper(x) - b"), ("pkg.b", "return 1", "return 2")]:
+    for module, old, new in [
+        ("pkg.a", "helper(x) + b", "helper(x) - b"),
+        ("pkg.b", "return 1", "return 2"),
+    ]:
         source = "import pkg as p\ngetattr(p, 'top')(1)\n"
         assert package(source) != package(source, module, old, new)
 
@@ -168,7 +173,9 @@ def test_a_star_stands_for_the_whole_module(package):
     assert package(source) != package(source, "pkg.a", "helper(x) + b", "helper(x) - b")
     for name in ("pkg.starred.twice", "pkg.starred.alone"):
         assert package(name) != package(name, "pkg.b", "return 1", "return 2")
-    assert package("pkg.starred.twice") == package("pkg.starred.twice", "pkg.late", "return x", "return -x")
+    assert package("pkg.starred.twice") == package(
+        "pkg.starred.twice", "pkg.late", "return x", "return -x"
+    )
 
 
 @pytest.mark.parametrize("name", ["pkg.choice.chosen", "pkg.choice.caller"])
@@ -180,18 +187,24 @@ def test_a_definition_under_a_condition_is_one(package, name):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(KeyError, match=r"peeklib\.training\.nothing"):
-        fingerprint("peeklib.training.nothing")
+    with pytest.raises(KeyError, match=r"peeklib\.course\.training\.nothing"):
+        fingerprint("peeklib.course.training.nothing")
 
 
 def test_the_package_itself():
     """Training knows nothing of tensors; scores are entered in a registry; a hint of one exercise is that exercise's."""
-    reached = own._reach([own._find("peeklib.training.train")])
+    reached = own._reach([own._find("peeklib.course.training.train")])
     assert "peeklib.hooks.to_float" in reached and not any("tensors" in name for name in reached)
-    assert {f"peeklib.scores.{name}" for name in pk.scores.SCORES} <= own._reach([own._find("peeklib.scores.table")])
+    assert {f"peeklib.study.scores.{name}" for name in pk.scores.SCORES} <= own._reach(
+        [own._find("peeklib.study.scores.table")]
+    )
     assert fingerprint("peeklib.rank_sweep") == fingerprint("peeklib.nmf.rank_sweep")
     assert "peeklib.gpu._sweep_tile" in own._reach([own._find("peeklib.rank_sweep")])
-    page = own._take_apart("<source>", "import peeklib as pk\npk.check.stacked(1, 2)", is_package=False)
-    assert own._resolve("pk.check.stacked", page, "<source>") == "peeklib.check.stacked"
-    assert fingerprint_of("import peeklib as pk\ntrain = pk.cached(pk.train)\ntrain(1)\n") != fingerprint_of("x = 1\n")
-    assert "peeklib.check.ceiling" not in own._reach(["peeklib.check.stacked"])
+    page = own._take_apart(
+        "<source>", "import peeklib as pk\npk.check.stacked(1, 2)", is_package=False
+    )
+    assert own._resolve("pk.check.stacked", page, "<source>") == "peeklib.course.check.stacked"
+    assert fingerprint_of(
+        "import peeklib as pk\ntrain = pk.cached(pk.train)\ntrain(1)\n"
+    ) != fingerprint_of("x = 1\n")
+    assert "peeklib.course.check.ceiling" not in own._reach(["peeklib.course.check.stacked"])

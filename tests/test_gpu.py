@@ -61,8 +61,12 @@ def test_the_kernel_does_what_the_cpu_does():
 
 
 @pytest.mark.parametrize("capability", [75, 90], ids=["T4", "H200"])
-@pytest.mark.parametrize(("number", "height"), [("fp32", 32), ("fp32", 64), ("fp32", 128), ("fp64", 64)])
-def test_the_kernel_compiles_and_stays_in_its_registers(number, height, capability, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "height"), [("fp32", 32), ("fp32", 64), ("fp32", 128), ("fp64", 64)]
+)
+def test_the_kernel_compiles_and_stays_in_its_registers(
+    number, height, capability, tmp_path, monkeypatch
+):
     """Were a column kept in memory, all of it would be read for each of its rows: the stack would be its size or more.
 
     Triton 3.9 needs no stack. Triton 3.6 puts up to a quarter of the highest columns there.
@@ -75,7 +79,9 @@ def test_the_kernel_compiles_and_stays_in_its_registers(number, height, capabili
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     constants = {"RANK": height, "TILE": gpu.TILE, "PART": gpu.PART}
     kinds = dict.fromkeys("VBG", f"*{number}") | {"fits": "*i32"}
-    signature = {name: kinds.get(name, "i32") for name in gpu._sweep_tile.arg_names if name not in constants}
+    signature = {
+        name: kinds.get(name, "i32") for name in gpu._sweep_tile.arg_names if name not in constants
+    }
     if "constexprs" in inspect.signature(ASTSource).parameters:
         signature |= dict.fromkeys(constants, "constexpr")
         source = ASTSource(fn=gpu._sweep_tile, signature=signature, constexprs=constants)
@@ -86,7 +92,9 @@ def test_the_kernel_compiles_and_stays_in_its_registers(number, height, capabili
     assert "shfl" not in done.asm["ptx"]  # a thread has a whole column: nothing to ask the others
     (tmp_path / "cubin").write_bytes(done.asm["cubin"])
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-    usage = subprocess.run([tool, "-res-usage", tmp_path / "cubin"], capture_output=True, text=True, check=True).stdout
+    usage = subprocess.run(
+        [tool, "-res-usage", tmp_path / "cubin"], capture_output=True, text=True, check=True
+    ).stdout
     used = {name: int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("STACK", "LOCAL")}
     column = height * (4 if number == "fp32" else 8)  # bytes
     assert used["LOCAL"] == 0

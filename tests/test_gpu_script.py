@@ -42,7 +42,15 @@ SKIPPED = 'ROW {"what": "record", "status": "not run"}'
 
 @pytest.mark.parametrize(
     ("text", "code", "status"),
-    [(GOOD, 0, 0), (GOOD, 1, 1), (BAD, 0, 1), (SKIPPED, 0, 1), (f"{GOOD}\n{SKIPPED}", 0, 0), ("", 0, 1), ("", 3, 1)],
+    [
+        (GOOD, 0, 0),
+        (GOOD, 1, 1),
+        (BAD, 0, 1),
+        (SKIPPED, 0, 1),
+        (f"{GOOD}\n{SKIPPED}", 0, 0),
+        ("", 0, 1),
+        ("", 3, 1),
+    ],
 )
 def test_the_status_tells_whether_all_went_well(script, run, text, code, status):
     run.start(say(text, code), 60, "gpu")
@@ -72,11 +80,27 @@ def test_a_kernel_that_dies_is_a_failure_and_nothing_runs_again(tmp_path):
     cells = ["open('ran', 'a').write('once ')", "import os; os._exit(1)"]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbformat.write(book, tmp_path / "01-dies.ipynb")
-    command = [sys.executable, SCRIPT, "--part", "chapter", "--chapter", tmp_path / "01-dies.ipynb", "--seconds", "300"]
+    command = [
+        sys.executable,
+        SCRIPT,
+        "--part",
+        "chapter",
+        "--chapter",
+        tmp_path / "01-dies.ipynb",
+        "--seconds",
+        "300",
+    ]
     told = os.environ | {"PEEK_PROFILE": "embedded"}
     done = subprocess.run(command, capture_output=True, text=True, env=told)
-    row = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("ROW ")).removeprefix("ROW "))
-    assert (row["status"], row["profile"]) == ("failed", "embedded, kernel") and "DeadKernel" in row["error"]
+    row = json.loads(
+        next(line for line in done.stdout.splitlines() if line.startswith("ROW ")).removeprefix(
+            "ROW "
+        )
+    )
+    assert (row["status"], row["profile"]) == (
+        "failed",
+        "embedded, kernel",
+    ) and "DeadKernel" in row["error"]
     assert (tmp_path / "ran").read_text() == "once "
 
 
@@ -92,13 +116,19 @@ def test_the_fused_sweep_is_put_back_after_an_error(script, monkeypatch):
 
 
 def test_the_folder_comes_first():
-    done = subprocess.run(["bash", SCRIPT.with_suffix(".sh"), "--quick"], capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", SCRIPT.with_suffix(".sh"), "--quick"], capture_output=True, text=True
+    )
     assert done.returncode == 2 and "OUT_FOLDER --quick" in done.stderr
 
 
 def test_the_folder_is_meant_from_where_it_is_called(tmp_path):
     told = os.environ | {"PYTHON": "echo"}
     done = subprocess.run(
-        ["bash", SCRIPT.with_suffix(".sh"), "found", "--quick"], cwd=tmp_path, capture_output=True, text=True, env=told
+        ["bash", SCRIPT.with_suffix(".sh"), "found", "--quick"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=told,
     )
     assert done.stdout.split() == [str(SCRIPT), "--out", "found", "--quick"]

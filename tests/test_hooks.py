@@ -20,7 +20,9 @@ def model_of(*layers, seed=0):
 
 @pytest.fixture
 def model():
-    return model_of(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3))
+    return model_of(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3)
+    )
 
 
 @pytest.fixture
@@ -147,7 +149,10 @@ def test_split_parts_are_non_negative_and_their_difference_is_what_was_recorded(
 @pytest.mark.parametrize("negative", ["refuse", "clip"])
 def test_outputs_that_are_not_negative_pass_unchanged(model, images, negative):
     kept = record(model, images, negative="keep")
-    assert all(torch.equal(block, kept[name]) for name, block in record(model, images, negative=negative).items())
+    assert all(
+        torch.equal(block, kept[name])
+        for name, block in record(model, images, negative=negative).items()
+    )
 
 
 # The model is left as it was
@@ -195,7 +200,9 @@ def test_hooks_that_were_there_before_stay(model, images):
 def test_no_gradients_are_made(model, images):
     blocks = record(model, images)
     assert not any(block.requires_grad for block in blocks.values())
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert all(
+        parameter.grad is None and parameter.requires_grad for parameter in model.parameters()
+    )
 
 
 def test_weights_images_and_random_state_are_left_alone(images):
@@ -223,7 +230,12 @@ ERRORS = {
     "no ReLU": (nn.Sequential(nn.Flatten()), {}, ValueError, r"no nn.ReLU.*'0'"),
     "no layers": (UNUSED, {"layers": []}, ValueError, "no layers"),
     "returns a tuple": (TUPLE, {"layers": ["inner"]}, TypeError, "'inner' returns a tuple"),
-    "images last": (TRANSPOSE, {}, ValueError, r"'relu' gives shape \(16, 7\) for 7 images.*first axis"),
+    "images last": (
+        TRANSPOSE,
+        {},
+        ValueError,
+        r"'relu' gives shape \(16, 7\) for 7 images.*first axis",
+    ),
     "a single number": (SUM, {}, ValueError, r"'relu' gives shape \(\) for 7 images"),
     "never runs": (UNUSED, {}, ValueError, r"\['b'\] did not run"),
     "negative": (UNUSED, {"negative": "abs"}, ValueError, "'abs'.*refuse.*clip.*split.*keep"),
@@ -273,7 +285,9 @@ def sometimes(condition):
     return Forward(lambda m, x: m.b(m.a(x)) if condition(x) else m.a(x), a=nn.ReLU(), b=nn.ReLU())
 
 
-@pytest.mark.parametrize("condition", [lambda x: x.min() < 2, lambda x: x.min() >= 2], ids=["early", "late"])
+@pytest.mark.parametrize(
+    "condition", [lambda x: x.min() < 2, lambda x: x.min() >= 2], ids=["early", "late"]
+)
 def test_a_layer_that_runs_on_some_batches_only_is_an_error(condition):
     with pytest.raises(ValueError, match="'b'.* run"):
         record(sometimes(condition), torch.arange(4.0)[:, None], batch_size=2, negative="keep")
@@ -288,7 +302,9 @@ def test_relu_layers_are_found_at_any_depth():
 
 
 def test_to_float_scales_bytes_only():
-    assert to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx([0, 0.2, 1])
+    assert to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx(
+        [0, 0.2, 1]
+    )
     floats = torch.tensor([0.0, 51.0])
     assert to_float(floats) is floats
 
@@ -303,7 +319,9 @@ def test_to_float_scales_bytes_only():
     ],
 )
 def test_one_input_block_for_each_channel(channels, names):
-    images = torch.randint(256, (5, channels, 2, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images = torch.randint(256, (5, channels, 2, 3), generator=torch.Generator().manual_seed(0)).to(
+        torch.uint8
+    )
     blocks = input_blocks(images)
     assert list(blocks) == names
     for channel, block in enumerate(blocks.values()):

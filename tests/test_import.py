@@ -24,6 +24,8 @@ def state():
 
 before = state()
 import peeklib
+for name in peeklib.__all__:
+    getattr(peeklib, name)
 after = state()
 changed = [name for name in before if after[name] != before[name]]
 import sys
@@ -38,7 +40,9 @@ def test_importing_leaves_global_state_alone_and_loads_little():
         "MPLBACKEND": "svg",
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
     }
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr
     changed, loaded = json.loads(done.stdout)
     assert not changed and not loaded

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from peeklib import evidence
-from peeklib.ranking import GROUP, difference, environments, granulated, kendall, sign_error, within
-from peeklib.scores import SCORES
+from peeklib.course.ranking import (
+    GROUP,
+    difference,
+    environments,
+    granulated,
+    kendall,
+    sign_error,
+    within,
+)
+from peeklib.study.scores import SCORES
 
 BETTER = {name: one.better for name, one in SCORES.items()}
 OURS = ("answers_area", "nuclear_norm")
@@ -39,8 +47,12 @@ def ahead(part, other, **how):
 
 def test_the_goal_is_reached(held_out):
     best = {name: tau(held_out, name) for name in BETTER}
-    assert max(best, key=best.get) == "answers_area" and best["answers_area"] == pytest.approx(0.89, abs=0.005)
-    assert best["rmse_area"] == pytest.approx(0.55, abs=0.005) and best["rankme"] == pytest.approx(0.50, abs=0.005)
+    assert max(best, key=best.get) == "answers_area" and best["answers_area"] == pytest.approx(
+        0.89, abs=0.005
+    )
+    assert best["rmse_area"] == pytest.approx(0.55, abs=0.005) and best["rankme"] == pytest.approx(
+        0.50, abs=0.005
+    )
     for rival in ("rankme", "alpha_hat", "nuclear_norm"):
         assert ahead(held_out, rival), rival
     gap, low, high = difference(held_out, "answers_area", "answers_alone_area", BETTER)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from peeklib import CLAIMS, evidence, judge
+from peeklib.course.data import Dataset, Split
+from peeklib.course.ledger import by_seed, spread
 from peeklib.course.studies import STUDIES
-from peeklib.data import Dataset, Split
-from peeklib.ledger import by_seed, spread
 
 ROOT = Path(__file__).resolve().parent.parent
 TWO = next(name for name, claim in CLAIMS.items() if len(claim.parts) == 2)
@@ -24,7 +24,11 @@ def test_the_verdict_follows_from_the_parts(holds, verdict, kind):
     finding = judge(TWO, holds, "1 < 2", chapter="03-x", data=None)
     assert finding.verdict == verdict
     html = finding.to_html()
-    assert f'data-verdict="{kind}"' in html and html.count("✓") == sum(holds) and html.count("✗") == 2 - sum(holds)
+    assert (
+        f'data-verdict="{kind}"' in html
+        and html.count("✓") == sum(holds)
+        and html.count("✗") == 2 - sum(holds)
+    )
     assert f'href="../notebooks/03-x.html#claim-{TWO}"' in html and "1 &lt; 2" in html
 
 
@@ -53,7 +57,9 @@ def test_wrong_claims_and_numbers_of_parts_are_refused():
 def test_every_claim_is_judged_in_one_chapter_and_shown_in_the_ledger():
     judged = {}
     for script in (ROOT / "notebooks").glob("*.py"):
-        for name in re.findall(r'(?:judge|persists|spectral)\(\s*"([a-z0-9-]+)"', script.read_text()):
+        for name in re.findall(
+            r'(?:judge|persists|spectral)\(\s*"([a-z0-9-]+)"', script.read_text()
+        ):
             judged.setdefault(name, []).append(script.stem)
     assert judged.keys() == CLAIMS.keys()
     ledger = (ROOT / "book/ledger.md").read_text()
@@ -80,7 +86,11 @@ def test_every_table_of_a_study_says_how_it_was_made(study):
     known = "data recipe fraction order lr study setting layer activations method count rank solver".split()
     known += "network control images model program equal base shuffle digit other".split()
     settings = [name for name in rows if name in known]
-    whole = rows[rows.control == "none"] if study == "rank_or_scale" else rows  # twins are of one seed
-    assert (whole.groupby(settings).seed.nunique() == len(how["seeds"])).all(), "a network is missing"
+    whole = (
+        rows[rows.control == "none"] if study == "rank_or_scale" else rows
+    )  # twins are of one seed
+    assert (whole.groupby(settings).seed.nunique() == len(how["seeds"])).all(), (
+        "a network is missing"
+    )
     assert not rows.duplicated([*settings, "seed"]).any()
     assert "-dirty" not in how["commit"]

@@ -11,11 +11,15 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def pins(path):
-    return {line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")}
+    return {
+        line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")
+    }
 
 
 def test_the_lowest_versions_are_those_declared():
-    assert pins("requirements/lowest.txt") == {need.replace(">=", "==") for need in PROJECT["project"]["dependencies"]}
+    assert pins("requirements/lowest.txt") == {
+        need.replace(">=", "==") for need in PROJECT["project"]["dependencies"]
+    }
 
 
 def test_every_environment_has_its_file_and_the_workflow_runs_it():
@@ -47,7 +51,9 @@ def test_what_fails_is_told_and_costs_no_other(monkeypatch, tmp_path):
 
 def test_a_python_that_is_not_there_is_named_and_costs_no_other(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(matrix, "ROOT", tmp_path)
-    monkeypatch.setattr(matrix, "ENVIRONMENTS", {"old": ("3.2", matrix.PINS), "here": ("3.11", matrix.PINS)})
+    monkeypatch.setattr(
+        matrix, "ENVIRONMENTS", {"old": ("3.2", matrix.PINS), "here": ("3.11", matrix.PINS)}
+    )
     monkeypatch.setattr(matrix, "uv", lambda: "true")
     monkeypatch.setattr(matrix, "unit", lambda name, python: ran.append(name))
     (tmp_path / "_build/matrix/here/bin").mkdir(parents=True)
@@ -57,7 +63,10 @@ def test_a_python_that_is_not_there_is_named_and_costs_no_other(monkeypatch, tmp
     assert matrix.main() == 1
     assert ran == ["here"]
     old, here = capsys.readouterr().out.splitlines()[-2:]
-    assert old.startswith("old      failed: no Python 3.2 here") and here.split() == ["here", "passed"]
+    assert old.startswith("old      failed: no Python 3.2 here") and here.split() == [
+        "here",
+        "passed",
+    ]
 
 
 def test_a_missing_uv_is_named(monkeypatch, tmp_path):

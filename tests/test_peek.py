@@ -18,9 +18,9 @@ from torch import nn
 
 import peeklib as pk
 from peeklib import probe
-from peeklib.probe import choose, plan, record_samples, trace
-from peeklib.report import fit_error
-from peeklib.study import peek
+from peeklib.study.analysis import peek
+from peeklib.study.probe import choose, plan, record_samples, trace
+from peeklib.study.report import fit_error
 
 QUIET = {"progress": False, "ranks": (2, 4), "device": "cpu"}
 
@@ -53,8 +53,14 @@ def net():
         x = F.relu(m.two(x))
         return m.head(m.gelu(m.fc(x.flatten(1))))
 
-    parts = {"one": nn.Conv2d(3, 4, 3), "relu": nn.ReLU(inplace=True), "two": nn.Conv2d(4, 5, 3, stride=2)}
-    return seeded(Forward(forward, **parts, fc=nn.Linear(80, 12), gelu=nn.GELU(), head=nn.Linear(12, 3)))
+    parts = {
+        "one": nn.Conv2d(3, 4, 3),
+        "relu": nn.ReLU(inplace=True),
+        "two": nn.Conv2d(4, 5, 3, stride=2),
+    }
+    return seeded(
+        Forward(forward, **parts, fc=nn.Linear(80, 12), gelu=nn.GELU(), head=nn.Linear(12, 3))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +87,9 @@ def names(model, images):
 
 
 def test_modules_give_what_record_gives():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.ReLU(inplace=True))
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 6, 3), nn.ReLU(inplace=True)
+    )
     x = torch.rand(7, 3, 12, 12)
     mine, theirs = activations(seeded(model), x, batch_size=3), pk.record(model, x)
     assert list(mine) == list(theirs) == ["1", "4"]
@@ -125,7 +133,9 @@ KINDS += [nn.Tanh, nn.PReLU, nn.RReLU, nn.Hardtanh, nn.Softsign]
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_activation_is_one_site(kind):
     x = torch.randn(4, 3, 5, 5)
-    [site] = [site for site in trace(nn.Sequential(nn.Identity(), kind()), x) if site.role == "activation"]
+    [site] = [
+        site for site in trace(nn.Sequential(nn.Identity(), kind()), x) if site.role == "activation"
+    ]
     assert (site.name, site.kind, site.shape) == ("1", kind.__name__, (3, 5, 5))
     assert site.signed == bool((kind().eval()(x[:3]) < 0).any())
 
@@ -139,7 +149,13 @@ def test_calls_of_one_module_and_of_one_function_are_told_apart():
     block = Forward(lambda m, x: F.relu(1 - m.relu(x - m.relu(x))) + F.gelu(x), relu=nn.ReLU())
     model = Forward(lambda m, x: F.relu(m.block(x)), block=block)
     x = torch.randn(4, 3)
-    assert names(model, x) == ["block.relu", "block.relu:2", "block.relu()", "block.gelu()", "relu()"]
+    assert names(model, x) == [
+        "block.relu",
+        "block.relu:2",
+        "block.relu()",
+        "block.gelu()",
+        "relu()",
+    ]
     twice = activations(Forward(lambda m, x: F.relu(1 - F.relu(x))), x)
     torch.testing.assert_close(twice["relu():2"], (1 - x.relu()).relu().T)
 
@@ -164,7 +180,11 @@ def test_the_classic_mnist_network_has_its_three_functions():
     parts = {"conv1": nn.Conv2d(1, 3, 3), "conv2": nn.Conv2d(3, 4, 3), "dropout": nn.Dropout(0.5)}
     model = Forward(forward, **parts, fc1=nn.Linear(64, 9), fc2=nn.Linear(9, 10))
     sites = [s for s in trace(model, torch.rand(3, 1, 12, 12)) if s.role == "activation"]
-    assert {s.name: s.shape for s in sites} == {"relu()": (3, 10, 10), "relu():2": (4, 8, 8), "relu():3": (9,)}
+    assert {s.name: s.shape for s in sites} == {
+        "relu()": (3, 10, 10),
+        "relu():2": (4, 8, 8),
+        "relu():3": (9,),
+    }
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -179,14 +199,20 @@ def test_tokens_become_features_by_positions(batch_first):
     model = Forward(forward, embed=nn.Linear(8, 8), layer=layer)
     model.embed = seeded(model.embed)
     [site] = [s for s in trace(model, x) if s.role == "activation"]
-    assert site.shape == (16, 3) and site.name == "layer.relu()" and site.axis == (0 if batch_first else 1)
+    assert (
+        site.shape == (16, 3)
+        and site.name == "layer.relu()"
+        and site.axis == (0 if batch_first else 1)
+    )
     with torch.no_grad():
         layer.eval()
         tokens = model.embed(x.flatten(2))
         y = tokens if batch_first else tokens.transpose(0, 1)
         y = layer.norm1(y + layer.self_attn(y, y, y, need_weights=False)[0])
         hidden = layer.linear1(y).relu()
-    expected = hidden.permute(0, 2, 1) if batch_first else hidden.permute(1, 2, 0)  # images × features × tokens
+    expected = (
+        hidden.permute(0, 2, 1) if batch_first else hidden.permute(1, 2, 0)
+    )  # images × features × tokens
     torch.testing.assert_close(activations(model, x)["layer.relu()"], expected.flatten(1).T)
 
 
@@ -259,7 +285,9 @@ def test_a_module_stands_for_all_its_calls_and_a_call_for_itself():
 
 
 def test_unknown_layers_are_refused_with_what_there_is(images):
-    with pytest.raises(ValueError, match=r"unknown layers \['conv9'\].*'relu\(\)'.*modules that ran.*'one'"):
+    with pytest.raises(
+        ValueError, match=r"unknown layers \['conv9'\].*'relu\(\)'.*modules that ran.*'one'"
+    ):
         peek(net(), images, layers=["relu", "conv9"], **QUIET)
     with pytest.raises(ValueError, match="no layers were named"):
         peek(net(), images, layers=[], **QUIET)
@@ -274,7 +302,9 @@ def test_auto_takes_eight_spread_over_the_depth_and_says_so():
 
 
 def test_without_an_activation_layers_with_weights_are_taken(images):
-    model = seeded(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 5)))
+    model = seeded(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(64, 5))
+    )
     found = peek(model, images, **QUIET)
     assert found.layers.index.tolist() == ["0", "3"]
     assert any("No activation function was seen" in note for note in found.notes)
@@ -285,7 +315,11 @@ def test_a_model_with_nothing_to_see_is_refused(images):
     with pytest.raises(ValueError, match="no activation to look at"):
         peek(nn.Flatten(), images, **QUIET)
     with pytest.raises(ValueError, match="scripted"):
-        peek(torch.jit.trace(nn.Sequential(nn.Flatten(), nn.Linear(363, 4), nn.ReLU()), images[:2]), images, **QUIET)
+        peek(
+            torch.jit.trace(nn.Sequential(nn.Flatten(), nn.Linear(363, 4), nn.ReLU()), images[:2]),
+            images,
+            **QUIET,
+        )
 
 
 # Samples
@@ -293,14 +327,20 @@ def test_a_model_with_nothing_to_see_is_refused(images):
 
 @pytest.mark.parametrize(
     ("sizes", "budget", "expected"),
-    [([1, 2, 3], 10, [1, 2, 3]), ([1, 50, 9, 70], 30, [1, 10, 9, 10]), ([8, 8], 4, [2, 2]), ([5, 1, 5], 7, [3, 1, 3])],
+    [
+        ([1, 2, 3], 10, [1, 2, 3]),
+        ([1, 50, 9, 70], 30, [1, 10, 9, 10]),
+        ([8, 8], 4, [2, 2]),
+        ([5, 1, 5], 7, [3, 1, 3]),
+    ],
 )
 def test_shares_are_whole_for_the_small_and_equal_for_the_large(sizes, budget, expected):
     assert probe._fill(sizes, budget) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
-    ("budget", "text"), [(4000, "all"), (600, "37 of 100 positions"), (5, "1 of 100 positions of 1 of 4 features")]
+    ("budget", "text"),
+    [(4000, "all"), (600, "37 of 100 positions"), (5, "1 of 100 positions of 1 of 4 features")],
 )
 def test_a_sample_is_rows_of_the_full_record(budget, text):
     model, x = seeded(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), torch.rand(6, 3, 12, 12)
@@ -319,7 +359,9 @@ def test_a_sample_is_rows_of_the_full_record(budget, text):
 
 def test_positions_depend_on_the_seed_alone():
     sites = [
-        s for s in trace(nn.Sequential(nn.Identity(), nn.ReLU()), torch.rand(2, 3, 9, 9)) if s.role == "activation"
+        s
+        for s in trace(nn.Sequential(nn.Identity(), nn.ReLU()), torch.rand(2, 3, 9, 9))
+        if s.role == "activation"
     ]
     one, again, other = (plan(sites, [1], 30, seed=seed)[0].positions for seed in (0, 0, 1))
     assert torch.equal(one, again) and not torch.equal(one, other) and len(set(one.tolist())) == 10
@@ -331,13 +373,17 @@ def test_a_budget_for_nothing_is_refused(images):
 
 
 def test_the_report_says_what_was_kept_and_the_bound_holds(images):
-    model = seeded(nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 4, 3), nn.ReLU()))
+    model = seeded(
+        nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 4, 3), nn.ReLU())
+    )
     big = F.interpolate(images, 64)
     found = peek(model, big, memory=0.004, **QUIET)
     kept = int(found.layers.kept["1"].split()[0])
     assert 0 < kept < 64 * 64 and found.layers.rows["1"] == 32 * kept
     assert any("memory=0.004 GB" in note and "1" in note for note in found.notes)
-    rows = found.layers.rows.sum() + sum(len(found.sweep[4, 0].factors[name]) for name in found.parts["input pixels"])
+    rows = found.layers.rows.sum() + sum(
+        len(found.sweep[4, 0].factors[name]) for name in found.parts["input pixels"]
+    )
     assert 4 * rows * len(images) < 0.004e9 / 2
     more = peek(model, big, memory=0.01, **QUIET)
     assert more.layers.rows["1"] > found.layers.rows["1"]
@@ -363,7 +409,8 @@ for memory in (0.01, 0.04, 0.08):  # the first for what libraries load
 
 
 @pytest.mark.skipif(
-    not os.access("/proc/self/clear_refs", os.W_OK), reason="no /proc/self/clear_refs to reset the peak"
+    not os.access("/proc/self/clear_refs", os.W_OK),
+    reason="no /proc/self/clear_refs to reset the peak",
 )
 def test_memory_in_use_stays_within_the_bound():
     environment = {
@@ -372,9 +419,13 @@ def test_memory_in_use_stays_within_the_bound():
         "MALLOC_TRIM_THRESHOLD_": "0",
         "MALLOC_MMAP_THRESHOLD_": "65536",
     }
-    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stderr
-    (_, _), (used, kept), (more_used, more_kept) = (map(int, line.split()) for line in done.stdout.splitlines())
+    (_, _), (used, kept), (more_used, more_kept) = (
+        map(int, line.split()) for line in done.stdout.splitlines()
+    )
     beside = 12e6  # the forward pass of a batch, matrices of images × images
     assert used < 0.04e9 + beside and more_used < 0.08e9 + beside
     assert more_kept > 1.8 * kept, "what is allowed is used"
@@ -385,7 +436,10 @@ def test_blocks_work_and_factors_fit_into_the_budget(images, negative):
     model = seeded(nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.Tanh()))
     found = peek(model, F.interpolate(images, 64), memory=0.004, negative=negative, **QUIET)
     rows = sum(len(factor) for factor in found.sweep[4, 0].factors.values())
-    work, factors = max(len(images), 10 * 4), 2 * (2 + 4)  # numbers for each row while it is factorized
+    work, factors = (
+        max(len(images), 10 * 4),
+        2 * (2 + 4),
+    )  # numbers for each row while it is factorized
     assert 0.8 * 0.004e9 < 4 * rows * (len(images) + work + factors) <= 0.004e9
 
 
@@ -405,7 +459,9 @@ class Restless(nn.Module):
     def forward(self, x):
         self.count += 1
         torch.rand(3), np.random.rand(2), random.random()  # noqa: NPY002
-        y = F.batch_norm(self.fc(x.flatten(1)), self.bn.running_mean, self.bn.running_var, training=True)
+        y = F.batch_norm(
+            self.fc(x.flatten(1)), self.bn.running_mean, self.bn.running_var, training=True
+        )
         self.last = y.mean(0)
         y = F.gelu(self.bn(self.drop(y)))
         if self.fail and len(x) > 3:
@@ -420,10 +476,15 @@ def state(model):
             (len(m._forward_hooks), len(m._forward_pre_hooks), len(m._forward_hooks_always_called))
             for m in model.modules()
         ],
-        "values": {name: value.clone() for name, value in model.state_dict().items() if value.numel() < 1e5},
+        "values": {
+            name: value.clone() for name, value in model.state_dict().items() if value.numel() < 1e5
+        },
         "versions": [p._version for p in model.parameters()],
         "buffers": [id(b) for b in model.buffers()],
-        "gradients": [(p.requires_grad, None if p.grad is None else p.grad.clone()) for p in model.parameters()],
+        "gradients": [
+            (p.requires_grad, None if p.grad is None else p.grad.clone())
+            for p in model.parameters()
+        ],
         "devices": [p.device for p in model.parameters()],
         "torch": torch.get_rng_state(),
         "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
@@ -479,9 +540,16 @@ def test_no_block_outlives_the_call(images):
 
 def test_spectra_and_directions_are_of_the_signed_activations(found, images):
     blocks = pk.record(net(), images, ["gelu"], negative="keep")
-    torch.testing.assert_close(found.spectra["gelu"], pk.spectrum(blocks["gelu"]), rtol=1e-4, atol=1e-4)
-    assert found.layers["entropy rank"]["gelu"] == pytest.approx(pk.effective_rank(blocks["gelu"]), rel=1e-4)
-    [mine, *_], [theirs, *_] = found.directions["gelu", "neurons"], pk.directions.neurons(blocks["gelu"], 1)
+    torch.testing.assert_close(
+        found.spectra["gelu"], pk.spectrum(blocks["gelu"]), rtol=1e-4, atol=1e-4
+    )
+    assert found.layers["entropy rank"]["gelu"] == pytest.approx(
+        pk.effective_rank(blocks["gelu"]), rel=1e-4
+    )
+    [mine, *_], [theirs, *_] = (
+        found.directions["gelu", "neurons"],
+        pk.directions.neurons(blocks["gelu"], 1),
+    )
     assert mine.name == theirs.name
     torch.testing.assert_close(mine.scores, theirs.scores)
     first = found.directions["relu", "singular"][0]
@@ -493,7 +561,9 @@ def test_spectra_and_directions_are_of_the_signed_activations(found, images):
 def test_errors_are_those_of_the_activations(found, images):
     fit, A = found.sweep[4, 0], activations(net(), images)["relu"]
     rebuilt = fit.reconstruct("relu") * A.square().mean().sqrt()
-    assert found.errors.loc["relu", 4] == pytest.approx(((A - rebuilt).norm() / A.norm()).item(), rel=1e-3)
+    assert found.errors.loc["relu", 4] == pytest.approx(
+        ((A - rebuilt).norm() / A.norm()).item(), rel=1e-3
+    )
     assert found.errors.index.tolist() == ["input pixels", "relu", "relu()", "gelu"]
     assert (found.errors[4] < found.errors[2] + 1e-3).all() and found.errors.to_numpy().min() > 0
 
@@ -516,7 +586,9 @@ def test_the_units_of_a_layer_do_not_matter(images):
 
     plain, large = scaled(1), scaled(1e12)
     np.testing.assert_allclose(large.errors, plain.errors, atol=2e-3)
-    np.testing.assert_allclose(large.layers["entropy rank"], plain.layers["entropy rank"], rtol=1e-4)
+    np.testing.assert_allclose(
+        large.layers["entropy rank"], plain.layers["entropy rank"], rtol=1e-4
+    )
     assert large.layers.rms["relu"] == pytest.approx(1e12 * plain.layers.rms["relu"], rel=1e-3)
 
 
@@ -574,7 +646,10 @@ def test_a_dead_layer_is_left_out_and_named(images):
 
 
 def test_a_layer_without_variation_can_still_be_shown(images):
-    model = Forward(lambda m, x: F.relu(m.conv(x)) * 0 + F.relu(torch.ones_like(x)), conv=seeded(nn.Conv2d(3, 3, 1)))
+    model = Forward(
+        lambda m, x: F.relu(m.conv(x)) * 0 + F.relu(torch.ones_like(x)),
+        conv=seeded(nn.Conv2d(3, 3, 1)),
+    )
     found = peek(model, images, **QUIET)
     assert found.directions["relu():2", "neurons"] == []
     assert "has no single neurons" in found.extremes.picture("relu():2", "neurons").alt
@@ -588,7 +663,9 @@ def test_activations_that_are_no_numbers_name_the_layer_and_the_image(images, va
 
     level = images.mean((1, 2, 3)).sort().values[-2]
     first = int(images.mean((1, 2, 3)).argmax())
-    with pytest.raises(ValueError, match=rf"'gelu\(\)' gives NaN or infinite values \(first for image {first},"):
+    with pytest.raises(
+        ValueError, match=rf"'gelu\(\)' gives NaN or infinite values \(first for image {first},"
+    ):
         peek(Forward(forward, conv=nn.Conv2d(3, 4, 1)), images, batch_size=5, **QUIET)
 
 
@@ -602,7 +679,11 @@ def test_ranks_that_are_too_large_are_dropped(images):
 def test_bytes_and_floats_give_the_same():
     pixels = torch.randint(0, 256, (10, 3, 11, 11), dtype=torch.uint8)
     a, b = (peek(net(), x, **QUIET) for x in (pixels, pixels.float() / 255))
-    assert a.errors.equals(b.errors) and torch.equal(a.images, pixels) and torch.equal(b.images, pixels)
+    assert (
+        a.errors.equals(b.errors)
+        and torch.equal(a.images, pixels)
+        and torch.equal(b.images, pixels)
+    )
 
 
 def test_images_outside_zero_to_one_are_shown_scaled_and_run_as_they_are(images):
@@ -612,7 +693,9 @@ def test_images_outside_zero_to_one_are_shown_scaled_and_run_as_they_are(images)
     low, high = images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)
     expected = (255 * (images - low) / (high - low)).round()
     assert (found.images.float() - expected).abs().max() <= 1
-    assert any("not from 0 to 1" in note for note in found.notes) and not any("0 to 1" in note for note in plain.notes)
+    assert any("not from 0 to 1" in note for note in found.notes) and not any(
+        "0 to 1" in note for note in plain.notes
+    )
     torch.testing.assert_close(found.spectra["relu"], plain.spectra["relu"], rtol=1e-3, atol=1e-3)
 
 
@@ -656,7 +739,12 @@ ERRORS = {
     "channels last": (torch.rand(4, 9, 9, 3), {}, ValueError, "images × channels × height × width"),
     "one image": (torch.rand(1, 3, 9, 9), {}, ValueError, "at least two"),
     "no image": (torch.rand(0, 3, 9, 9), {}, ValueError, "shape"),
-    "NaN": (torch.rand(4, 3, 9, 9).log().index_fill(0, torch.tensor(2), torch.nan), {}, ValueError, "first in image 2"),
+    "NaN": (
+        torch.rand(4, 3, 9, 9).log().index_fill(0, torch.tensor(2), torch.nan),
+        {},
+        ValueError,
+        "first in image 2",
+    ),
     "black": (torch.zeros(4, 3, 9, 9), {}, ValueError, "every image is black"),
     "ranks": (torch.rand(4, 3, 9, 9), {"ranks": (0,)}, ValueError, "whole numbers from 1"),
     "no ranks": (torch.rand(4, 3, 9, 9), {"ranks": ()}, ValueError, "whole numbers from 1"),
@@ -758,7 +846,9 @@ def test_the_page_asks_for_nothing(report):
     assert not page.all("link", "iframe", "object", "base")
     assert all(a["src"].startswith("data:image/webp;base64,") for a in page.all("img"))
     assert all("src" not in a for a in page.all("script"))
-    assert not re.search(r"url\(|@import|fetch\(|XMLHttp|import\(", re.sub(r'"data:[^"]*"', "", text))
+    assert not re.search(
+        r"url\(|@import|fetch\(|XMLHttp|import\(", re.sub(r'"data:[^"]*"', "", text)
+    )
 
 
 def test_the_page_can_be_read_by_everyone(report):
@@ -776,14 +866,22 @@ def test_the_page_can_be_read_by_everyone(report):
         == len(page.all("h1"))
         == 1
     )
-    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all("meta")
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all(
+        "meta"
+    )
     assert "prefers-color-scheme:dark" in text
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
-    assert levels[0] == 1 and all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert levels[0] == 1 and all(
+        after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)
+    )
     assert all(a.get("alt", "").strip() for a in page.all("img")) and len(page.all("img")) == 4
     assert len(page.all("caption")) == len(page.all("table")) >= 4
     assert all(a["scope"] in ("row", "col") for a in page.all("th"))
-    assert all("tabindex" in a and a["aria-label"] for a in page.all("div") if a.get("class") == "peek-scroll")
+    assert all(
+        "tabindex" in a and a["aria-label"]
+        for a in page.all("div")
+        if a.get("class") == "peek-scroll"
+    )
     assert len(page.all("input")) == 3
 
 
@@ -803,7 +901,10 @@ def probe_figure(found):
     from peeklib import report
 
     kept = []
-    before, report.show = report.show, lambda figure, alt: kept.append(figure) or before(figure, alt)
+    before, report.show = (
+        report.show,
+        lambda figure, alt: kept.append(figure) or before(figure, alt),
+    )
     try:
         report._error_picture(found)
     finally:
@@ -819,20 +920,34 @@ def test_every_slider_has_every_frame(report):
 
 def test_a_layer_called_input_is_not_taken_for_pixels(report):
     found, _ = report
-    assert found.parts["input"] == ["layer input+", "layer input-"] or found.parts["input"] == ["layer input"]
+    assert found.parts["input"] == ["layer input+", "layer input-"] or found.parts["input"] == [
+        "layer input"
+    ]
     assert set(found.sweep[2, 0].factors) >= {"input.red", "input.green", "input.blue"}
 
 
 def test_the_notebook_shows_the_same_without_a_page_around_it(found):
     text = found._repr_html_()
     page = Page(text)
-    assert page.wrong == [] and not page.all("html", "body", "h1", "title") and page.elements[0][0] == "div"
+    assert (
+        page.wrong == []
+        and not page.all("html", "body", "h1", "title")
+        and page.elements[0][0] == "div"
+    )
     assert [tag for tag, _ in page.elements if tag in ("h2", "h3")][0] == "h2"
 
 
 def test_the_report_says_how_it_was_made(found):
     text = " ".join(Page(found._repr_html_()).text)
-    for word in (torch.__version__, pk.__version__, "seed", "memory", "ranks", "24 × 3 × 11 × 11", "parameters"):
+    for word in (
+        torch.__version__,
+        pk.__version__,
+        "seed",
+        "memory",
+        "ranks",
+        "24 × 3 × 11 × 11",
+        "parameters",
+    ):
         assert word in text
     assert found.settings["seed"] == "0" and found.seconds > 0
 
@@ -842,7 +957,9 @@ def test_scores_come_from_the_tables(found):
     overall = [fit_error(found.errors[rank]) for rank in ranks]
     assert scores["area under the error"] == pytest.approx(np.mean(overall))
     assert scores["error of gelu at rank 4"] == found.errors.loc["gelu", 4]
-    assert scores["entropy rank of gelu, as a share"] == pytest.approx(found.layers["entropy rank"]["gelu"] / 12)
+    assert scores["entropy rank of gelu, as a share"] == pytest.approx(
+        found.layers["entropy rank"]["gelu"] / 12
+    )
     assert all(text.endswith(".") for text in found.scores["how to read it"])
 
 
@@ -887,13 +1004,21 @@ def test_a_gate_made_of_vectors_says_nothing_about_the_maps(width):
         gate = torch.sigmoid(m.f2(nn.functional.relu(m.f1(y.mean((2, 3))))))
         return nn.functional.relu(y * gate[:, :, None, None] + y)
 
-    net = Own(run, conv=nn.Conv2d(3, width, 3, padding=1), f1=nn.Linear(width, 12), f2=nn.Linear(12, width))
+    net = Own(
+        run,
+        conv=nn.Conv2d(3, width, 3, padding=1),
+        f1=nn.Linear(width, 12),
+        f2=nn.Linear(12, width),
+    )
     sites = {site.name: site for site in trace(net, X12) if site.role == "activation"}
     assert sites["relu():2"].shape == (width, 12, 12) and sites["relu():2"].feature_axis == 1
 
 
 def test_alike_images_do_not_mix_up_whose_row_is_whose():
-    net = Own(lambda m, x: nn.functional.gelu(m.fc(x.flatten(2).permute(2, 0, 1).reshape(-1, 3))), fc=nn.Linear(3, 5))
+    net = Own(
+        lambda m, x: nn.functional.gelu(m.fc(x.flatten(2).permute(2, 0, 1).reshape(-1, 3))),
+        fc=nn.Linear(3, 5),
+    )
     for images in (torch.cat([0 * X12[:3], X12]), 0.5 + 1e-4 * X12):
         [site] = [site for site in trace(net, images) if site.role == "activation"]
         assert site.reason or not site.images_first
@@ -942,7 +1067,9 @@ def test_scripted_and_compiled_parts_are_passed_over():
     net = nn.Sequential(torch.jit.script(nn.Conv2d(3, 4, 3)), nn.ReLU())
     assert list(peek(net, X12, **SMALL).layers.index) == ["1"]
     inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    net = nn.Sequential(torch.compile(inner, backend="eager"), nn.Flatten(), nn.Linear(400, 3), nn.GELU())
+    net = nn.Sequential(
+        torch.compile(inner, backend="eager"), nn.Flatten(), nn.Linear(400, 3), nn.GELU()
+    )
     assert list(peek(net, X12, **SMALL).layers.index) == ["0.1", "3"]
 
 
@@ -965,7 +1092,12 @@ def test_hooks_of_the_model_count_and_what_preprocess_does_is_not_seen():
     net[1].register_forward_hook(lambda module, args, out: out * 0 + 7)
     [sample] = plan([s for s in trace(net, X12) if s.name == "1"], [1], 1e9)
     assert (record_samples(net, X12, [sample])["1"] == 7).all()
-    found = peek(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), X12, preprocess=lambda x: torch.relu(x - 0.3), **SMALL)
+    found = peek(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()),
+        X12,
+        preprocess=lambda x: torch.relu(x - 0.3),
+        **SMALL,
+    )
     assert list(found.layers.index) == ["1"]
 
 
@@ -976,7 +1108,10 @@ def test_names_that_collide_keep_their_layers_apart():
     net.run = lambda m, x: getattr(m, "x+")(m.x(x - 0.5))
     found = peek(net, X12, negative="split", **SMALL)
     assert list(found.layers.index) == ["x", "x+"] and found.parts["x"] == ["x+", "x-"]
-    assert found.parts["x+"] == ["x+'"] and found.errors.loc["x"].iloc[0] != found.errors.loc["x+"].iloc[0]
+    assert (
+        found.parts["x+"] == ["x+'"]
+        and found.errors.loc["x"].iloc[0] != found.errors.loc["x+"].iloc[0]
+    )
 
 
 def test_what_is_no_model_is_refused():

@@ -5,7 +5,16 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from peeklib.ranking import difference, environments, kendall, leaderboard, resample, sign_error, spearman, within
+from peeklib.course.ranking import (
+    difference,
+    environments,
+    kendall,
+    leaderboard,
+    resample,
+    sign_error,
+    spearman,
+    within,
+)
 
 
 def tied(seed, n=40):
@@ -19,7 +28,9 @@ def zoo(groups=3, seed=0):
     draw, rows = np.random.default_rng(seed), []
     for group in range(groups):
         for factor, many in {"base": 3, "lr": 4, "width": 4, "several": 6}.items():
-            rows += [{"data": "d", "architecture": f"a{group}", "factor": factor} for _ in range(many)]
+            rows += [
+                {"data": "d", "architecture": f"a{group}", "factor": factor} for _ in range(many)
+            ]
     table = pd.DataFrame(rows)
     table["accuracy"] = draw.permutation(len(table)) / len(table)  # steps of 2 points
     table["perfect"], table["reversed"] = table.accuracy * 3 + 1, -table.accuracy
@@ -82,17 +93,25 @@ def test_networks_are_drawn_within_their_group():
 def test_an_environment_is_a_factor_and_its_base():
     table = zoo(groups=2)
     found = dict(environments(table))
-    assert sorted(found) == [("d", f"a{group}", factor) for group in range(2) for factor in ("lr", "width")]
+    assert sorted(found) == [
+        ("d", f"a{group}", factor) for group in range(2) for factor in ("lr", "width")
+    ]
     rows = table.iloc[found["d", "a1", "lr"]]
-    assert set(rows.factor) == {"base", "lr"} and set(rows.architecture) == {"a1"} and len(rows) == 7
+    assert (
+        set(rows.factor) == {"base", "lr"} and set(rows.architecture) == {"a1"} and len(rows) == 7
+    )
 
 
 def test_the_leaderboard_knows_perfect_from_reversed():
     table = zoo()
-    board = leaderboard(table, {"noise": 1, "perfect": 1, "reversed": 1}, draws=200).set_index("score")
+    board = leaderboard(table, {"noise": 1, "perfect": 1, "reversed": 1}, draws=200).set_index(
+        "score"
+    )
     best, worst, noise = board.loc["perfect"], board.loc["reversed"], board.loc["noise"]
     assert list(board.index) == ["perfect", "noise", "reversed"]
-    assert list(best[["pooled", "spearman", "within", "low", "high", "granulated"]]) == pytest.approx([1] * 6)
+    assert list(
+        best[["pooled", "spearman", "within", "low", "high", "granulated"]]
+    ) == pytest.approx([1] * 6)
     assert best.sign_error == best.worst == 0 and worst.sign_error == worst.worst == 1
     assert worst.within == pytest.approx(-1) and noise.low < 0 < noise.high
     turned = leaderboard(table, {"reversed": -1}, draws=10).iloc[0]

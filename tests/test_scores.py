@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from peeklib import models, scores
-from peeklib.scores import SCORES, Score, Seen, observe, table, unit_norm
+from peeklib.study.scores import SCORES, Score, Seen, observe, table, unit_norm
 
 NEEDS_NO_PACKAGE = {name: one for name, one in SCORES.items() if name not in ("alpha", "alpha_hat")}
 
@@ -42,7 +42,10 @@ def hidden(block):
 
 
 def test_what_is_observed(model, images, seen):
-    assert {name: block.shape for name, block in seen.hidden.items()} == {"relu1": (32, 60), "relu2": (32, 60)}
+    assert {name: block.shape for name, block in seen.hidden.items()} == {
+        "relu1": (32, 60),
+        "relu2": (32, 60),
+    }
     assert seen.inputs["input"].shape == (144, 60) and seen.last is seen.hidden["relu2"]
     with torch.no_grad():
         torch.testing.assert_close(seen.logits, model(images))
@@ -70,7 +73,9 @@ def test_every_score_is_documented_and_has_a_direction(seen):
 
 
 def test_unit_norm_blocks_have_one_norm_and_root_mean_square_one():
-    blocks = unit_norm({"a": torch.rand(5, 9), "b": 100 * torch.rand(20, 9), "dead": torch.zeros(3, 9)})
+    blocks = unit_norm(
+        {"a": torch.rand(5, 9), "b": 100 * torch.rand(20, 9), "dead": torch.zeros(3, 9)}
+    )
     assert blocks["a"].norm() == pytest.approx(blocks["b"].norm()) and not blocks["dead"].any()
     blocks = unit_norm({"a": torch.rand(5, 9), "b": 100 * torch.rand(20, 9)})
     assert torch.cat(list(blocks.values())).square().mean() == pytest.approx(1)
@@ -93,7 +98,8 @@ def test_giving_up_classes_costs_nuclear_norm_and_not_confidence():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("rankme", 8), ("entropy_rank", 8), ("stable_rank", 8), ("participation_ratio", 7)]
+    ("name", "value"),
+    [("rankme", 8), ("entropy_rank", 8), ("stable_rank", 8), ("participation_ratio", 7)],
 )
 def test_ranks_by_heart(name, value):
     """Eight equal singular values; taking off the mean takes one direction away."""
@@ -109,7 +115,9 @@ def test_the_gap_between_nmf_and_svd():
 
 def test_answers_area_sees_what_the_outputs_can_tell_apart(seen):
     def area(logits):
-        return SCORES["answers_area"](Seen(seen.model, seen.images, seen.inputs, seen.hidden, seen.embedding, logits))
+        return SCORES["answers_area"](
+            Seen(seen.model, seen.images, seen.inputs, seen.hidden, seen.embedding, logits)
+        )
 
     many, two = 20 * torch.eye(10).repeat(6, 1), 20 * torch.eye(10)[:2].repeat(30, 1)
     constant = torch.zeros(60, 10)
@@ -130,7 +138,9 @@ def test_predictions_survive_a_rank_that_tells_them_apart(images):
 
     seen = observe(Halves(), images)
     common = seen.logits.argmax(1).bincount().max().item() / len(images)
-    assert SCORES["nmf_robustness"](seen) == pytest.approx((common + 1) / 2)  # ranks 1 and 2; no more neurons
+    assert SCORES["nmf_robustness"](seen) == pytest.approx(
+        (common + 1) / 2
+    )  # ranks 1 and 2; no more neurons
 
 
 def test_a_shared_relu_is_replaced_at_its_last_call(images):
@@ -145,7 +155,9 @@ def test_a_shared_relu_is_replaced_at_its_last_call(images):
 
     torch.manual_seed(0)
     seen = observe(Shared(), images)
-    assert list(seen.hidden) == ["relu", "relu:2"] and torch.equal(seen.embedding, seen.hidden["relu:2"])
+    assert list(seen.hidden) == ["relu", "relu:2"] and torch.equal(
+        seen.embedding, seen.hidden["relu:2"]
+    )
     changed = scores._replaced(seen, "relu:2", 2 * seen.last, images)
     torch.testing.assert_close(changed, 2 * seen.logits - seen.model.out.bias.detach())
 
@@ -160,7 +172,14 @@ BLIND = {
     "confidence",
     "nuclear_norm",
 }
-UNCHANGED = ("unit_norm_area", "last_block_area", "rankme", "stable_rank", "nuclear_norm", "answers_area")
+UNCHANGED = (
+    "unit_norm_area",
+    "last_block_area",
+    "rankme",
+    "stable_rank",
+    "nuclear_norm",
+    "answers_area",
+)
 
 
 def test_a_rescaled_layer_is_the_same_function(model, images, seen):
@@ -202,7 +221,9 @@ def test_a_dead_network_has_a_score(name, images):
     value, better = SCORES[name](observe(dead, images)), SCORES[name].better
     assert math.isfinite(value)
     if name not in BLIND:
-        assert better * value <= better * SCORES[name](observe(models.MLP(size=12, width=0.25), images))
+        assert better * value <= better * SCORES[name](
+            observe(models.MLP(size=12, width=0.25), images)
+        )
 
 
 def test_weightwatcher_is_asked_for(monkeypatch, model, images):
@@ -225,7 +246,9 @@ def test_a_score_that_cannot_be_computed_costs_no_other(monkeypatch, model, imag
 
 def test_a_network_too_small_for_weightwatcher_has_its_other_scores(images):
     pytest.importorskip("weightwatcher")
-    tiny = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(images[0].numel(), 5), torch.nn.ReLU())
+    tiny = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(images[0].numel(), 5), torch.nn.ReLU()
+    )
     rows = table(tiny.append(torch.nn.Linear(5, 3)), images).set_index("score")
     lost = ["alpha", "alpha_hat"]
     assert rows.why[lost].str.contains("no layer with at least 8 eigenvalues").all()

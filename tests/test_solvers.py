@@ -99,7 +99,9 @@ def test_sweeps_go_on_to_the_non_negative_least_squares_solution():
     V = torch.zeros(5, 6, dtype=torch.float64)
     solvers.hals_update(V, W @ X, W @ W.T, [slice(0, 5)], sweeps=3000)
     for column, image in zip(V.T, X.T, strict=True):
-        torch.testing.assert_close(column, torch.from_numpy(nnls(W.T.numpy(), image.numpy())[0]), rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(
+            column, torch.from_numpy(nnls(W.T.numpy(), image.numpy())[0]), rtol=1e-7, atol=1e-9
+        )
 
 
 # Where a fit ends
@@ -112,7 +114,10 @@ def factors_of(fit):
 @pytest.fixture(scope="module")
 def settled():
     """Fits at a stationary point, as far as float64 goes."""
-    fits = {solver: coupled_nmf(BLOCKS, 4, solver=solver, max_iter=1500, tol=0) for solver in ("auto", "hals")}
+    fits = {
+        solver: coupled_nmf(BLOCKS, 4, solver=solver, max_iter=1500, tol=0)
+        for solver in ("auto", "hals")
+    }
     assert all(fit.kkt < 1e-4 for fit in fits.values())
     return fits
 
@@ -143,7 +148,9 @@ def test_the_kkt_residual_does_not_see_how_components_are_scaled(blocks):
 
 
 def test_mu_may_be_slow_without_being_done(large):
-    mu, hals = (coupled_nmf(large, 3, solver=solver, max_iter=40, tol=0) for solver in ("mu", "hals"))
+    mu, hals = (
+        coupled_nmf(large, 3, solver=solver, max_iter=40, tol=0) for solver in ("mu", "hals")
+    )
     assert mu.kkt > 3 * hals.kkt and mu.history[-1] > hals.history[-1]
 
 
@@ -156,7 +163,9 @@ def test_errors_of_a_nearly_perfect_fit_are_right(dtype, solver):
     fit = coupled_nmf(blocks, 2, solver=solver, max_iter=800, tol=0)
     naive = (blocks["a"].double() - product(fit)).norm() / blocks["a"].double().norm()
     assert naive < 1e-3
-    assert fit.relative_error == pytest.approx(naive.item(), rel=1e-6 if dtype == torch.float64 else 0.02, abs=1e-8)
+    assert fit.relative_error == pytest.approx(
+        naive.item(), rel=1e-6 if dtype == torch.float64 else 0.02, abs=1e-8
+    )
 
 
 # Components that die
@@ -243,7 +252,9 @@ def test_auto_leaves_it_where_there_is_nothing_to_gain(large, blocks, monkeypatc
 
 @pytest.mark.parametrize("sample", [3000, 1])
 @pytest.mark.parametrize(
-    "options", [{}, {"tol": 0, "max_iter": 60}, {"weights": WEIGHTS}], ids=["tol", "tol 0", "weights"]
+    "options",
+    [{}, {"tol": 0, "max_iter": 60}, {"weights": WEIGHTS}],
+    ids=["tol", "tol 0", "weights"],
 )
 def test_auto_ends_as_low_as_hals(large, options, sample, monkeypatch):
     monkeypatch.setattr(nmf, "SAMPLE", sample)
@@ -260,7 +271,9 @@ def test_auto_ends_as_low_as_hals(large, options, sample, monkeypatch):
 def test_a_sweep_with_auto_fits_as_well_as_one_by_one(large):
     sweep = rank_sweep(large, [2, 4], solver="auto")
     for (rank, seed), fit in sweep.fits.items():
-        assert fit.rmse == pytest.approx(coupled_nmf(large, rank, seed=seed, solver="auto").rmse, rel=0.01)
+        assert fit.rmse == pytest.approx(
+            coupled_nmf(large, rank, seed=seed, solver="auto").rmse, rel=0.01
+        )
 
 
 @pytest.mark.parametrize("at", ["sample", "placing", "data"])
@@ -336,7 +349,10 @@ class Largest(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         given = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
         for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in given:
+            if (
+                isinstance(tensor, torch.Tensor)
+                and tensor.untyped_storage().data_ptr() not in given
+            ):
                 self.entries = max(self.entries, tensor.numel())
         return out
 
@@ -384,7 +400,9 @@ measure(lambda: [block.clone() for block in [*blocks.values()] * 2])
 def test_peak_memory_stays_below_125_percent_of_the_data():
     # what is freed goes back at once: a later measure does not find room that an earlier one left
     freeing = {"MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_MMAP_THRESHOLD_": "65536"}
-    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, env=os.environ | freeing)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK], capture_output=True, text=True, env=os.environ | freeing
+    )
     assert done.returncode == 0, done.stderr
     fit, sweep, two_copies = map(float, done.stdout.split())
     assert 0 < fit <= 1.25

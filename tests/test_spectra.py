@@ -26,7 +26,9 @@ def test_spectrum_equals_numpy(shape, dtype):
     block = rand(*shape).to(dtype)
     values = spectrum(block)
     assert values.dtype == torch.float64 and values.shape == (min(shape),)
-    np.testing.assert_allclose(values, np.linalg.svd(block.double().numpy(), compute_uv=False), rtol=1e-10)
+    np.testing.assert_allclose(
+        values, np.linalg.svd(block.double().numpy(), compute_uv=False), rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8)], ids=["wide", "tall"])
@@ -49,7 +51,9 @@ BAD = [(measure, bad) for measure in (spectrum, effective_rank) for bad in (NAN,
 
 
 @pytest.mark.parametrize(
-    ("measure", "bad"), [*BAD, (spectrum, torch.ones(3))], ids=lambda x: getattr(x, "__name__", None)
+    ("measure", "bad"),
+    [*BAD, (spectrum, torch.ones(3))],
+    ids=lambda x: getattr(x, "__name__", None),
 )
 def test_bad_blocks_are_refused(measure, bad):
     with pytest.raises(ValueError, match="block"):
@@ -93,7 +97,11 @@ def test_effective_rank_of_nothing_is_an_error():
         effective_rank(torch.zeros(3, 4))
 
 
-SHAPES = [((5, 40), (8, 40)), ((60, 40), (8, 40)), ((60, 40), (70, 40))]  # fewer, or more, features than images
+SHAPES = [
+    ((5, 40), (8, 40)),
+    ((60, 40), (8, 40)),
+    ((60, 40), (70, 40)),
+]  # fewer, or more, features than images
 similarity = pytest.mark.parametrize("measure", [cka, svcca], ids=["cka", "svcca"])
 
 
@@ -112,7 +120,9 @@ def test_svcca_of_everything_is_the_mean_cosine_of_principal_angles(shapes):
     X, Y = (rand(*shape, seed=k) for k, shape in enumerate(shapes))
     bases = []
     for block in (X, Y):
-        U, values, _ = np.linalg.svd((block - block.mean(dim=1, keepdim=True)).T.numpy(), full_matrices=False)
+        U, values, _ = np.linalg.svd(
+            (block - block.mean(dim=1, keepdim=True)).T.numpy(), full_matrices=False
+        )
         bases.append(U[:, values > 1e-9 * values[0]])
     expected = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False).mean()
     assert svcca(X, Y, share=1) == pytest.approx(expected, rel=1e-6)
@@ -155,7 +165,9 @@ def test_unrelated_directions_have_no_similarity_and_a_shared_one_counts():
 
 def test_svcca_keeps_the_fewest_directions_with_the_share():
     """One row carries 98.9 % of the variance: it alone is kept below that share, both above."""
-    a, b, c = torch.linalg.qr(torch.cat([torch.ones(1, 20), rand(3, 20).float()]).double().T).Q.T[1:]
+    a, b, c = torch.linalg.qr(torch.cat([torch.ones(1, 20), rand(3, 20).float()]).double().T).Q.T[
+        1:
+    ]
     X, Y = torch.stack([9.5 * a, b]), torch.stack([9.5 * a, c])
     assert svcca(X, Y, share=0.98) == pytest.approx(1)
     assert svcca(X, Y, share=0.99) == pytest.approx(0.5)
@@ -196,9 +208,13 @@ def test_a_share_is_above_0_and_at_most_1(share):
 
 def conv_matrix(weight, size, wrap):
     """The convolution as a matrix: its answers to images with a single one."""
-    ones = torch.eye(weight.shape[1] * size[0] * size[1], dtype=torch.float64).unflatten(1, (-1, *size))
+    ones = torch.eye(weight.shape[1] * size[0] * size[1], dtype=torch.float64).unflatten(
+        1, (-1, *size)
+    )
     if wrap:
-        ones = torch.nn.functional.pad(ones, (0, weight.shape[3] - 1, 0, weight.shape[2] - 1), mode="circular")
+        ones = torch.nn.functional.pad(
+            ones, (0, weight.shape[3] - 1, 0, weight.shape[2] - 1), mode="circular"
+        )
     return torch.nn.functional.conv2d(ones, weight).flatten(1).T
 
 
@@ -239,7 +255,9 @@ def test_parallel_analysis_finds_next_to_nothing_in_noise_and_what_was_planted()
         draw = torch.Generator().manual_seed(seed)
         noise = torch.randn(60, 300, generator=draw)
         in_noise.append(parallel_analysis(noise))
-        planted = noise + 4 * torch.randn(60, 3, generator=draw) @ torch.randn(3, 300, generator=draw) / 3
+        planted = (
+            noise + 4 * torch.randn(60, 3, generator=draw) @ torch.randn(3, 300, generator=draw) / 3
+        )
         assert parallel_analysis(planted) == parallel_analysis(5 * planted + 7) == 3
         assert parallel_analysis(planted.T) >= 1  # more features than images
     assert sum(in_noise) <= 2, "one in twenty, by its level"

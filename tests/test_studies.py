@@ -17,7 +17,10 @@ def data():
 
 
 def test_a_setting_says_what_is_trained_on(data):
-    labels = {name: mnist.training_images(data, name, 0).labels for name in ("25%", "100%", "{0–4}", "ordered")}
+    labels = {
+        name: mnist.training_images(data, name, 0).labels
+        for name in ("25%", "100%", "{0–4}", "ordered")
+    }
     assert len(labels["25%"]) * 4 == len(labels["100%"]) == len(data.train.labels)
     assert set(labels["{0–4}"].tolist()) == set(range(5))
     seen = labels["ordered"].unique_consecutive()
@@ -28,7 +31,9 @@ def test_controls_have_as_many_images_and_labels_that_mean_nothing(data):
     few, alike = (mnist.training_images(data, name, 0) for name in ("{0–4}", "as many as {0–4}"))
     assert len(few.labels) == len(alike.labels) and set(alike.labels.tolist()) == set(range(10))
     true, shuffled = (mnist.training_images(data, name, 0) for name in ("25%", "shuffled labels"))
-    assert torch.equal(true.images, shuffled.images) and not torch.equal(true.labels, shuffled.labels)
+    assert torch.equal(true.images, shuffled.images) and not torch.equal(
+        true.labels, shuffled.labels
+    )
     assert torch.equal(true.labels.sort().values, shuffled.labels.sort().values)
 
 
@@ -42,17 +47,23 @@ def test_an_even_say_weighs_blocks_by_their_energy_and_a_dead_one_too(data):
     assert one.even.weights == pytest.approx({name: 1 / value for name, value in energy.items()})
     dead = replace(one, blocks={**one.blocks, "relu2": torch.zeros_like(one.blocks["relu2"])})
     found = mnist.facts(dead) | mnist.deep_facts(dead)
-    assert found["size of relu2"] == 0 and found["entropy rank of relu2"] != found["entropy rank of relu2"]
+    assert (
+        found["size of relu2"] == 0
+        and found["entropy rank of relu2"] != found["entropy rank of relu2"]
+    )
 
 
 def test_a_row_for_each_rank_and_the_same_facts(data):
     rows = list(mnist.rows(mnist.case(data, "untrained", 1)))
-    assert [row["rank"] for row in rows] == list(mnist.RANKS) and len({row["accuracy"] for row in rows}) == 1
+    assert [row["rank"] for row in rows] == list(mnist.RANKS) and len(
+        {row["accuracy"] for row in rows}
+    ) == 1
     assert [row["rank"] for row in mnist.rows(mnist.case(data, "shuffled labels", 1))] == [30]
 
 
 @pytest.mark.parametrize(
-    "rescale", [lambda m: neurons.rescale(m, 16), lambda m: neighbours.rescale(m, torch.rand(20) + 0.1)]
+    "rescale",
+    [lambda m: neurons.rescale(m, 16), lambda m: neighbours.rescale(m, torch.rand(20) + 0.1)],
 )
 def test_rescaled_networks_give_the_same_answers(data, rescale):
     model = pk.models.PaperCNN(seed=0).double()

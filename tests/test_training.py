@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from peeklib import accuracy, models, record, train, training
-from peeklib.data import digits
+from peeklib.course.data import digits
 
 
 def toy(count=10, seed=0):
@@ -45,7 +45,9 @@ def shown_batches(count=10, **options):
 
 def test_steps_are_sgd_with_momentum_on_the_cross_entropy():
     (images, labels), model, by_hand = toy(), linear(), linear()
-    train(model, images, labels, seed=0, lr=0.1, momentum=0.5, epochs=3, batch_size=10, device="cpu")
+    train(
+        model, images, labels, seed=0, lr=0.1, momentum=0.5, epochs=3, batch_size=10, device="cpu"
+    )
     weight, velocity = by_hand[1].weight, 0
     for _ in range(3):
         loss = nn.functional.cross_entropy(images.flatten(1) @ weight.T, labels)
@@ -68,7 +70,10 @@ def test_steps_are_those_of_pytorchs_own_optimizer_to_the_bit(how):
         nn.functional.cross_entropy(theirs(images), labels).backward()
         optimizer.step()
     train(model, images, labels, seed=0, shuffle=False, epochs=3, lr=0.1, device="cpu", **how)
-    assert all(torch.equal(ours, other) for ours, other in zip(model.parameters(), theirs.parameters(), strict=True))
+    assert all(
+        torch.equal(ours, other)
+        for ours, other in zip(model.parameters(), theirs.parameters(), strict=True)
+    )
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -93,8 +98,13 @@ def test_a_parameter_moves_when_it_first_has_a_gradient():
         optimizer.zero_grad()
         nn.functional.cross_entropy(theirs(images), labels).backward()
         optimizer.step()
-    train(model, images, labels, seed=0, shuffle=False, epochs=4, lr=0.1, momentum=0.9, device="cpu")
-    assert all(torch.equal(ours, other) for ours, other in zip(model.parameters(), theirs.parameters(), strict=True))
+    train(
+        model, images, labels, seed=0, shuffle=False, epochs=4, lr=0.1, momentum=0.9, device="cpu"
+    )
+    assert all(
+        torch.equal(ours, other)
+        for ours, other in zip(model.parameters(), theirs.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("how", [{"lr": -0.1}, {"momentum": -0.5}, {"weight_decay": float("nan")}])
@@ -156,9 +166,13 @@ def test_the_history_is_the_mean_loss_of_every_fifty_steps():
     model, (images, labels) = linear(), toy(60)
     with torch.no_grad():
         losses = nn.functional.cross_entropy(model(images), labels, reduction="none")
-    history = train(model, images, labels, seed=0, lr=0, shuffle=False, batch_size=1, device="cpu").history
+    history = train(
+        model, images, labels, seed=0, lr=0, shuffle=False, batch_size=1, device="cpu"
+    ).history
     assert history["step"].tolist() == [49, 59] and history["images"].tolist() == [50, 60]
-    assert history["loss"].tolist() == pytest.approx([losses[:50].mean().item(), losses[50:].mean().item()], rel=1e-5)
+    assert history["loss"].tolist() == pytest.approx(
+        [losses[:50].mean().item(), losses[50:].mean().item()], rel=1e-5
+    )
 
 
 def test_the_history_is_an_ordinary_table():
@@ -168,14 +182,21 @@ def test_the_history_is_an_ordinary_table():
 
 def test_a_small_network_learns_the_digits():
     data, options = digits(1000, 300), {"lr": 0.02, "momentum": 0.9, "batch_size": 16}
-    model, history = train(models.PaperCNN(), *data.train, seed=0, epochs=2, device="cpu", **options)
+    model, history = train(
+        models.PaperCNN(), *data.train, seed=0, epochs=2, device="cpu", **options
+    )
     assert history["loss"].iloc[-1] < 0.5 * history["loss"].iloc[0]
     assert accuracy(model, *data.test) > 0.6
 
 
 NAN = torch.full((10, 1, 2, 2), torch.nan)
 ERRORS = {
-    "no images": (torch.zeros(0, 1, 2, 2), torch.zeros(0, dtype=torch.int64), {}, "0 images and 0 labels"),
+    "no images": (
+        torch.zeros(0, 1, 2, 2),
+        torch.zeros(0, dtype=torch.int64),
+        {},
+        "0 images and 0 labels",
+    ),
     "fewer labels": (toy()[0], toy()[1][:9], {}, "10 images and 9 labels"),
     "NaN in the images": (NAN, toy()[1], {}, "loss is nan at step 0.*smaller lr"),
     "diverged": (
@@ -188,7 +209,9 @@ ERRORS = {
 }
 
 
-@pytest.mark.parametrize(("images", "labels", "options", "words"), ERRORS.values(), ids=ERRORS.keys())
+@pytest.mark.parametrize(
+    ("images", "labels", "options", "words"), ERRORS.values(), ids=ERRORS.keys()
+)
 def test_errors_say_what_is_wrong(images, labels, options, words):
     with pytest.raises(ValueError, match=words):
         train(linear(), images, labels, seed=0, device="cpu", **options)
@@ -219,7 +242,10 @@ def test_a_model_comes_home_even_after_an_error(monkeypatch):
 @pytest.mark.parametrize("size", [1, 4, 10, 99])
 def test_accuracy_is_the_share_of_hits(size):
     model, (images, labels) = linear(), toy(10)
-    hits = [int(model(image[None]).argmax()) == label for image, label in zip(images, labels.tolist(), strict=True)]
+    hits = [
+        int(model(image[None]).argmax()) == label
+        for image, label in zip(images, labels.tolist(), strict=True)
+    ]
     assert 0 < sum(hits) < 10
     assert accuracy(model, images, labels, batch_size=size) == sum(hits) / 10
 
@@ -257,7 +283,9 @@ def test_the_paper_s_network_has_the_paper_s_shapes():
     for name, layer in model.named_children():
         x = layer(x)
         shapes[name] = tuple(x.shape[1:])
-    assert shapes["relu1"] == (10, 12, 12) and shapes["relu2"] == (20, 4, 4) and shapes["fc"] == (10,)
+    assert (
+        shapes["relu1"] == (10, 12, 12) and shapes["relu2"] == (20, 4, 4) and shapes["fc"] == (10,)
+    )
     assert list(shapes) == ["conv1", "pool1", "relu1", "conv2", "pool2", "relu2", "flatten", "fc"]
 
 
@@ -272,7 +300,9 @@ def test_a_new_network_repeats_by_its_seed():
 
 
 def test_a_new_network_leaves_random_state_alone_on_every_device(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's random state was set"))
+    monkeypatch.setattr(
+        torch.cuda, "manual_seed_all", lambda seed: pytest.fail("the GPU's random state was set")
+    )
     before = torch.get_rng_state()
     models.PaperCNN(seed=5)
     assert torch.equal(torch.get_rng_state(), before)
@@ -282,8 +312,16 @@ def test_a_new_network_leaves_random_state_alone_on_every_device(monkeypatch):
 def test_the_alexnet_has_the_layers_its_docstring_says(channels):
     model = models.CifarAlexNet(channels, classes=7, seed=3)
     blocks = record(model, torch.rand(2, channels, 32, 32))
-    sizes = {"relu1": 64 * 64, "relu2": 192 * 16, "relu3": 384 * 4, "relu4": 256 * 4, "relu5": 256 * 4}
+    sizes = {
+        "relu1": 64 * 64,
+        "relu2": 192 * 16,
+        "relu3": 384 * 4,
+        "relu4": 256 * 4,
+        "relu5": 256 * 4,
+    }
     assert {name: len(block) for name, block in blocks.items()} == sizes
     assert model(torch.rand(2, channels, 32, 32)).shape == (2, 7)
     again = models.CifarAlexNet(channels, classes=7, seed=3)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )

@@ -13,7 +13,8 @@ from numbers import Real
 
 import pandas as pd
 
-from ..data import Dataset, profile
+from ..explorer import profile
+from .data import Dataset
 
 WORDS = {
     "agrees": "This run agrees with the table.",
@@ -35,7 +36,11 @@ class Recheck:
     @property
     def apart(self) -> list[str]:
         """Names of the values that differ by more than the tolerance."""
-        return [name for name in self.listed if not _near(self.listed[name], self.live[name], self.room[name])]
+        return [
+            name
+            for name in self.listed
+            if not _near(self.listed[name], self.live[name], self.room[name])
+        ]
 
     @property
     def status(self) -> str:
@@ -67,7 +72,9 @@ class Recheck:
         )
 
 
-def recheck(what: str, table, live, *, within=0.0, relative=0.0, data: Dataset | None = None) -> Recheck:
+def recheck(
+    what: str, table, live, *, within=0.0, relative=0.0, data: Dataset | None = None
+) -> Recheck:
     """A finding of a table of evidence beside what this page has just computed.
 
     Args:
@@ -123,19 +130,28 @@ def _size(value) -> float:
 def _near(listed, live, room: float) -> bool:
     if not (_is_number(listed) and _is_number(live)):
         return listed == live
-    return math.isclose(listed, live, rel_tol=0, abs_tol=room) or (math.isnan(listed) and math.isnan(live))
+    return math.isclose(listed, live, rel_tol=0, abs_tol=room) or (
+        math.isnan(listed) and math.isnan(live)
+    )
 
 
 def _named(values) -> dict:
     """One value or several, by name, as plain Python objects. Raises TypeError, ValueError for other things."""
     if not isinstance(values, Mapping | pd.Series):
         values = {"": values}
-    found = {_label(name): value.item() if getattr(value, "ndim", 1) == 0 else value for name, value in values.items()}
+    found = {
+        _label(name): value.item() if getattr(value, "ndim", 1) == 0 else value
+        for name, value in values.items()
+    }
     if len(found) < len(values):
-        raise ValueError(f"names occur twice in {list(map(_label, values.keys()))}; give each value a name of its own")
+        raise ValueError(
+            f"names occur twice in {list(map(_label, values.keys()))}; give each value a name of its own"
+        )
     for name, value in found.items():
         if not isinstance(value, Real | str):
-            raise TypeError(f"{name or 'the value'} is a {type(value).__name__}; give numbers, truth values or words")
+            raise TypeError(
+                f"{name or 'the value'} is a {type(value).__name__}; give numbers, truth values or words"
+            )
     return found
 
 

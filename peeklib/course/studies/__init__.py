@@ -20,7 +20,9 @@ from .common import FIT, load
 RECIPES = {"paper": {"lr": 0.01, "momentum": 0.5}, "tuned": {"lr": 0.02, "momentum": 0.9}}
 
 
-def measure(which: dict, model, part: pk.Split | None, test: pk.Split, *, ranks, seed: int, **recipe) -> Iterator[dict]:
+def measure(
+    which: dict, model, part: pk.Split | None, test: pk.Split, *, ranks, seed: int, **recipe
+) -> Iterator[dict]:
     """Train `model` on `part`, if any, and factorize what it makes of `test`: one row for each rank."""
     if part is not None:
         pk.train(model, *part, seed=seed, **recipe)
@@ -38,7 +40,9 @@ def measure(which: dict, model, part: pk.Split | None, test: pk.Split, *, ranks,
 
 def shuffled_test(data: pk.Dataset, count: int) -> pk.Split:
     """`count` test images drawn with one seed: files sorted by class would give a few classes only."""
-    chosen = torch.randperm(len(data.test.labels), generator=torch.Generator().manual_seed(0))[:count]
+    chosen = torch.randperm(len(data.test.labels), generator=torch.Generator().manual_seed(0))[
+        :count
+    ]
     return pk.Split(data.test.images[chosen], data.test.labels[chosen])
 
 
@@ -95,8 +99,14 @@ def subjects(seeds) -> Iterator[tuple[dict, pk.subjects.Subject]]:
     data = load("cifar10")
     for seed in seeds:
         fresh = pk.models.CifarAlexNet(3, seed=seed)
-        trained = pk.subjects.train_cifar(pk.models.CifarAlexNet(3, seed=seed), *data.train, seed=seed)
-        for setting, model in (("trained", trained), ("trained, all images", trained), ("untrained", fresh)):
+        trained = pk.subjects.train_cifar(
+            pk.models.CifarAlexNet(3, seed=seed), *data.train, seed=seed
+        )
+        for setting, model in (
+            ("trained", trained),
+            ("trained, all images", trained),
+            ("untrained", fresh),
+        ):
             one = pk.subjects.cifar(model, data, only_correct=setting == "trained", seed=seed)
             facts = {"setting": setting, "seed": seed, "accuracy": pk.accuracy(model, *data.test)}
             yield {**facts, "images": len(one.images)}, one
@@ -113,7 +123,10 @@ def directions(seeds=range(5)) -> Iterator[dict]:
             alive = A.std(dim=1) > 0
             normal = kinds(pk.directions.normalize(A), alive, which["seed"], counts=(8, 50))
             found = {("normalized", *key): some for key, some in normal.items()}
-            found |= {("raw", *key): some for key, some in kinds(A, alive, which["seed"], counts=(8,)).items()}
+            found |= {
+                ("raw", *key): some
+                for key, some in kinds(A, alive, which["seed"], counts=(8,)).items()
+            }
             if layer in blocks:
                 found["raw", "nmf", 8] = pk.directions.nmf(A, 8, fit=fit, layer=layer)
             for key, some in found.items():
@@ -131,12 +144,16 @@ def kinds(A: torch.Tensor, alive: torch.Tensor, seed: int, counts) -> dict[tuple
     """Zhang's kinds of directions, as many of each as `counts` says and the layer has."""
     make = {
         "neurons of high variance": lambda n: pk.directions.neurons(A, n, among=alive),
-        "random neurons": lambda n: pk.directions.neurons(A, n, select="random", among=alive, seed=seed),
+        "random neurons": lambda n: pk.directions.neurons(
+            A, n, select="random", among=alive, seed=seed
+        ),
         "random": lambda n: pk.directions.random(A, n, seed=1000 + seed),
         "random of high variance": lambda n: pk.directions.random(A, n, tail=n / 1000, seed=seed),
         "singular": lambda n: pk.directions.singular(A, n, seed=seed),
     }
-    found = {(name, n): made(n) for n in counts for name, made in make.items() if n <= int(alive.sum())}
+    found = {
+        (name, n): made(n) for n in counts for name, made in make.items() if n <= int(alive.sum())
+    }
     if ("singular", 50) in found:
         found["singular, 9th to 50th", 42] = found["singular", 50][8:]
     return found
@@ -144,7 +161,9 @@ def kinds(A: torch.Tensor, alive: torch.Tensor, seed: int, counts) -> dict[tuple
 
 def layers(seeds=range(5)) -> Iterator[dict]:
     """Of every layer: how variance and singular values go with class purity, and how many singular values are large."""
-    for which, subject, layer in ((*pair, layer) for pair in subjects(seeds) for layer in pair[1].layers):
+    for which, subject, layer in (
+        (*pair, layer) for pair in subjects(seeds) for layer in pair[1].layers
+    ):
         raw = subject.activations(layer)
         A = pk.directions.normalize(raw)
         alive = raw.std(dim=1) > 0
@@ -161,18 +180,24 @@ def layers(seeds=range(5)) -> Iterator[dict]:
 
 def large_values(A: torch.Tensor) -> dict:
     """Singular values above the study's cut-off, above chance, and what the first of them is."""
-    share = 200 / (9216 * 6000) ** 0.5  # of the norm: the study's cut-off for its pool5, 9,216 neurons × 6,000 images
+    share = (
+        200 / (9216 * 6000) ** 0.5
+    )  # of the norm: the study's cut-off for its pool5, 9,216 neurons × 6,000 images
     values, centred = pk.spectrum(A), pk.spectrum(A - A.mean(dim=1, keepdim=True))
     norm, mean = values.norm().item(), A.mean(dim=1)
     shuffled = torch.from_numpy(np.random.default_rng(0).permuted(A.numpy(), axis=1))
     first = pk.directions.singular(A, 1)[0].vector
     return {
-        "above one cut": int((values > share * norm * (256 / len(A)) ** 0.5).sum()),  # 256: the neurons of pool5
+        "above one cut": int(
+            (values > share * norm * (256 / len(A)) ** 0.5).sum()
+        ),  # 256: the neurons of pool5
         "above own cut": int((values > share * norm).sum()),
         "noise above own cut": noise_above(share, *A.shape),
         "above chance": pk.spectra.parallel_analysis(A),
         "above all of chance": int((values > pk.directions.singular(shuffled, 1)[0].scale).sum()),
-        "first along the mean": torch.nn.functional.cosine_similarity(first, mean, dim=0).abs().item(),
+        "first along the mean": torch.nn.functional.cosine_similarity(first, mean, dim=0)
+        .abs()
+        .item(),
         "entropy rank": pk.effective_rank(values),
         "error of 8": (values[8:].norm() / norm).item(),
         "error of 8, centred": (centred[8:].norm() / centred.norm()).item(),
@@ -182,7 +207,9 @@ def large_values(A: torch.Tensor) -> dict:
 @functools.cache
 def noise_above(share: float, neurons: int, images: int) -> int:
     """How many singular values of white noise lie above that share of its norm."""
-    noise = pk.directions.normalize(torch.randn(neurons, images, generator=torch.Generator().manual_seed(0)))
+    noise = pk.directions.normalize(
+        torch.randn(neurons, images, generator=torch.Generator().manual_seed(0))
+    )
     return int((pk.spectrum(noise) > share * noise.norm()).sum())
 
 
@@ -192,9 +219,15 @@ def neurons_by_variance(A: torch.Tensor, labels: torch.Tensor) -> dict:
     purity = pk.directions.purity(labels[A.topk(8, dim=1).indices]).numpy()
     low = variance <= np.quantile(variance, 0.25)
     draw = torch.Generator().manual_seed(0)
-    sets = labels[torch.randint(len(labels), (50_000, 8), generator=draw)]  # repeats are rare among thousands
+    sets = labels[
+        torch.randint(len(labels), (50_000, 8), generator=draw)
+    ]  # repeats are rare among thousands
     return {
-        "purity by chance": pk.directions.purity(sets).reshape(1000, 50).mean(dim=1).quantile(0.999).item(),
+        "purity by chance": pk.directions.purity(sets)
+        .reshape(1000, 50)
+        .mean(dim=1)
+        .quantile(0.999)
+        .item(),
         "variance and purity": rank_correlation(variance, purity),
         "variance and purity by chance": chance_correlation(variance, purity, 0.999),
         "purity of low variance": purity[low].mean(),
@@ -227,7 +260,9 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 def chance_correlation(x: np.ndarray, y: np.ndarray, quantile: float) -> float:
     """That quantile of Spearman's ρ over 1,000 permutations of y."""
     draw = np.random.default_rng(0)
-    return float(np.quantile([rank_correlation(x, draw.permutation(y)) for _ in range(1000)], quantile))
+    return float(
+        np.quantile([rank_correlation(x, draw.permutation(y)) for _ in range(1000)], quantile)
+    )
 
 
 STUDIES = {

@@ -98,7 +98,9 @@ def settings() -> Iterator[dict]:
         for model in SHAPES:
             yield from ({**plain, "model": model, "equal": equal, "base": base} for base in RANKS)
             counts = [count for count in COUNTS if count != COUNT]
-            yield from ({**plain, "model": model, "equal": equal, "images": count} for count in counts)
+            yield from (
+                {**plain, "model": model, "equal": equal, "images": count} for count in counts
+            )
         yield from ({**plain, "model": model, "equal": equal} for model in MIXED)
     for model in SHAPES:
         yield from ({**plain, "model": model, "shuffle": what} for what in SHUFFLES)
@@ -151,13 +153,21 @@ def one_tensor(matrix: Tensor, seed: int) -> Iterator[tuple]:
 
     X = matrix.unflatten(0, SHAPES["CP"]["relu2"])
     array, how = X.double().cpu().numpy(), {"return_errors": True}
-    found, lost = theirs.non_negative_parafac_hals(array, BASE, random_state=seed, **PROGRAMS["CP, TensorLy"], **how)
+    found, lost = theirs.non_negative_parafac_hals(
+        array, BASE, random_state=seed, **PROGRAMS["CP, TensorLy"], **how
+    )
     yield "CP", "TensorLy", BASE, sum(factor.size for factor in found.factors), float(lost[-1])
-    found, lost = theirs.non_negative_tucker_hals(array, TUCKER, **PROGRAMS["Tucker, TensorLy"], **how)
+    found, lost = theirs.non_negative_tucker_hals(
+        array, TUCKER, **PROGRAMS["Tucker, TensorLy"], **how
+    )
     size = found.core.size + sum(factor.size for factor in found.factors)
     yield "Tucker", "TensorLy", BASE, size, float(lost[-1])
     larger = round(size / sum(X.shape))  # CP of the size of Tucker
-    for model, block, rank in (("CP", X, BASE), ("CP, larger", X, larger), ("matrix", matrix, BASE)):
+    for model, block, rank in (
+        ("CP", X, BASE),
+        ("CP, larger", X, larger),
+        ("matrix", matrix, BASE),
+    ):
         found = coupled_ntf({"block": block}, rank, seed=seed, **PROGRAMS["ours"])
         yield model, "ours", rank, found.parameters, found.relative_error
 

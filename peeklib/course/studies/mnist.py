@@ -62,7 +62,9 @@ class Case:
     def even(self) -> pk.CoupledFactors:
         """The factorization of rank 30 in which every block has the same say: weights of one over its energy."""
         energy = {name: float(block.square().sum()) for name, block in self.blocks.items()}
-        weights = {name: 1 / energy[name] if energy[name] else 1.0 for name in energy}  # a network can die
+        weights = {
+            name: 1 / energy[name] if energy[name] else 1.0 for name in energy
+        }  # a network can die
         return factorize(self.blocks, 30, weights=weights, seed=self.seed, **FIT)
 
     def spectrum(self, name: str) -> Tensor:
@@ -92,7 +94,12 @@ def training_images(data: pk.Dataset, setting: str, seed: int) -> pk.Split:
     if setting in CLASSES:
         return pk.subset(data, classes=CLASSES[setting], seed=seed)
     if setting in ALIKE:
-        share = torch.isin(data.train.labels, torch.tensor([*CLASSES[ALIKE[setting]]])).double().mean().item()
+        share = (
+            torch.isin(data.train.labels, torch.tensor([*CLASSES[ALIKE[setting]]]))
+            .double()
+            .mean()
+            .item()
+        )
         return pk.subset(data, fraction=share, seed=seed)
     if setting == "shuffled labels":
         images, labels = pk.subset(data, fraction=FRACTIONS["25%"], seed=seed)
@@ -106,8 +113,13 @@ def facts(one: Case) -> dict:
     labels = one.data.test.labels
     hits = correct(one.model, *one.data.test).double()
     found = {"accuracy": hits.mean().item()}
-    found |= {f"recall of {label}": hits[labels == label].mean().item() for label in labels.unique().tolist()}
-    found |= {f"size of {name}": block.square().mean().sqrt().item() for name, block in one.blocks.items()}
+    found |= {
+        f"recall of {label}": hits[labels == label].mean().item()
+        for label in labels.unique().tolist()
+    }
+    found |= {
+        f"size of {name}": block.square().mean().sqrt().item() for name, block in one.blocks.items()
+    }
     return found | {"entropy rank of relu2": entropy_rank(one.spectrum("relu2"))}
 
 
@@ -154,4 +166,10 @@ def spectra(seeds=range(5)) -> Iterator[dict]:
                 for layer in ("relu1", "relu2") if study == "data" else ("relu2",):
                     values = one.spectrum(layer)[:VALUES].tolist()
                     named = {str(index): value for index, value in enumerate(values, start=1)}
-                    yield {"study": study, "setting": setting, "seed": seed, "layer": layer, **named}
+                    yield {
+                        "study": study,
+                        "setting": setting,
+                        "seed": seed,
+                        "layer": layer,
+                        **named,
+                    }

@@ -24,7 +24,9 @@ METHODS = {"CKA": cka, "SVCCA": svcca}
 
 def strengths(model: nn.Module, layer: str) -> Tensor:
     """Singular values of a convolution, height × width × channels, on the CPU."""
-    return conv_singular_values(model.get_submodule(layer).weight, (SIZES[layer], SIZES[layer])).cpu()
+    return conv_singular_values(
+        model.get_submodule(layer).weight, (SIZES[layer], SIZES[layer])
+    ).cpu()
 
 
 def by_position(block: Tensor, channels: int) -> Tensor:
@@ -73,7 +75,10 @@ def rescale(model: nn.Module, factors: Tensor) -> nn.Module:
 def scales(seed: int = 0) -> dict[str, Tensor]:
     """What the channels of relu2 are multiplied by: all by the same, or each by a number of its own."""
     draw = torch.Generator().manual_seed(seed)
-    return {"all × 5": torch.full((20,), 5.0), "each its own": torch.randn(20, generator=draw).exp()}
+    return {
+        "all × 5": torch.full((20,), 5.0),
+        "each its own": torch.randn(20, generator=draw).exp(),
+    }
 
 
 def rescaled(one: mnist.Case, name: str) -> mnist.Case:
@@ -104,17 +109,27 @@ def rescalings(seeds=range(3)) -> Iterator[dict]:
     for seed in seeds:
         other = mnist.case(data, "100%", following(seed)).blocks["relu2"]
         one = mnist.case(data, "100%", seed)
-        for setting, twin in {"as it is": one, **{name: rescaled(one, name) for name in scales()}}.items():
+        for setting, twin in {
+            "as it is": one,
+            **{name: rescaled(one, name) for name in scales()},
+        }.items():
             fit = mnist.factorize(twin.blocks, 30, seed=seed, **FIT)
             yield {"setting": setting, "seed": seed, **measure(twin, fit, other)}
 
 
 def errors_when_moved(model: nn.Module, images: Tensor, seed: int) -> Iterator[dict]:
     """Relative errors of relu2 on images, and on the same moved aside, under components of the images as they were."""
-    home, away = (pk.record(model, x, ["relu2"])["relu2"] for x in (images, images.roll(MOVED, dims=3)))
-    fits = {"flattened, rank 30": flattened(home, seed), "by position, 6 groups": groups(home, 20, seed)}
+    home, away = (
+        pk.record(model, x, ["relu2"])["relu2"] for x in (images, images.roll(MOVED, dims=3))
+    )
+    fits = {
+        "flattened, rank 30": flattened(home, seed),
+        "by position, 6 groups": groups(home, 20, seed),
+    }
     for (method, fit), shape in zip(fits.items(), ((320, -1), (20, -1)), strict=True):
-        errors = {what: error(fit, x.reshape(shape)) for what, x in (("at home", home), ("moved", away))}
+        errors = {
+            what: error(fit, x.reshape(shape)) for what, x in (("at home", home), ("moved", away))
+        }
         yield {"method": method, "seed": seed, **errors}
 
 
@@ -128,10 +143,14 @@ def moved(seeds=range(5)) -> Iterator[dict]:
     """Whether components of a layer serve for images that have moved: flattened, and by position."""
     data = load("mnist")
     for seed in seeds:
-        yield from errors_when_moved(mnist.network(data, "100%", seed), data.test.images[:2_000], seed)
+        yield from errors_when_moved(
+            mnist.network(data, "100%", seed), data.test.images[:2_000], seed
+        )
 
 
-def beside(first: nn.Module, second: nn.Module, images: Tensor, method: str, order=slice(None)) -> dict:
+def beside(
+    first: nn.Module, second: nn.Module, images: Tensor, method: str, order=slice(None)
+) -> dict:
     """Of two networks: for each layer of the first, by name, its likeness to each layer of the second."""
     kept = {"layers": LAYERS, "negative": "keep"}
     a, b = pk.record(first, images, **kept), pk.record(second, images[order], **kept)
@@ -142,7 +161,10 @@ def twins(seeds=range(5)) -> Iterator[dict]:
     """How alike the layers of two networks are, from this seed and the next, on 1,000 images in this order and shuffled."""
     data = load("mnist")
     images = data.test.images[:1_000]
-    orders = {"same": slice(None), "shuffled": torch.randperm(1_000, generator=torch.Generator().manual_seed(0))}
+    orders = {
+        "same": slice(None),
+        "shuffled": torch.randperm(1_000, generator=torch.Generator().manual_seed(0)),
+    }
     for seed in seeds:
         pair = [mnist.network(data, "100%", s) for s in (seed, following(seed))]
         for method in METHODS:
@@ -157,7 +179,12 @@ def floor(a: Tensor, b: Tensor) -> Iterator[dict]:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
         for method, alike in METHODS.items():
             for name, arranged in (("same", torch.arange(count)), ("shuffled", order)):
-                yield {"method": method, "order": name, "count": count, "value": alike(a[:, :count], b[:, arranged])}
+                yield {
+                    "method": method,
+                    "order": name,
+                    "count": count,
+                    "value": alike(a[:, :count], b[:, arranged]),
+                }
 
 
 def nulls(seeds=range(5)) -> Iterator[dict]:

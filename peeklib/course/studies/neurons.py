@@ -34,9 +34,9 @@ def sets_found(F: Tensor, labels: Tensor) -> dict:
     return {"sets found": sum(some in tops for some in SETS), "held by one or two": held}
 
 
-def usage(O: Tensor) -> dict:  # noqa: E741
+def usage(O: Tensor) -> dict:
     """Share of neurons whose largest loading is below 1 % of the layer's largest; entropy rank of the loadings."""
-    O = O.cpu()  # noqa: E741
+    O = O.cpu()
     idle = (O.amax(1) < 0.01 * O.max()).float().mean().item()
     return {"negligible": idle, "entropy rank": pk.effective_rank(O)}
 
@@ -69,7 +69,8 @@ def recalls(model: nn.Module, test: pk.Split) -> dict:
     """For each digit, the share of its test images that the network recognizes."""
     chosen = {digit: test.labels == digit for digit in range(10)}
     return {
-        f"recall of {digit}": pk.accuracy(model, test.images[own], test.labels[own]) for digit, own in chosen.items()
+        f"recall of {digit}": pk.accuracy(model, test.images[own], test.labels[own])
+        for digit, own in chosen.items()
     }
 
 
@@ -96,7 +97,12 @@ def loadings(seeds=range(5)) -> Iterator[dict]:
         yield {"setting": "pixels alone", "seed": seed, **sets_found(pixels.image_factor, labels)}
         for setting in ("untrained", "ordered", "100%"):
             one = mnist.case(data, setting, seed)
-            yield {"setting": setting, "seed": seed, "rmse": one.fit(30).rmse, **loaded(one, labels)}
+            yield {
+                "setting": setting,
+                "seed": seed,
+                "rmse": one.fit(30).rmse,
+                **loaded(one, labels),
+            }
         one = mnist.case(data, "ordered", seed)
         yield {"setting": "ordered, rescaled", "seed": seed, "rmse": rescaled_rmse(one)}
 
@@ -105,13 +111,17 @@ def loaded(one: mnist.Case, labels: Tensor) -> dict:
     """Sets of classes and use of neurons in the factorization of rank 10."""
     found = sets_found(one.fit(10).image_factor, labels)
     for layer in ("relu1", "relu2"):
-        found |= {f"{name} of {layer}": value for name, value in usage(one.fit(10).factors[layer]).items()}
+        found |= {
+            f"{name} of {layer}": value for name, value in usage(one.fit(10).factors[layer]).items()
+        }
     return found
 
 
 def rescaled_rmse(one: mnist.Case) -> float:
     """RMSE at rank 30 of the network whose layers were made louder."""
-    blocks = {"input": one.blocks["input"]} | pk.record(rescale(one.model, LOUDER), one.data.test.images)
+    blocks = {"input": one.blocks["input"]} | pk.record(
+        rescale(one.model, LOUDER), one.data.test.images
+    )
     return mnist.factorize(blocks, 30, seed=one.seed, **FIT).rmse
 
 
@@ -120,8 +130,15 @@ def overlaps(seeds=range(5)) -> Iterator[dict]:
     data = load("mnist")
     labels = data.test.labels
     for seed in seeds:
-        blocks = {name: mnist.case(data, name, seed).blocks["relu2"] for name in ("ordered", "100%", "untrained")}
-        blocks["untrained, other weights"] = mnist.case(data, "untrained", seed + 100).blocks["relu2"]
+        blocks = {
+            name: mnist.case(data, name, seed).blocks["relu2"]
+            for name in ("ordered", "100%", "untrained")
+        }
+        blocks["untrained, other weights"] = mnist.case(data, "untrained", seed + 100).blocks[
+            "relu2"
+        ]
         blocks["pixels"] = (pk.input_blocks(data.test.images)["input"] > 0.5).float()
         for setting, block in blocks.items():
-            yield from ({"setting": setting, "seed": seed, **row} for row in shared(active(block, labels)))
+            yield from (
+                {"setting": setting, "seed": seed, **row} for row in shared(active(block, labels))
+            )

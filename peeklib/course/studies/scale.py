@@ -111,8 +111,14 @@ def fits(look: scores.Seen) -> Iterator[dict]:
         plain, unit = look.plain[rank, 0], look.unit[rank, 0]
         yield {
             "rank": rank,
-            **{what: getattr(plain, what) for what in ("rmse", "relative_error", "kkt", "converged")},
-            **{f"unit {what}": getattr(unit, what) for what in ("relative_error", "kkt", "converged")},
+            **{
+                what: getattr(plain, what)
+                for what in ("rmse", "relative_error", "kkt", "converged")
+            },
+            **{
+                f"unit {what}": getattr(unit, what)
+                for what in ("relative_error", "kkt", "converged")
+            },
             **{f"unit error of {name}": error for name, error in unit.block_errors.items()},
             **{f"floor of {name}": floors[name][rank] for name in floors},
         }
@@ -130,9 +136,14 @@ def rank_or_scale(seeds=range(3)) -> Iterator[dict]:
     for seed in seeds:
         for kind in KINDS:
             model, known = rear(recipe(kind, seed))
-            looks = {("none", count): scores.observe(model, images[:count]) for count in (len(images), FEW)}
+            looks = {
+                ("none", count): scores.observe(model, images[:count])
+                for count in (len(images), FEW)
+            }
             if kind in CONTROLLED and seed == 0:
-                looks |= {(name, len(images)): twin for name, twin in controls(model, images).items()}
+                looks |= {
+                    (name, len(images)): twin for name, twin in controls(model, images).items()
+                }
             for (control, count), one in looks.items():
                 which = {"network": kind, "seed": seed, "control": control, "images": count}
                 yield from rows(one, **which, **known)

@@ -66,7 +66,7 @@ def agreement(one: mnist.Case, fit: pk.CoupledFactors, places: dict[str, Tensor]
         "in first 3": share((pixels.topk(3).indices == first[:, None]).any(1)),
     }
     for layer in MAPS:
-        A, O = one.blocks[layer].cpu(), fit.factors[layer].cpu()  # noqa: E741
+        A, O = one.blocks[layer].cpu(), fit.factors[layer].cpu()
         for how, F in (("both", both), ("pixels", pixels)):
             found[f"{layer}, {how}"] = ((A - O @ F.T).norm() / A.norm()).item()
     P = fit.factors["input"].norm(dim=0)

@@ -41,7 +41,23 @@ def end(blocks: dict, solver: str, rank: int, seed: int, **options) -> dict:
 
 
 ROUNDS = 200
-SHOWN = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)  # rounds whose error a table holds
+SHOWN = (
+    0,
+    1,
+    2,
+    3,
+    5,
+    7,
+    10,
+    15,
+    20,
+    30,
+    50,
+    70,
+    100,
+    150,
+    200,
+)  # rounds whose error a table holds
 
 
 def rounds(seeds=range(2)) -> Iterator[dict]:

@@ -19,6 +19,8 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -26,13 +28,13 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import directions as along
-from .blocks import energy_of, pick_device, rows_at_once
-from .hooks import input_blocks, to_float
-from .nmf import CoupledFactors, Sweep, rank_sweep
+from .. import directions as along
+from ..blocks import check_count, energy_of, pick_device, rows_at_once
+from ..hooks import input_blocks, to_float
+from ..nmf import CoupledFactors, Sweep, rank_sweep
+from ..spectra import effective_rank, spectrum
 from .probe import Sample, choose, plan, record_samples, trace
 from .report import PIXELS, Peek, fit_error
-from .spectra import effective_rank, spectrum
 
 SIDE = 64  # pixels of the long side of the pictures and the input blocks, at most
 CLIP = 0.05  # a smaller share of a layer's energy below zero is clipped away by "auto"
@@ -90,19 +92,43 @@ def peek(
     begun = time.perf_counter()
     model = _bare(model)
     ranks = _check(images, ranks, negative, memory, batch_size)
-    device, layers = pick_device(device, images.device), layers if isinstance(layers, str) else list(layers)
-    settings = {"layers": layers, "ranks": ranks, "negative": negative, "memory": memory, "seed": seed}
+    device, layers = (
+        pick_device(device, images.device),
+        layers if isinstance(layers, str) else list(layers),
+    )
+    settings = {
+        "layers": layers,
+        "ranks": ranks,
+        "negative": negative,
+        "memory": memory,
+        "seed": seed,
+    }
     settings |= {"batch_size": batch_size, "preprocess": _called(preprocess), "device": device}
-    with tqdm(total=-(-len(images) // batch_size) + 3, disable=not progress, desc="finding layers", leave=False) as bar:
+    with tqdm(
+        total=-(-len(images) // batch_size) + 3,
+        disable=not progress,
+        desc="finding layers",
+        leave=False,
+    ) as bar:
         pixels, samples, notes = _prepare(model, images, preprocess, settings)
         _step(bar, f"recording {len(samples)} layers")
-        how = {"preprocess": preprocess, "batch_size": batch_size, "device": device, "seed": seed, "bar": bar}
+        how = {
+            "preprocess": preprocess,
+            "batch_size": batch_size,
+            "device": device,
+            "seed": seed,
+            "bar": bar,
+        }
         how["notes"] = notes if layers == "auto" else None
-        studies = _study_all(samples, record_samples(model, images, samples, **how), negative, seed, bar, notes)
+        studies = _study_all(
+            samples, record_samples(model, images, samples, **how), negative, seed, bar, notes
+        )
         _step(bar, f"factorizing at {len(ranks)} ranks")
         sweep, parts, errors = _factorize(pixels.to(device), studies, ranks, seed, progress, notes)
         _step(bar, "putting it together")
-    table = pd.DataFrame.from_dict({name: study.row for name, study in studies.items()}, orient="index")
+    table = pd.DataFrame.from_dict(
+        {name: study.row for name, study in studies.items()}, orient="index"
+    )
     _remark(table, memory, sweep, notes)
     return Peek(
         title=title or f"A peek into {type(model).__name__}",
@@ -123,7 +149,9 @@ def peek(
 def _bare(model) -> nn.Module:
     """The model inside what `torch.compile` or DataParallel made of it, with the same weights."""
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model is {model!r}; give an nn.Module, such as torchvision.models.resnet18()")
+        raise TypeError(
+            f"model is {model!r}; give an nn.Module, such as torchvision.models.resnet18()"
+        )
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module
     return getattr(model, "_orig_mod", model)
@@ -133,25 +161,34 @@ def _check(images, ranks, negative, memory, batch_size) -> list[int]:
     """The ranks, sorted, each once; an error for anything that cannot be worked with."""
     to_float(images)
     if images.ndim != 4 or images.shape[1] > 4 >= images.shape[3] or not images[:1].numel():
-        raise ValueError(f"images have shape {tuple(images.shape)}; give images × channels × height × width")
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; give images × channels × height × width"
+        )
     if len(images) < 2:
-        raise ValueError("there is one image; a factorization needs at least two, and says more with some hundred")
+        raise ValueError(
+            "there is one image; a factorization needs at least two, and says more with some hundred"
+        )
     if negative not in ("auto", "clip", "split"):
         raise ValueError(f'negative={negative!r}; it is "auto", "clip" or "split"')
-    if batch_size < 1 or not memory > 0:
-        raise ValueError(f"batch_size is {batch_size} and memory {memory} GB; both are above 0")
-    ranks = [ranks] if isinstance(ranks, int) else list(ranks)
-    if not ranks or not all(isinstance(r, (int, np.integer)) and not isinstance(r, bool) and r >= 1 for r in ranks):
-        raise ValueError(f"ranks are {ranks}; give whole numbers from 1 on")
-    return sorted({int(rank) for rank in ranks})
+    check_count(batch_size, "batch_size")
+    if not memory > 0:
+        raise ValueError(f"memory is {memory} GB; it is above 0")
+    ranks = [ranks] if isinstance(ranks, Integral) else list(ranks)
+    if not ranks:
+        raise ValueError("there are no ranks; give one or several, from 1 on")
+    return sorted({check_count(rank, "rank") for rank in ranks})
 
 
-def _prepare(model, images, preprocess, settings: Mapping) -> tuple[Tensor, list[Sample], list[str]]:
+def _prepare(
+    model, images, preprocess, settings: Mapping
+) -> tuple[Tensor, list[Sample], list[str]]:
     """The pixels as they are shown and factorized, what to keep of which layers, and notes on both."""
     about_pixels: list[str] = []
     ranks, negative = settings["ranks"], settings["negative"]
     cost = _cost(len(images), ranks, False)
-    pixels, budget = _pixels(images, settings["batch_size"], settings["memory"] * 1e9, cost, about_pixels)
+    pixels, budget = _pixels(
+        images, settings["batch_size"], settings["memory"] * 1e9, cost, about_pixels
+    )
     chosen, notes = choose(trace(model, images, preprocess=preprocess), settings["layers"])
     costs = [_cost(len(images), ranks, negative != "clip" and site.signed) for site in chosen]
     return pixels, plan(chosen, costs, budget, seed=settings["seed"]), notes + about_pixels
@@ -172,7 +209,9 @@ def _cost(images: int, ranks: Sequence[int], split: bool) -> int:
     return 4 * ((1 + split) * (images + work + factors) + directions)
 
 
-def _pixels(images: Tensor, batch_size: int, budget: float, cost: int, notes: list[str]) -> tuple[Tensor, float]:
+def _pixels(
+    images: Tensor, batch_size: int, budget: float, cost: int, notes: list[str]
+) -> tuple[Tensor, float]:
     """The images in [0, 1], the long side at most `SIDE` (less where memory is short); and the bytes they leave."""
     low, high = _range(images, batch_size)
     scale = torch.ones_like(high)
@@ -195,12 +234,16 @@ def _pixels(images: Tensor, batch_size: int, budget: float, cost: int, notes: li
         )
     pixels = torch.cat(
         [
-            nn.functional.interpolate((to_float(part).float() - low) / scale, small, mode="area").cpu()
+            nn.functional.interpolate(
+                (to_float(part).float() - low) / scale, small, mode="area"
+            ).cpu()
             for part in images.split(batch_size)
         ]
     ).clamp_(0, 1)
     if not pixels.any():
-        raise ValueError("every image is black, or of one value throughout; there is nothing to look at")
+        raise ValueError(
+            "every image is black, or of one value throughout; there is nothing to look at"
+        )
     return pixels, budget - cost * pixels[0].numel()
 
 
@@ -244,14 +287,25 @@ def _study(sample: Sample, A: Tensor, negative: str, seed: int) -> _Study | None
     rms = (energy_of(A) / A.numel()) ** 0.5
     A /= rms
     rms *= peak
-    below = sum(part.clamp(max=0).double().square().sum().item() for part in A.split(rows_at_once(A))) / A.numel()
+    below = (
+        sum(part.clamp(max=0).double().square().sum().item() for part in A.split(rows_at_once(A)))
+        / A.numel()
+    )
     values = spectrum(_triangle(A)).cpu()
     found = {
         "singular": along.singular(A, min(COUNT, *A.shape), layer=name, seed=seed),
         "neurons": _neurons(A, sample),
     }
     found = {method: [_scaled(d, rms) for d in ds] for method, ds in found.items()}
-    treated = "none" if not below else negative if negative != "auto" else "clip" if below < CLIP else "split"
+    treated = (
+        "none"
+        if not below
+        else negative
+        if negative != "auto"
+        else "clip"
+        if below < CLIP
+        else "split"
+    )
     if treated == "clip" and below > 1 - 1e-6:
         return None
     row = {
@@ -304,7 +358,9 @@ def _signs(name: str, A: Tensor, treated: str) -> dict[str, Tensor]:
 def _study_all(samples, record: dict[str, Tensor], negative, seed, bar, notes) -> dict[str, _Study]:
     """Every layer alone, but for the dead ones, which are noted; `record` is used up."""
     studies = {}
-    for name, sample in ((sample.site.name, sample) for sample in samples if sample.site.name in record):
+    for name, sample in (
+        (sample.site.name, sample) for sample in samples if sample.site.name in record
+    ):
         _step(bar, f"looking at {name}", 0)
         studies[name] = _study(sample, record.pop(name), negative, seed)
     dead = [name for name, study in studies.items() if study is None]
@@ -315,7 +371,9 @@ def _study_all(samples, record: dict[str, Tensor], negative, seed, bar, notes) -
     return {name: study for name, study in studies.items() if study is not None}
 
 
-def _factorize(pixels, studies, ranks, seed, progress, notes) -> tuple[Sweep, dict[str, list[str]], pd.DataFrame]:
+def _factorize(
+    pixels, studies, ranks, seed, progress, notes
+) -> tuple[Sweep, dict[str, list[str]], pd.DataFrame]:
     """The sweep over the ranks; the blocks of each part; and the relative error, parts × ranks."""
     inputs = input_blocks(pixels)
     rms = pixels.double().square().mean().sqrt().item()
@@ -334,13 +392,19 @@ def _factorize(pixels, studies, ranks, seed, progress, notes) -> tuple[Sweep, di
     sums = {part: sum(energy[name] for name in own) for part, own in parts.items()}
     mean = sum(sums.values()) / len(sums)
     weights = {name: mean / sums[part] for part, own in parts.items() for name in own}
-    sweep = rank_sweep(blocks, ranks, [seed], weights=weights, device=pixels.device, progress=progress)
+    sweep = rank_sweep(
+        blocks, ranks, [seed], weights=weights, device=pixels.device, progress=progress
+    )
     sweep = Sweep({pair: fit.to("cpu") for pair, fit in sweep.fits.items()})
 
     def error(fit: CoupledFactors, part: str) -> float:
-        return (sum(fit.block_errors[name] ** 2 * energy[name] for name in parts[part]) / sums[part]) ** 0.5
+        return (
+            sum(fit.block_errors[name] ** 2 * energy[name] for name in parts[part]) / sums[part]
+        ) ** 0.5
 
-    errors = {rank: {part: error(fit, part) for part in parts} for (rank, _), fit in sweep.fits.items()}
+    errors = {
+        rank: {part: error(fit, part) for part in parts} for (rank, _), fit in sweep.fits.items()
+    }
     return sweep, parts, pd.DataFrame(errors).reindex(list(parts))
 
 
@@ -355,7 +419,9 @@ def _possible(ranks: list[int], features: int, images: int, notes: list[str]) ->
     return kept
 
 
-def _directions(studies, fit: CoupledFactors, parts) -> dict[tuple[str, str], list[along.Direction]]:
+def _directions(
+    studies, fit: CoupledFactors, parts
+) -> dict[tuple[str, str], list[along.Direction]]:
     found = {}
     for name, study in studies.items():
         nmf = _components(fit, name, parts[name], study.rms)
@@ -364,15 +430,27 @@ def _directions(studies, fit: CoupledFactors, parts) -> dict[tuple[str, str], li
     return found
 
 
-def _components(fit: CoupledFactors, layer: str, own: list[str], rms: float) -> list[along.Direction]:
+def _components(
+    fit: CoupledFactors, layer: str, own: list[str], rms: float
+) -> list[along.Direction]:
     """The components that explain most of a layer, as directions; of a split layer the plus side minus the minus side."""
     sides = [fit.factors[name] for name in own]
-    O = sides[0] if len(sides) == 1 else sides[0] - sides[1]  # neurons × rank  # noqa: E741
-    strength = sum(side.square().sum(dim=0) for side in sides).sqrt() * fit.image_factor.norm(dim=0)  # rank
+    O = sides[0] if len(sides) == 1 else sides[0] - sides[1]  # neurons × rank
+    strength = sum(side.square().sum(dim=0) for side in sides).sqrt() * fit.image_factor.norm(
+        dim=0
+    )  # rank
     lengths = O.norm(dim=0)
-    order = [k for k in strength.argsort(descending=True, stable=True).tolist() if lengths[k] > 0][:COUNT]
+    order = [k for k in strength.argsort(descending=True, stable=True).tolist() if lengths[k] > 0][
+        :COUNT
+    ]
     return [
-        along.Direction(O[:, k] / lengths[k], strength[k].item() * rms, layer, f"nmf {k + 1}", fit.image_factor[:, k])
+        along.Direction(
+            O[:, k] / lengths[k],
+            strength[k].item() * rms,
+            layer,
+            f"nmf {k + 1}",
+            fit.image_factor[:, k],
+        )
         for k in order
     ]
 
@@ -396,7 +474,9 @@ def _remark(table: pd.DataFrame, memory: float, sweep: Sweep, notes: list[str]) 
                 "directions and single neurons are of the activations with their signs."
             )
     if slow := [rank for (rank, _), fit in sweep.fits.items() if not fit.converged]:
-        notes.append(f"The factorization at ranks {slow} had not converged when it was stopped; see its KKT residual.")
+        notes.append(
+            f"The factorization at ranks {slow} had not converged when it was stopped; see its KKT residual."
+        )
 
 
 def _scores(errors: pd.DataFrame, table: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
@@ -439,13 +519,15 @@ def _called(function) -> str:
 
 
 def _made_with(model: nn.Module, images: Tensor, settings: Mapping) -> dict[str, str]:
-    from . import __version__
-
     sizes = {
         "model": f"{type(model).__module__}.{type(model).__qualname__}",
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
         "images": f"{' × '.join(map(str, images.shape))}, {str(images.dtype).removeprefix('torch.')}",
     }
-    versions = {"peeklib": __version__, "torch": torch.__version__, "numpy": np.__version__}
+    versions = {
+        "peeklib": metadata.version("peeklib"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
     versions["python"] = platform.python_version()
     return {name: str(value) for name, value in (sizes | settings | versions).items()}

@@ -25,12 +25,24 @@ import torch
 from joblib import Memory
 from torch import Tensor, nn
 
+from ..nmf import Sweep
 from .fingerprint import SOURCES, fingerprint
-from .nmf import Sweep
 
 LIMIT = 4 * 2**30  # bytes on disk; what was used longest ago goes first
 UNCOUNTED = {"progress"}  # arguments that decide no result
-PLAIN = (type(None), bool, int, float, complex, str, bytes, range, np.generic, torch.device, torch.dtype)
+PLAIN = (
+    type(None),
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    range,
+    np.generic,
+    torch.device,
+    torch.dtype,
+)
 DATA_MAKERS = "scikit-learn", "pillow"  # they draw and decode images
 PACKAGES = {"torch", "torchvision", *sys.stdlib_module_names}  # a version stands for their code
 
@@ -52,8 +64,14 @@ def cached(function: Callable) -> Callable:
         TypeError: for any other function: the key covers peeklib's code alone.
     """
     home = sys.modules.get(getattr(function, "__module__", None))
-    if not inspect.isfunction(function) or not _is_ours(function) or vars(home).get(function.__name__) is not function:
-        raise TypeError(f"{function!r} is not a function of peeklib; the key covers peeklib's code alone")
+    if (
+        not inspect.isfunction(function)
+        or not _is_ours(function)
+        or vars(home).get(function.__name__) is not function
+    ):
+        raise TypeError(
+            f"{function!r} is not a function of peeklib; the key covers peeklib's code alone"
+        )
 
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -71,12 +89,16 @@ def cached(function: Callable) -> Callable:
 
 def _folder() -> Path:
     """The folder of results, there and writable; else OSError."""
-    folder = Path(os.environ.get("PEEK_CACHE") or platformdirs.user_cache_path("peeklib") / "results").expanduser()
+    folder = Path(
+        os.environ.get("PEEK_CACHE") or platformdirs.user_cache_path("peeklib") / "results"
+    ).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as why:
-        raise OSError(f"nothing can be written to {folder} ({why}); name another folder in PEEK_CACHE") from why
+        raise OSError(
+            f"nothing can be written to {folder} ({why}); name another folder in PEEK_CACHE"
+        ) from why
     return folder
 
 
@@ -107,7 +129,9 @@ def _recall(function: Callable, bound: inspect.BoundArguments, key: str, folder:
             try:
                 return _load(entry, path)
             except Exception as why:  # damaged bytes raise anything
-                warnings.warn(f"{path} is damaged ({why!r}); {function.__name__} runs again", stacklevel=3)
+                warnings.warn(
+                    f"{path} is damaged ({why!r}); {function.__name__} runs again", stacklevel=3
+                )
                 shelf.call(key)
     except KeyboardInterrupt:
         if not fresh:
@@ -134,11 +158,17 @@ def _is_whole(result, arguments: dict) -> bool:
 
 def _key(function: Callable, arguments: dict) -> str:
     """All that decides the result, as text. Raises TypeError for an argument whose value or code it cannot tell."""
-    versions = {"Python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    versions = {
+        "Python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
     versions |= {name: metadata.version(name) for name in DATA_MAKERS}
     lines = [_name(function), str(versions)]
     lines.append(f"GPU: {_gpu()}, precision of products: {torch.get_float32_matmul_precision()}")
-    return "\n".join(lines + [f"{k}: {_text(value)}" for k, value in arguments.items() if k not in UNCOUNTED])
+    return "\n".join(
+        lines + [f"{k}: {_text(value)}" for k, value in arguments.items() if k not in UNCOUNTED]
+    )
 
 
 def _gpu() -> str:
@@ -157,7 +187,9 @@ def _text(value) -> str:
         return f"{value.dtype.str}{value.shape} {digest}"
     if isinstance(value, nn.Module) or (is_dataclass(value) and not isinstance(value, type)):
         # a weight that two layers share has one name here, two equal weights have two
-        names = [name for name, _ in value.named_parameters()] if isinstance(value, nn.Module) else []
+        names = (
+            [name for name, _ in value.named_parameters()] if isinstance(value, nn.Module) else []
+        )
         return f"{_name(kind)} {names} {_text(vars(value))}"
     if isinstance(value, dict):
         return f"{_name(kind)} {_text(list(value.items()))}"

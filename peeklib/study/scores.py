@@ -26,9 +26,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .hooks import eval_mode, home_of, input_blocks, record, to_float
-from .nmf import CoupledFactors, Sweep, rank_sweep
-from .spectra import effective_rank, spectrum
+from ..hooks import input_blocks, predict, record
+from ..nmf import CoupledFactors, Sweep, rank_sweep
+from ..spectra import effective_rank, spectrum
 
 NO_VALUE = (
     ImportError,
@@ -96,7 +96,12 @@ class Seen:
         """
         others = self.inputs | self.hidden
         weights = dict.fromkeys(others, 1.0) | dict.fromkeys(self.answers, float(len(others)))
-        return _sweep(unit_norm(others | self.answers), limit=self.logits.shape[1] // 2, weights=weights, seeds=3)
+        return _sweep(
+            unit_norm(others | self.answers),
+            limit=self.logits.shape[1] // 2,
+            weights=weights,
+            seeds=3,
+        )
 
     @cached_property
     def weightwatcher(self) -> pd.DataFrame:
@@ -108,13 +113,17 @@ class Seen:
             with _silence():
                 import weightwatcher
         except ImportError as why:
-            raise ImportError("alpha and alpha_hat need WeightWatcher: pip install weightwatcher") from why
+            raise ImportError(
+                "alpha and alpha_hat need WeightWatcher: pip install weightwatcher"
+            ) from why
         model = copy.deepcopy(self.model).cpu()
         try:
             with _silence():
                 layers = weightwatcher.WeightWatcher(model=model).analyze(min_evals=8)
         except Exception as why:  # anything: it is made for other networks
-            raise ValueError(f"WeightWatcher cannot analyze this network: {type(why).__name__}: {why}") from why
+            raise ValueError(
+                f"WeightWatcher cannot analyze this network: {type(why).__name__}: {why}"
+            ) from why
         if "alpha" not in layers:
             raise ValueError("WeightWatcher found no layer with at least 8 eigenvalues")
         return layers[(layers["alpha"] > 0) & np.isfinite(layers["alpha_weighted"])]
@@ -144,9 +153,14 @@ def observe(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = 
     Raises:
         ValueError: as `record` and `input_blocks`, or for outputs that are no logits.
     """
-    hidden, (embedding, logits) = record(model, images, layers, negative="clip"), _outputs(model, images)
+    hidden, (embedding, logits) = (
+        record(model, images, layers, negative="clip"),
+        _outputs(model, images),
+    )
     if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(f"the model gives shape {tuple(logits.shape)}; scores need logits, images × classes")
+        raise ValueError(
+            f"the model gives shape {tuple(logits.shape)}; scores need logits, images × classes"
+        )
     embedding = next(reversed(hidden.values())) if embedding is None else embedding
     return Seen(model, images, input_blocks(images), hidden, embedding, logits)
 
@@ -154,27 +168,32 @@ def observe(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = 
 def _outputs(model: nn.Module, images: Tensor) -> tuple[Tensor | None, Tensor]:
     """What the last linear layer reads, features × images (None if there is no such layer), and the logits."""
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)][-1:]
-    home = home_of(model, images.device)
-    read, logits = [], []
-    handles = [one.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].detach())) for one in linear]
+    read = []
+    handles = [
+        one.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].detach()))
+        for one in linear
+    ]
     try:
-        with torch.no_grad(), eval_mode(model):
-            for part in images.split(BATCH):
-                logits.append(model(to_float(part.to(home, copy=True))).to(images.device))
+        logits = predict(model, images, batch_size=BATCH)
     finally:
         for handle in handles:
             handle.remove()
     plain = read and all(part.ndim == 2 for part in read) and sum(map(len, read)) == len(images)
-    return torch.cat(read).T.to(images.device) if plain else None, torch.cat(logits)
+    return torch.cat(read).T.to(images.device) if plain else None, logits
 
 
 def unit_norm(blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Blocks scaled to have one norm, and all together a root mean square of 1. Blocks of zeros stay as they are."""
     norm = (sum(block.numel() for block in blocks.values()) / len(blocks)) ** 0.5
-    return {name: block * (norm / own) if (own := block.norm()) else block for name, block in blocks.items()}
+    return {
+        name: block * (norm / own) if (own := block.norm()) else block
+        for name, block in blocks.items()
+    }
 
 
-def _sweep(blocks: Mapping[str, Tensor], *, limit: float = math.inf, weights=None, seeds: int = 1) -> Sweep:
+def _sweep(
+    blocks: Mapping[str, Tensor], *, limit: float = math.inf, weights=None, seeds: int = 1
+) -> Sweep:
     """Fits at `RANKS`, as far as the blocks and the limit allow."""
     features, images = sum(map(len, blocks.values())), next(iter(blocks.values())).shape[1]
     ranks = [rank for rank in RANKS if rank <= min(features, images, limit)]
@@ -284,7 +303,9 @@ def nmf_svd_gap(seen: Seen) -> float:
         return 0.0
     energy = spectrum(seen.last).square()
     floor = (1 - energy.cumsum(0) / energy.sum()).clamp(min=0).sqrt()
-    gaps = [fit.relative_error - floor[rank - 1].item() for (rank, _), fit in seen.alone.fits.items()]
+    gaps = [
+        fit.relative_error - floor[rank - 1].item() for (rank, _), fit in seen.alone.fits.items()
+    ]
     return sum(gaps) / len(gaps)
 
 
@@ -301,7 +322,10 @@ def nmf_robustness(seen: Seen) -> float:
     name, size = next(reversed(seen.hidden)), seen.last.square().mean().sqrt()
     said = seen.logits.argmax(1)
     blocks = [fit.reconstruct("last") * size for fit in seen.alone.fits.values()]
-    kept = [(_replaced(seen, name, block, seen.images).argmax(1) == said).double().mean() for block in blocks]
+    kept = [
+        (_replaced(seen, name, block, seen.images).argmax(1) == said).double().mean()
+        for block in blocks
+    ]
     return (sum(kept) / len(kept)).item()
 
 
@@ -311,7 +335,11 @@ def _replaced(seen: Seen, name: str, block: Tensor, images: Tensor) -> Tensor:
     parts, calls = iter(block.T.split(BATCH)), itertools.count(1)
 
     def swap(module, inputs, output):
-        return next(parts).reshape(output.shape).to(output) if next(calls) % int(call or 1) == 0 else output
+        return (
+            next(parts).reshape(output.shape).to(output)
+            if next(calls) % int(call or 1) == 0
+            else output
+        )
 
     handle = seen.model.get_submodule(module).register_forward_hook(swap)
     try:
@@ -334,7 +362,9 @@ def answers_area(seen: Seen) -> float:
 @_score("factorization", better=+1)
 def answers_alone_area(seen: Seen) -> float:
     """The same error when the answers are factorized without inputs and hidden layers: the others add the difference."""
-    return _area(_sweep(unit_norm(seen.answers), limit=seen.logits.shape[1] // 2, seeds=3), _answers_error)
+    return _area(
+        _sweep(unit_norm(seen.answers), limit=seen.logits.shape[1] // 2, seeds=3), _answers_error
+    )
 
 
 def _answers_error(fit: CoupledFactors) -> float:
@@ -344,7 +374,9 @@ def _answers_error(fit: CoupledFactors) -> float:
 @_score("spectrum", better=+1)
 def entropy_rank(seen: Seen) -> float:
     """Entropy rank of the hidden blocks, mean over the layers (Roy & Vetterli 2007)."""
-    return sum(effective_rank(block) if block.any() else 0.0 for block in seen.hidden.values()) / len(seen.hidden)
+    return sum(
+        effective_rank(block) if block.any() else 0.0 for block in seen.hidden.values()
+    ) / len(seen.hidden)
 
 
 @_score("spectrum", better=+1)
@@ -356,7 +388,11 @@ def rankme(seen: Seen) -> float:
 @_score("spectrum", better=+1)
 def stable_rank(seen: Seen) -> float:
     """Σσ² / σ₁² of the embedding (Rudelson & Vershynin 2007)."""
-    return (seen.spectrum.square().sum() / seen.spectrum[0] ** 2).item() if seen.embedding.any() else 0.0
+    return (
+        (seen.spectrum.square().sum() / seen.spectrum[0] ** 2).item()
+        if seen.embedding.any()
+        else 0.0
+    )
 
 
 @_score("spectrum", better=+1)
@@ -373,7 +409,9 @@ def participation_ratio(seen: Seen) -> float:
 def nuclear_norm(seen: Seen) -> float:
     """Nuclear norm of the class probabilities, 1 for confident and evenly spread ones (Deng et al. 2023)."""
     images, classes = seen.probabilities.shape
-    return (torch.linalg.svdvals(seen.probabilities).sum() / (min(images, classes) * images) ** 0.5).item()
+    return (
+        torch.linalg.svdvals(seen.probabilities).sum() / (min(images, classes) * images) ** 0.5
+    ).item()
 
 
 @_score("outputs", better=+1)

@@ -24,7 +24,15 @@ class PaperCNN(nn.Sequential):
     Weights start from PyTorch's defaults, drawn with `seed`; the global random state is left alone.
     """
 
-    def __init__(self, classes: int = 10, *, in_channels: int = 1, size: int = 28, width: float = 1, seed: int = 0):
+    def __init__(
+        self,
+        classes: int = 10,
+        *,
+        in_channels: int = 1,
+        size: int = 28,
+        width: float = 1,
+        seed: int = 0,
+    ):
         first, second = round(10 * width), round(20 * width)
         side = ((size - 4) // 2 - 4) // 2
         with _seeded(seed):
@@ -44,7 +52,15 @@ class PaperCNN(nn.Sequential):
 class MLP(nn.Sequential):
     """Two hidden layers of 128 × `width` neurons, `relu1` and `relu2`; arguments as in `PaperCNN`."""
 
-    def __init__(self, classes: int = 10, *, in_channels: int = 1, size: int = 28, width: float = 1, seed: int = 0):
+    def __init__(
+        self,
+        classes: int = 10,
+        *,
+        in_channels: int = 1,
+        size: int = 28,
+        width: float = 1,
+        seed: int = 0,
+    ):
         hidden = round(128 * width)
         with _seeded(seed):
             layers = OrderedDict(
@@ -65,7 +81,15 @@ class SmallResNet(nn.Sequential):
     maps; mean over each map; linear. Five ReLUs: `relu`, and `relu1` and `relu2` of each block.
     """
 
-    def __init__(self, classes: int = 10, *, in_channels: int = 1, size: int = 28, width: float = 1, seed: int = 0):
+    def __init__(
+        self,
+        classes: int = 10,
+        *,
+        in_channels: int = 1,
+        size: int = 28,
+        width: float = 1,
+        seed: int = 0,
+    ):
         channels = round(16 * width)
         with _seeded(seed):
             layers = OrderedDict(
@@ -93,7 +117,9 @@ class _Residual(nn.Module):
         self.norm2 = nn.BatchNorm2d(after)
         self.relu2 = nn.ReLU()
         same = before == after and stride == 1
-        self.short = nn.Identity() if same else nn.Conv2d(before, after, 1, stride=stride, bias=False)
+        self.short = (
+            nn.Identity() if same else nn.Conv2d(before, after, 1, stride=stride, bias=False)
+        )
 
     def forward(self, x):
         inside = self.relu1(self.norm1(self.conv1(x)))

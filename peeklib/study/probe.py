@@ -26,14 +26,16 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from tqdm.auto import tqdm
 
-from .hooks import eval_mode, to_float
+from ..hooks import eval_mode, to_float
 
 ACTIVATIONS = frozenset(
     "relu relu6 hardtanh threshold gelu silu hardswish leaky_relu prelu rrelu elu selu celu mish softplus softsign "
     "tanh hardshrink softshrink tanhshrink".split()
 )
 FEATURE_AXIS = {  # of what these functions return
-    **dict.fromkeys("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split(), 1),
+    **dict.fromkeys(
+        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split(), 1
+    ),
     **dict.fromkeys("batch_norm instance_norm group_norm".split(), 1),
     **dict.fromkeys("linear bilinear layer_norm rms_norm".split(), -1),
 }
@@ -61,7 +63,9 @@ class _Watch(TorchFunctionMode):
     def __init__(self, model: nn.Module, see: Callable[[Sight], None]):
         super().__init__()
         self.see = see
-        self.paths = {module: name.replace("_orig_mod.", "") for name, module in model.named_modules()}
+        self.paths = {
+            module: name.replace("_orig_mod.", "") for name, module in model.named_modules()
+        }
         self.stack: list[nn.Module] = []
         self.calls: Counter[str] = Counter()
         self.activations: set[str] = set()  # modules that are an activation and nothing else
@@ -71,13 +75,18 @@ class _Watch(TorchFunctionMode):
         ] = {}  # axes of the output of the last map → its feature axis and its length
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))  # the mode is off in here, so functions inside functions do not count
+        out = func(
+            *args, **(kwargs or {})
+        )  # the mode is off in here, so functions inside functions do not count
         name = getattr(func, "__name__", "").strip("_")
         if isinstance(out, Tensor) and out.ndim:
             if name in ACTIVATIONS:
                 self._activation(name, out)
             elif name in FEATURE_AXIS:
-                self.last[out.ndim] = FEATURE_AXIS[name], out.shape[FEATURE_AXIS[name] if out.ndim > 1 else 0]
+                self.last[out.ndim] = (
+                    FEATURE_AXIS[name],
+                    out.shape[FEATURE_AXIS[name] if out.ndim > 1 else 0],
+                )
         return out
 
     def _activation(self, kind: str, out: Tensor) -> None:
@@ -109,7 +118,16 @@ class _Watch(TorchFunctionMode):
         self.seen.add(name)
         for where, tensor in _tensors(output):
             if tensor.is_floating_point() and not tensor.is_meta:
-                self.see(Sight(name + where, base, kind, role, tensor.detach(), *self.last.get(tensor.ndim, (1, 0))))
+                self.see(
+                    Sight(
+                        name + where,
+                        base,
+                        kind,
+                        role,
+                        tensor.detach(),
+                        *self.last.get(tensor.ndim, (1, 0)),
+                    )
+                )
 
 
 def _tensors(output, where: str = "") -> Iterator[tuple[str, Tensor]]:
@@ -130,7 +148,9 @@ def watching(model: nn.Module, see: Callable[[Sight], None]) -> Iterator[None]:
     watch, handles = _Watch(model, see), []
     try:
         for module in model.modules():
-            if not isinstance(module, torch.jit.ScriptModule) or isinstance(module, torch.jit.TopLevelTracedModule):
+            if not isinstance(module, torch.jit.ScriptModule) or isinstance(
+                module, torch.jit.TopLevelTracedModule
+            ):
                 handles.append(module.register_forward_pre_hook(watch.enter, prepend=True))
                 handles.append(module.register_forward_hook(watch.leave, always_call=True))
         with watch:
@@ -148,13 +168,24 @@ def unchanged(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """
     tensors = [*model.parameters(), *model.buffers()]
     if any(isinstance(t, nn.parameter.UninitializedTensorMixin) for t in tensors):
-        raise ValueError("the model has lazy modules whose shapes are not known yet; run one batch through it first")
+        raise ValueError(
+            "the model has lazy modules whose shapes are not known yet; run one batch through it first"
+        )
     copies = [t.detach().clone() for t in tensors]
     buffers = {module: dict(module._buffers) for module in model.modules()}
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  (the global state is what we keep)
-    eager = torch.compiler.set_stance("force_eager") if hasattr(torch.compiler, "set_stance") else nullcontext()
+    eager = (
+        torch.compiler.set_stance("force_eager")
+        if hasattr(torch.compiler, "set_stance")
+        else nullcontext()
+    )
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad(), eval_mode(model), eager:
+        with (
+            torch.random.fork_rng(range(torch.cuda.device_count())),
+            torch.no_grad(),
+            eval_mode(model),
+            eager,
+        ):
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -180,13 +211,19 @@ def _give_back(tensor: Tensor, copy: Tensor) -> None:
 
 
 def forward(
-    model: nn.Module, images: Tensor, preprocess: Callable | None, see: Callable[[Sight], None] | None = None
+    model: nn.Module,
+    images: Tensor,
+    preprocess: Callable | None,
+    see: Callable[[Sight], None] | None = None,
 ) -> None:
     """One pass of a batch, images × channels × height × width, on the model's own device and in its own type.
 
     A preprocess that gives a dict has it passed as named arguments. What it does is not seen.
     """
-    weight = next((p for p in model.parameters() if p.is_floating_point()), images.new_empty(0, dtype=torch.float32))
+    weight = next(
+        (p for p in model.parameters() if p.is_floating_point()),
+        images.new_empty(0, dtype=torch.float32),
+    )
     x = to_float(images.to(weight.device, copy=True))  # an in-place first layer writes to it
     try:
         x = x if preprocess is None else preprocess(x)
@@ -210,9 +247,7 @@ def forward(
 class Site:
     """A place of the forward pass, and how its tensor becomes images × features × positions."""
 
-    name: (
-        str  #: such as "layer1.0.relu:2" (second call of a module), "conv.relu()" (a function called there), "head[0]"
-    )
+    name: str  #: such as "layer1.0.relu:2" (second call of a module), "conv.relu()" (a function called there), "head[0]"
     base: str  #: the name without the number of the call or the place in a tuple
     kind: str  #: class of the module, or name of the function
     role: str  #: "activation", "leaf" (a module with weights and no parts) or "module"
@@ -220,7 +255,9 @@ class Site:
     axis: int = 0  #: of the images
     per_image: int = 1  #: entries of that axis for each image
     images_first: bool = True  #: whether those of one image stand together
-    feature_axis: int = 1  #: once the images' axis is first (and those of one image second, if there are several)
+    feature_axis: int = (
+        1  #: once the images' axis is first (and those of one image second, if there are several)
+    )
     signed: bool = False  #: whether there were negative values
     reason: str = ""  #: why it cannot be recorded, if so
 
@@ -275,7 +312,8 @@ def trace(model: nn.Module, images: Tensor, *, preprocess: Callable | None = Non
     with unchanged(model):
         two, three = (_glimpses(model, images[chosen[:n]], preprocess) for n in (2, 3))
     once = [
-        Site(**_named(two[name].sight), reason="it runs on some batches only") for name in two.keys() - three.keys()
+        Site(**_named(two[name].sight), reason="it runs on some batches only")
+        for name in two.keys() - three.keys()
     ]
     return [_site(two.get(name), glimpse) for name, glimpse in three.items()] + once
 
@@ -306,7 +344,9 @@ def _sums(t: Tensor, axis: int) -> Tensor:
     """Sum of magnitudes for each entry of an axis, without a temporary of the tensor's size."""
     others = [a for a in range(t.ndim) if a != axis]
     return (
-        torch.linalg.vector_norm(t, 1, dim=others, dtype=torch.promote_types(t.dtype, torch.float32))
+        torch.linalg.vector_norm(
+            t, 1, dim=others, dtype=torch.promote_types(t.dtype, torch.float32)
+        )
         if others
         else t.abs()
     )
@@ -335,7 +375,12 @@ def _site(two: _Glimpse | None, three: _Glimpse) -> Site:
     shape = shape if len(shape) > 1 else (3, 1)
     feature_axis = _feature_axis(shape, three.sight.feature_axis, three.sight.width)
     shape = (shape[feature_axis], *shape[1:feature_axis], *shape[feature_axis + 1 :])
-    where = {"axis": axis, "per_image": per_image, "images_first": images_first, "feature_axis": feature_axis}
+    where = {
+        "axis": axis,
+        "per_image": per_image,
+        "images_first": images_first,
+        "feature_axis": feature_axis,
+    }
     return Site(**name, shape=shape, **where, signed=two.signed or three.signed)
 
 
@@ -365,7 +410,9 @@ def _feature_axis(shape: tuple[int, ...], likely: int, width: int) -> int:
     return 1 if len(shape) >= 4 else len(shape) - 1
 
 
-def choose(sites: Sequence[Site], layers: str | Iterable[str], most: int = MOST) -> tuple[list[Site], list[str]]:
+def choose(
+    sites: Sequence[Site], layers: str | Iterable[str], most: int = MOST
+) -> tuple[list[Site], list[str]]:
     """The sites to record, in the order they ran, and notes on what that left out.
 
     Args:
@@ -404,7 +451,9 @@ def _auto(sites: Sequence[Site], most: int) -> tuple[list[Site], list[str]]:
     found, pool = roles[role], usable[role]
     notes = [] if role == "activation" else [NO_ACTIVATIONS]
     if lame := [s for s in found if s.reason]:
-        listed = "; ".join(f"{s.name}: {s.reason}" for s in lame[:3]) + (" …" if len(lame) > 3 else "")
+        listed = "; ".join(f"{s.name}: {s.reason}" for s in lame[:3]) + (
+            " …" if len(lame) > 3 else ""
+        )
         notes.append(f"{len(lame)} of {len(found)} sites were left out ({listed}).")
     if len(pool) > most:
         pool = [pool[round(k * (len(pool) - 1) / (most - 1))] for k in range(most)]
@@ -416,7 +465,10 @@ def _auto(sites: Sequence[Site], most: int) -> tuple[list[Site], list[str]]:
 
 
 NO_ACTIVATIONS = "No activation function was seen in the forward pass, so outputs of the layers with weights are shown."
-WHAT = {"activation": "places where an activation function is applied", "leaf": "layers with weights"}
+WHAT = {
+    "activation": "places where an activation function is applied",
+    "leaf": "layers with weights",
+}
 
 
 # Recording
@@ -453,16 +505,26 @@ class Sample:
         feature, position = divmod(row, self.shape[1])
         feature = feature if self.features is None else int(self.features[feature])
         position = position if self.positions is None else int(self.positions[position])
-        at = ", ".join(map(str, np.unravel_index(position, self.site.shape[1:]))) if self.site.shape[1:] else ""
+        at = (
+            ", ".join(map(str, np.unravel_index(position, self.site.shape[1:])))
+            if self.site.shape[1:]
+            else ""
+        )
         return f"feature {feature} at {at}" if at else f"neuron {feature}"
 
     def __str__(self):
         if self.features is not None:
             return f"1 of {self.site.positions} positions of {self.shape[0]} of {self.site.features} features"
-        return "all" if self.positions is None else f"{self.shape[1]} of {self.site.positions} positions"
+        return (
+            "all"
+            if self.positions is None
+            else f"{self.shape[1]} of {self.site.positions} positions"
+        )
 
 
-def plan(sites: Sequence[Site], costs: Sequence[float], budget: float, *, seed: int = 0) -> list[Sample]:
+def plan(
+    sites: Sequence[Site], costs: Sequence[float], budget: float, *, seed: int = 0
+) -> list[Sample]:
     """What to keep of every site within a budget: small sites whole, the large ones equal shares.
 
     Positions are drawn at random, the same for every feature, and by `seed` alone: sites with as many positions that
@@ -477,8 +539,14 @@ def plan(sites: Sequence[Site], costs: Sequence[float], budget: float, *, seed: 
     Raises:
         ValueError: for a budget that does not hold a neuron of every site.
     """
-    shares = _fill([cost * site.features * site.positions for cost, site in zip(costs, sites, strict=True)], budget)
-    return [_sample(site, int(share // cost), seed) for site, cost, share in zip(sites, costs, shares, strict=True)]
+    shares = _fill(
+        [cost * site.features * site.positions for cost, site in zip(costs, sites, strict=True)],
+        budget,
+    )
+    return [
+        _sample(site, int(share // cost), seed)
+        for site, cost, share in zip(sites, costs, shares, strict=True)
+    ]
 
 
 def _fill(sizes: Sequence[float], budget: float) -> list[float]:
@@ -492,7 +560,9 @@ def _fill(sizes: Sequence[float], budget: float) -> list[float]:
 
 def _sample(site: Site, neurons: int, seed: int) -> Sample:
     if neurons < 1:
-        raise ValueError(f"memory does not hold one neuron of layer {site.name!r}; give more, or fewer images")
+        raise ValueError(
+            f"memory does not hold one neuron of layer {site.name!r}; give more, or fewer images"
+        )
     positions, features = neurons // site.features, min(neurons, site.features)
     draw = torch.Generator().manual_seed(int(seed))
 
@@ -549,7 +619,9 @@ def record_samples(
             if problems:
                 raise problems[0]
             if missing and (notes is None or len(missing) == len(wanted)):
-                raise ValueError(f"layers {sorted(missing)} do not run on every batch; leave them out")
+                raise ValueError(
+                    f"layers {sorted(missing)} do not run on every batch; leave them out"
+                )
             for name in sorted(missing):
                 notes.append(f"{name} does not run on every batch and was left out.")
                 del wanted[name], out[name]

@@ -31,7 +31,9 @@ CLAIMS = {
     "equation-1": Claim(
         "section 2.1, eq. 1",
         "The objective is the sum over input channels and layers of the squared residuals, with one shared F.",
-        ("The reported loss is that sum, computed entry by entry in float64, to one part in a million.",),
+        (
+            "The reported loss is that sum, computed entry by entry in float64, to one part in a million.",
+        ),
     ),
     "updates": Claim(
         "section 2.1, update rules",
@@ -350,11 +352,15 @@ class Finding:
             "We measure": html.escape(self.measured),
             "Verdict": f'<a href="../notebooks/{self.chapter}.html#claim-{self.name}">{html.escape(self.verdict)}</a>',
         }
-        cells = "".join(f"<div><dt>{html.escape(head)}</dt><dd>{text}</dd></div>" for head, text in rows.items())
+        cells = "".join(
+            f"<div><dt>{html.escape(head)}</dt><dd>{text}</dd></div>" for head, text in rows.items()
+        )
         return f'<dl class="peek-claim" data-verdict="{kind}" id="claim-{self.name}">{cells}</dl>'
 
 
-def judge(name: str, holds: Sequence[bool], measured: str, *, chapter: str, data: Dataset | None) -> Finding:
+def judge(
+    name: str, holds: Sequence[bool], measured: str, *, chapter: str, data: Dataset | None
+) -> Finding:
     """The finding for one claim.
 
     Args:
@@ -371,8 +377,16 @@ def judge(name: str, holds: Sequence[bool], measured: str, *, chapter: str, data
         raise KeyError(f"no claim {name!r}; there are {list(CLAIMS)}")
     holds = tuple(bool(held) for held in holds)
     if len(holds) != len(CLAIMS[name].parts):
-        raise ValueError(f"claim {name!r} has {len(CLAIMS[name].parts)} parts, not {len(holds)}: {CLAIMS[name].parts}")
-    return Finding(name, holds, measured, chapter, data.name if data is not None and data.stand_in_for else None)
+        raise ValueError(
+            f"claim {name!r} has {len(CLAIMS[name].parts)} parts, not {len(holds)}: {CLAIMS[name].parts}"
+        )
+    return Finding(
+        name,
+        holds,
+        measured,
+        chapter,
+        data.name if data is not None and data.stand_in_for else None,
+    )
 
 
 def by_seed(table: pd.DataFrame, column: str, **where) -> pd.Series:
@@ -385,7 +399,9 @@ def by_seed(table: pd.DataFrame, column: str, **where) -> pd.Series:
         table = table[table[name] == value]
     found = table.set_index("seed")[column].sort_index()
     if found.empty or not found.index.is_unique:
-        raise ValueError(f"{where} leaves {len(found)} rows for {found.index.nunique()} seeds; name one for each")
+        raise ValueError(
+            f"{where} leaves {len(found)} rows for {found.index.nunique()} seeds; name one for each"
+        )
     return found
 
 

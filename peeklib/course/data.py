@@ -28,13 +28,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..explorer import profile
 from .cache import cached
 
 STAND_INS = {"mnist": "digits", "cifar10": "digits-rgb"}
-SMALL = {"digits": (5_000, 1_000), "digits-rgb": (2_000, 600)}  # images where they stand in under the embedded profile
+SMALL = {
+    "digits": (5_000, 1_000),
+    "digits-rgb": (2_000, 600),
+}  # images where they stand in under the embedded profile
 TIMEOUT = 5  # seconds to wait for a server
 IMAGE_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-LUMA = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # how bright red, green and blue look (ITU-R BT.601)
+LUMA = torch.tensor([0.299, 0.587, 0.114]).view(
+    3, 1, 1
+)  # how bright red, green and blue look (ITU-R BT.601)
 CONTRAST = 0.4  # of a digit in `digits_rgb`: luma, 0 … 1, by which it differs from its patch
 
 
@@ -45,14 +51,20 @@ class Original(NamedTuple):
     folder: str  #: where that class reads, below its root
     files: tuple[str, ...]  #: what it reads there
     form: str  #: what these files are, for `Dataset.source`
-    mirrors: tuple[str, ...] = ()  #: of its archive, in the order to try them; none: those that torchvision knows
+    mirrors: tuple[
+        str, ...
+    ] = ()  #: of its archive, in the order to try them; none: those that torchvision knows
 
 
 ORIGINALS = {
     "mnist": Original(
         "MNIST",
         "MNIST/raw",
-        tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")),
+        tuple(
+            f"{part}-{kind}-ubyte"
+            for part in ("train", "t10k")
+            for kind in ("images-idx3", "labels-idx1")
+        ),
         "IDX files",
     ),
     "cifar10": Original(
@@ -109,14 +121,6 @@ class Dataset:
             else ""
         )
         return f'<p class="{kind}" data-source="{html.escape(self.name)}">{note}{html.escape(text)}{aside}.</p>'
-
-
-def profile() -> str:
-    """ "full" or "embedded", from PEEK_PROFILE; "full" if it is not set."""
-    name = os.environ.get("PEEK_PROFILE", "full")
-    if name not in ("full", "embedded"):
-        raise ValueError(f'PEEK_PROFILE is {name!r}; it is "full" or "embedded"')
-    return name
 
 
 def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
@@ -179,7 +183,9 @@ def _find(name: str) -> Dataset:
 
 def _read(root: Path, name: str, place: str) -> Dataset | None:
     """The data set if `root` has it in any of the known forms."""
-    if (known := ORIGINALS.get(name)) and all((root / known.folder / file).exists() for file in known.files):
+    if (known := ORIGINALS.get(name)) and all(
+        (root / known.folder / file).exists() for file in known.files
+    ):
         return _original(name, root, place)
     folder = root / name
     if (folder / "train").is_dir():
@@ -187,7 +193,9 @@ def _read(root: Path, name: str, place: str) -> Dataset | None:
         return _image_folder(name, paths, lambda path: (folder / path).read_bytes(), folder, place)
     for file in sorted(root.glob(f"{name}*.zip")):
         stat = file.stat()
-        if found := cached(_read_zip)(str(file), name, place, stamp=(stat.st_size, stat.st_mtime_ns)):
+        if found := cached(_read_zip)(
+            str(file), name, place, stamp=(stat.st_size, stat.st_mtime_ns)
+        ):
             return found
     return None
 
@@ -198,7 +206,11 @@ def _read_zip(path: str, name: str, place: str, *, stamp: tuple[int, int]) -> Da
     if not zipfile.is_zipfile(file):
         raise OSError(f"{file} is no zip file, or cut short; replace or delete it")
     with zipfile.ZipFile(file) as archive:
-        paths = [path.removeprefix(f"{name}/") for path in archive.namelist() if path.startswith(f"{name}/")]
+        paths = [
+            path.removeprefix(f"{name}/")
+            for path in archive.namelist()
+            if path.startswith(f"{name}/")
+        ]
         if not any(path.startswith("train/") for path in paths):
             return None
         read = lambda path: archive.read(f"{name}/{path}")  # noqa: E731
@@ -233,14 +245,21 @@ def _download(original: Original, root: Path) -> None:
     attempts = {"torchvision's mirrors": partial(kind, root, download=True)}
     if original.mirrors:
         known = {"filename": kind.filename, "md5": kind.tgz_md5, "remove_finished": True}
-        attempts = {urlsplit(url).netloc: partial(fetch, url, root, **known) for url in original.mirrors}
+        attempts = {
+            urlsplit(url).netloc: partial(fetch, url, root, **known) for url in original.mirrors
+        }
     failures = []
     for server, attempt in attempts.items():
         try:
             with _timeout(TIMEOUT):
                 attempt()
             return
-        except (OSError, RuntimeError, ValueError, HTTPException) as why:  # no answer, or not the true file
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+            HTTPException,
+        ) as why:  # no answer, or not the true file
             failures.append(f"{server}: {' '.join(str(why).split()) or type(why).__name__}")
     raise ConnectionError(f"{original.kind} could not be had ({'; '.join(failures)})")
 
@@ -255,12 +274,20 @@ def _timeout(seconds: float):
         socket.setdefaulttimeout(before)
 
 
-def _image_folder(name: str, paths: Iterable[str], read: Callable[[str], bytes], where: Path, place: str) -> Dataset:
+def _image_folder(
+    name: str, paths: Iterable[str], read: Callable[[str], bytes], where: Path, place: str
+) -> Dataset:
     """The images among `paths`, each `{train,test}/<class>/<file>` below `where`. Classes sort alphabetically."""
-    files = sorted(tuple(path.split("/")) for path in paths if path.count("/") == 2)  # split, class, file
-    classes, tested = (sorted({klass for part, klass, _ in files if part == split}) for split in ("train", "test"))
+    files = sorted(
+        tuple(path.split("/")) for path in paths if path.count("/") == 2
+    )  # split, class, file
+    classes, tested = (
+        sorted({klass for part, klass, _ in files if part == split}) for split in ("train", "test")
+    )
     if unknown := sorted(set(tested) - set(classes)):
-        raise ValueError(f"{where / 'test'} has classes {unknown} that {where / 'train'} does not have")
+        raise ValueError(
+            f"{where / 'test'} has classes {unknown} that {where / 'train'} does not have"
+        )
     train, test = (
         _read_split([parts for parts in files if parts[0] == split], classes, read, where / split)
         for split in ("train", "test")
@@ -270,7 +297,13 @@ def _image_folder(name: str, paths: Iterable[str], read: Callable[[str], bytes],
             f"{where / 'test'}, classes {classes}: channels, height and width are {tuple(test.images.shape[1:])}, "
             f"those of the training images {tuple(train.images.shape[1:])}; make them equal"
         )
-    kinds = sorted({IMAGE_SUFFIXES[suffix] for *_, file in files if (suffix := _suffix(file)) in IMAGE_SUFFIXES})
+    kinds = sorted(
+        {
+            IMAGE_SUFFIXES[suffix]
+            for *_, file in files
+            if (suffix := _suffix(file)) in IMAGE_SUFFIXES
+        }
+    )
     return Dataset(name, train, test, tuple(classes), f"{' and '.join(kinds)} files, from {place}")
 
 
@@ -278,7 +311,9 @@ def _suffix(file: str) -> str:
     return os.path.splitext(file)[1].lower()
 
 
-def _read_split(files: list[tuple[str, str, str]], classes: list[str], read: Callable, where: Path) -> Split:
+def _read_split(
+    files: list[tuple[str, str, str]], classes: list[str], read: Callable, where: Path
+) -> Split:
     images, labels = [], []
     for split, klass, file in files:
         if _suffix(file) not in IMAGE_SUFFIXES:
@@ -286,7 +321,9 @@ def _read_split(files: list[tuple[str, str, str]], classes: list[str], read: Cal
         try:
             image = _pixels(read(f"{split}/{klass}/{file}"))
         except (OSError, SyntaxError, zipfile.BadZipFile) as why:
-            raise ValueError(f"{where / klass / file} cannot be read as an image; replace or delete it") from why
+            raise ValueError(
+                f"{where / klass / file} cannot be read as an image; replace or delete it"
+            ) from why
         if images and image.shape != images[0].shape:
             raise ValueError(
                 f"{where / klass / file} has shape {image.shape}, the images before it {images[0].shape}; "
@@ -331,7 +368,8 @@ def digits_rgb(train: int = 20_000, test: int = 2_000, seed: int = 0) -> Dataset
     grounds = photographs[..., :cut], photographs[..., cut:]
     masks = _warped_digits(train, test, 32, draw)
     splits = (
-        Split(_paint(images, ground, draw), labels) for (images, labels), ground in zip(masks, grounds, strict=True)
+        Split(_paint(images, ground, draw), labels)
+        for (images, labels), ground in zip(masks, grounds, strict=True)
     )
     source = (
         "scikit-learn's 8×8 digits, enlarged and distorted, in random colours over patches of its photographs "
@@ -358,11 +396,15 @@ def _warped_digits(train: int, test: int, size: int, draw: torch.Generator) -> l
 
 def _warp(images: Tensor, draw: torch.Generator, size: int) -> Tensor:
     """Each image (images × 1 × 8 × 8, 0 … 1) under its own affine map on a size × size canvas, as uint8."""
-    low = torch.tensor([-15.0, 1.15, -0.2, -0.15, -0.15])  # rotation°, zoom out, shear, shift x, shift y
+    low = torch.tensor(
+        [-15.0, 1.15, -0.2, -0.15, -0.15]
+    )  # rotation°, zoom out, shear, shift x, shift y
     high = torch.tensor([15.0, 1.5, 0.2, 0.15, 0.15])
     angle, zoom, shear, dx, dy = (low + (high - low) * torch.rand(len(images), 5, generator=draw)).T
     cos, sin = torch.cos(angle.deg2rad()), torch.sin(angle.deg2rad())
-    theta = torch.stack([zoom * cos, zoom * (shear - sin), dx, zoom * sin, zoom * cos, dy], 1).view(-1, 2, 3)
+    theta = torch.stack([zoom * cos, zoom * (shear - sin), dx, zoom * sin, zoom * cos, dy], 1).view(
+        -1, 2, 3
+    )
     grid = torch.nn.functional.affine_grid(theta, [len(images), 1, size, size], align_corners=False)
     warped = torch.nn.functional.grid_sample(images, grid, mode="bicubic", align_corners=False)
     return (warped.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -382,7 +424,9 @@ def _paint(masks: Tensor, photographs: Tensor, draw: torch.Generator) -> Tensor:
     Patches keep half their contrast, so that a digit stays legible on any of them.
     """
     size = masks.shape[-1]
-    windows = photographs.unfold(2, size, 1).unfold(3, size, 1)  # photographs × 3 × tops × lefts × size × size
+    windows = photographs.unfold(2, size, 1).unfold(
+        3, size, 1
+    )  # photographs × 3 × tops × lefts × size × size
     counts = [windows.shape[axis] for axis in (0, 2, 3)]
     which, top, left = (torch.randint(count, (len(masks),), generator=draw) for count in counts)
     patches = windows[which, :, top, left]
@@ -431,14 +475,20 @@ def subset(
     kept = torch.arange(len(labels))
     if fraction < 1:
         draw = torch.Generator().manual_seed(seed)
-        kept = torch.randperm(len(labels), generator=draw)[: round(fraction * len(labels))].sort().values
+        kept = (
+            torch.randperm(len(labels), generator=draw)[: round(fraction * len(labels))]
+            .sort()
+            .values
+        )
     if classes is not None:
         kept = kept[torch.isin(labels[kept], _known(dataset, classes))]
     if order is not None:
         order = _known(dataset, order)
         kept = torch.cat([kept[:0], *(kept[labels[kept] == label] for label in order)])
     if not len(kept):
-        raise ValueError(f"no training images are left with fraction={fraction}, classes={classes}, order={order}")
+        raise ValueError(
+            f"no training images are left with fraction={fraction}, classes={classes}, order={order}"
+        )
     return Split(images[kept], labels[kept])
 
 
@@ -447,5 +497,7 @@ def _known(dataset: Dataset, labels: Iterable[int]) -> Tensor:
     if len(set(labels)) < len(labels):
         raise ValueError(f"labels {labels} repeat; name each once")
     if unknown := [label for label in labels if label not in range(len(dataset.classes))]:
-        raise ValueError(f"no class {unknown}; labels run from 0 to {len(dataset.classes) - 1}: {dataset.classes}")
+        raise ValueError(
+            f"no class {unknown}; labels run from 0 to {len(dataset.classes) - 1}: {dataset.classes}"
+        )
     return torch.tensor(labels)

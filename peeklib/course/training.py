@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.optim.sgd import sgd
 from tqdm.auto import tqdm
 
-from .blocks import pick_device
-from .crew import threads_of_pytorch
-from .hooks import eval_mode, home_of, to_float, visiting
+from ..blocks import pick_device
+from ..crew import threads_of_pytorch
+from ..hooks import home_of, predict, to_float, visiting
 
 
 class Trained(NamedTuple):
@@ -57,7 +57,9 @@ def train(
             no longer finite.
     """
     if not len(images) or len(images) != len(labels):
-        raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
+        raise ValueError(
+            f"there are {len(images)} images and {len(labels)} labels; give one label for each image"
+        )
     if epochs < 1:
         raise ValueError(f"epochs is {epochs}; it is at least 1")
     how = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
@@ -76,7 +78,10 @@ def train(
 def _batches(count: int, seed: int, epochs: int, shuffle: bool, size: int) -> list[Tensor]:
     """Which images each step sees."""
     draw = torch.Generator().manual_seed(seed)
-    orders = (torch.randperm(count, generator=draw) if shuffle else torch.arange(count) for _ in range(epochs))
+    orders = (
+        torch.randperm(count, generator=draw) if shuffle else torch.arange(count)
+        for _ in range(epochs)
+    )
     return [batch for order in orders for batch in order.split(size)]
 
 
@@ -110,24 +115,27 @@ def _step(model: nn.Module, momenta: dict[Tensor, Tensor], how: dict) -> None:
 def _history(losses: Tensor, sizes: list[int], every: int = 50) -> pd.DataFrame:
     if not losses.isfinite().all():
         step = int((~losses.isfinite()).nonzero()[0])
-        raise ValueError(f"the loss is {losses[step]} at step {step}; try a smaller lr, and look for NaN in the images")
-    table = pd.DataFrame({"step": range(len(losses)), "images": pd.Series(sizes).cumsum(), "loss": losses.numpy()})
+        raise ValueError(
+            f"the loss is {losses[step]} at step {step}; try a smaller lr, and look for NaN in the images"
+        )
+    table = pd.DataFrame(
+        {"step": range(len(losses)), "images": pd.Series(sizes).cumsum(), "loss": losses.numpy()}
+    )
     return (
-        table.groupby(table.step // every).agg({"step": "max", "images": "max", "loss": "mean"}).reset_index(drop=True)
+        table.groupby(table.step // every)
+        .agg({"step": "max", "images": "max", "loss": "mean"})
+        .reset_index(drop=True)
     )
 
 
 def correct(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> Tensor:
     """For each image, on the CPU, whether its largest output is at its label; arguments as for `accuracy`."""
     if not len(images) or len(images) != len(labels):
-        raise ValueError(f"there are {len(images)} images and {len(labels)} labels; give one label for each image")
-    home = home_of(model, images.device)
-    with torch.no_grad(), eval_mode(model):
-        hits = [
-            model(to_float(x.to(home, copy=True))).argmax(1).cpu() == y
-            for x, y in zip(images.split(batch_size), labels.cpu().split(batch_size), strict=True)
-        ]
-    return torch.cat(hits)
+        raise ValueError(
+            f"there are {len(images)} images and {len(labels)} labels; give one label for each image"
+        )
+    outputs = predict(model, images, batch_size=batch_size)
+    return outputs.argmax(1).cpu() == labels.cpu()
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:

@@ -20,15 +20,25 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-PACKAGE = __package__
-HOME = Path(__file__).parent
+HOME = Path(__file__).parent.parent
+PACKAGE = HOME.name
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 SIMPLE = DEFINITIONS | ast.Assign | ast.AnnAssign | ast.AugAssign  # what does no more than define
-SOURCES = {  # read on import: later a file may change, and the code that runs does not
-    ".".join((PACKAGE, *path.relative_to(HOME).with_suffix("").parts)).removesuffix(".__init__"): path.read_text()
-    for path in sorted(HOME.rglob("*.py"))
-}
 ON_IMPORT = "<import>"  # the node of the statements that run on import and define nothing
+
+
+def read_sources() -> dict[str, str]:
+    """The source of every module, by its full name; of one with a stub, the stub, where its names come from."""
+    sources = {}
+    for path in sorted(HOME.rglob("*.py")):
+        words = (PACKAGE, *path.relative_to(HOME).with_suffix("").parts)
+        stub = path.with_suffix(".pyi")
+        code = stub if stub.exists() else path
+        sources[".".join(words).removesuffix(".__init__")] = code.read_text()
+    return sources
+
+
+SOURCES = read_sources()  # on import: later a file may change, and the code that runs does not
 
 
 class Module(NamedTuple):
@@ -36,7 +46,9 @@ class Module(NamedTuple):
 
     code: dict[str, str]  #: name → its syntax
     uses: dict[str, set[str]]  #: name → names that occur in it
-    imports: dict[str, str]  #: name as this module says it → full name, of things of this package alone
+    imports: dict[
+        str, str
+    ]  #: name as this module says it → full name, of things of this package alone
     stars: set[str]  #: modules of this package of which it imports everything, `*`
 
 
@@ -48,7 +60,7 @@ def fingerprint(*names: str) -> str:
         KeyError: for a name that no module defines.
 
     Example:
-        >>> fingerprint("peeklib.training.train") == fingerprint("peeklib.train")
+        >>> fingerprint("peeklib.course.training.train") == fingerprint("peeklib.train")
         True
     """
     return _hash(_reach(_find(name) or _unknown(name) for name in names))
@@ -58,7 +70,10 @@ def fingerprint_of(source: str) -> str:
     """Hash of all the code of this package that can be reached from a piece of Python, such as a notebook's cells."""
     notebook = _take_apart("<source>", source, is_package=False)
     words = {word for used in notebook.uses.values() for word in used}
-    imported = (notebook.imports.get(word.partition(".")[0], "") + "." + word.partition(".")[2] for word in words)
+    imported = (
+        notebook.imports.get(word.partition(".")[0], "") + "." + word.partition(".")[2]
+        for word in words
+    )
     roots = [full for name in imported if (full := _find(name.strip(".")))]
     return _hash(_reach([*roots, *notebook.stars]))
 
@@ -101,7 +116,9 @@ def _next(name: str) -> list[str]:
     home = _home(name)
     module = MODULES[home]
     used = [_resolve(word, module, home) for word in module.uses[name]]
-    used.append(_find(module.imports.get(name.removeprefix(f"{home}."), "")))  # try: from . import x; except: x = None
+    used.append(
+        _find(module.imports.get(name.removeprefix(f"{home}."), ""))
+    )  # try: from . import x; except: x = None
     return [full for full in used if full] + [f"{home}.{ON_IMPORT}", *module.stars]
 
 
@@ -111,7 +128,9 @@ def _resolve(word: str, module: Module, home: str) -> str | None:
     if f"{home}.{first}" in module.code:
         return f"{home}.{first}"
     if first not in module.imports:
-        return f"{home}.{ON_IMPORT}" if module.stars else None  # which leads to all that the stars bring
+        return (
+            f"{home}.{ON_IMPORT}" if module.stars else None
+        )  # which leads to all that the stars bring
     return _find(".".join([module.imports[first], *rest]))
 
 
@@ -167,7 +186,10 @@ def _enter_registries(module: Module, home: str, tree: ast.Module) -> None:
             fills.setdefault(registry, set()).update(_defined(statement))
     for registry, writers in fills.items():
         decorated = {
-            name for statement in tree.body if _decorators(statement) & writers for name in _defined(statement)
+            name
+            for statement in tree.body
+            if _decorators(statement) & writers
+            for name in _defined(statement)
         }
         module.uses.get(f"{home}.{registry}", set()).update(writers | decorated)
 
@@ -180,7 +202,9 @@ def _imports(tree: ast.Module, package: str) -> Iterator[tuple[str, str]]:
                 if alias.name.split(".")[0] == PACKAGE:
                     yield (alias.asname, alias.name) if alias.asname else (PACKAGE, PACKAGE)
         elif isinstance(node, ast.ImportFrom):
-            parent = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            parent = (
+                package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            )
             origin = ".".join([*parent, *([node.module] if node.module else [])])
             if origin.split(".")[0] == PACKAGE:
                 for alias in node.names:
@@ -216,7 +240,11 @@ def _stored_into(statement: ast.stmt) -> set[str]:
     if not isinstance(statement, ast.FunctionDef):
         return set()
     entries = (node for node in ast.walk(statement) if isinstance(node, ast.Subscript))
-    return {e.value.id for e in entries if isinstance(e.ctx, ast.Store) and isinstance(e.value, ast.Name)}
+    return {
+        e.value.id
+        for e in entries
+        if isinstance(e.ctx, ast.Store) and isinstance(e.value, ast.Name)
+    }
 
 
 def _decorators(statement: ast.stmt) -> set[str]:

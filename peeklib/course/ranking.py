@@ -15,7 +15,12 @@ import numpy as np
 import pandas as pd
 
 GROUP = ["data", "architecture"]
-NOT_A_FACTOR = {"base", "several", "untrained", "noise"}  # the last is another family, with a base of its own
+NOT_A_FACTOR = {
+    "base",
+    "several",
+    "untrained",
+    "noise",
+}  # the last is another family, with a base of its own
 MARGIN = 0.01  # accuracies this close are no order: two standard errors of a difference, for thousands of test images
 
 
@@ -37,7 +42,9 @@ def spearman(score, truth, counts=None) -> np.ndarray:
     """Spearman's ρ, the correlation of the ranks; arguments and constants as `kendall`, but nobody is counted twice."""
     x, y = (pd.Series(_filled(values)).rank().to_numpy() for values in (score, truth))
     if counts is not None and (counts != 1).any():
-        raise ValueError("ranks of repeated networks are not worked out here; give no counts, or use kendall")
+        raise ValueError(
+            "ranks of repeated networks are not worked out here; give no counts, or use kendall"
+        )
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.array([0.0 if np.ptp(y) else np.nan])
     return np.array([np.corrcoef(x, y)[0, 1]])
@@ -75,22 +82,39 @@ def resample(table: pd.DataFrame, draws: int, seed: int = 0) -> np.ndarray:
     """How often each network is drawn, draws × networks: with replacement, within its group; the first row is all ones."""
     draw, counts = np.random.default_rng(seed), np.ones((draws + 1, len(table)))
     for rows in table.groupby(GROUP).indices.values():
-        counts[1:, rows] = draw.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
+        counts[1:, rows] = draw.multinomial(
+            len(rows), np.full(len(rows), 1 / len(rows)), size=draws
+        )
     return counts
 
 
-def within(table: pd.DataFrame, score: str, counts: np.ndarray, *, better: int = 1, measure=kendall, truth="accuracy"):
+def within(
+    table: pd.DataFrame,
+    score: str,
+    counts: np.ndarray,
+    *,
+    better: int = 1,
+    measure=kendall,
+    truth="accuracy",
+):
     """`measure` in each group, then the mean over the groups: one value for each row of `counts`."""
-    return _mean(_measure(table, rows, score, counts, better, measure, truth) for _, rows in groups(table))
+    return _mean(
+        _measure(table, rows, score, counts, better, measure, truth) for _, rows in groups(table)
+    )
 
 
-def granulated(table: pd.DataFrame, score: str, counts: np.ndarray, *, better: int = 1, truth="accuracy"):
+def granulated(
+    table: pd.DataFrame, score: str, counts: np.ndarray, *, better: int = 1, truth="accuracy"
+):
     """Kendall's τ with one factor varied, mean over factors and groups (Jiang et al. 2020, eq. 5).
 
     Theirs varies each factor around every setting of the others; here around one base for each group, and two networks
     of one level, which differ in their seed alone, are a pair too.
     """
-    return _mean(_measure(table, rows, score, counts, better, kendall, truth) for _, rows in environments(table))
+    return _mean(
+        _measure(table, rows, score, counts, better, kendall, truth)
+        for _, rows in environments(table)
+    )
 
 
 def groups(table: pd.DataFrame) -> list[tuple[tuple, np.ndarray]]:
@@ -107,7 +131,14 @@ def environments(table: pd.DataFrame) -> list[tuple[tuple, np.ndarray]]:
     return found
 
 
-def leaderboard(table: pd.DataFrame, directions: dict[str, int], *, draws: int = 1000, seed: int = 0, truth="accuracy"):
+def leaderboard(
+    table: pd.DataFrame,
+    directions: dict[str, int],
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    truth="accuracy",
+):
     """Every score by the whole protocol, best first; `low` and `high` hold the 95 % bootstrap interval of `within`.
 
     Args:
@@ -133,7 +164,9 @@ def leaderboard(table: pd.DataFrame, directions: dict[str, int], *, draws: int =
             {
                 "score": score,
                 "pooled": _measure(table, everything, score, once, better, kendall, truth)[0],
-                "spearman": within(table, score, once, better=better, measure=spearman, truth=truth)[0],
+                "spearman": within(
+                    table, score, once, better=better, measure=spearman, truth=truth
+                )[0],
                 "within": taus[0],
                 "low": np.nanquantile(taus[1:], 0.025),
                 "high": np.nanquantile(taus[1:], 0.975),
@@ -146,10 +179,14 @@ def leaderboard(table: pd.DataFrame, directions: dict[str, int], *, draws: int =
     return pd.DataFrame(rows).sort_values("within", ascending=False, ignore_index=True)
 
 
-def difference(table, one: str, other: str, directions: dict[str, int], *, statistic=within, draws=1000, seed=0):
+def difference(
+    table, one: str, other: str, directions: dict[str, int], *, statistic=within, draws=1000, seed=0
+):
     """`within` (or `granulated`) of one score less that of another, and its 95 % bootstrap interval on equal draws."""
     counts = resample(table, draws, seed)
-    gap = np.subtract(*(statistic(table, score, counts, better=directions[score]) for score in (one, other)))
+    gap = np.subtract(
+        *(statistic(table, score, counts, better=directions[score]) for score in (one, other))
+    )
     return gap[0], np.nanquantile(gap[1:], 0.025), np.nanquantile(gap[1:], 0.975)
 
 

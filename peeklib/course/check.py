@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from .hooks import input_blocks, record
+from ..hooks import input_blocks, record
+from ..nmf import CoupledFactors, coupled_nmf
+from ..solvers import EPS, hals_update
+from ..spectra import cka, spectrum
+from ..tensors import khatri_rao
 from .models import CifarAlexNet, PaperCNN
-from .nmf import CoupledFactors, coupled_nmf
 from .ranking import environments, kendall, sign_error
-from .solvers import EPS, hals_update
-from .spectra import cka, spectrum
-from .tensors import khatri_rao
 
 
 def _exercise(check: Callable) -> Callable:
@@ -64,16 +64,20 @@ def neuron_row(answer: int) -> None:
 def silent_neurons(answer: int, block: torch.Tensor) -> None:
     """Chapter 1: how many rows of `block` are zero for every image."""
     expected = int((block.amax(dim=1) == 0).sum())
-    assert answer == expected, f"{answer} is not the number of neurons that stay at zero for every column of the block"
+    assert answer == expected, (
+        f"{answer} is not the number of neurons that stay at zero for every column of the block"
+    )
 
 
 @_exercise
 def factor_update(answer: Callable) -> None:
     """Chapter 2: `answer(A, O, F)` is the multiplicative update of O."""
     draw = torch.Generator().manual_seed(0)
-    A, O, F = (torch.rand(*shape, generator=draw) for shape in ((30, 40), (30, 4), (40, 4)))  # noqa: E741
+    A, O, F = (torch.rand(*shape, generator=draw) for shape in ((30, 40), (30, 4), (40, 4)))
     new = answer(A.clone(), O.clone(), F.clone())
-    assert isinstance(new, torch.Tensor) and new.shape == O.shape, "return the new O, neurons × rank"
+    assert isinstance(new, torch.Tensor) and new.shape == O.shape, (
+        "return the new O, neurons × rank"
+    )
     assert (new >= 0).all(), "an update that multiplies non-negative numbers cannot go below zero"
     assert torch.allclose(new, O * (A @ F) / (O @ (F.T @ F) + EPS), rtol=1e-4), (
         "the result differs from O ∗ (A F) / (O Fᵀ F + ε); is the numerator over the denominator, and is F transposed once?"
@@ -95,8 +99,12 @@ def stacked(answer: torch.Tensor, blocks: dict[str, torch.Tensor]) -> None:
 def even_weights(answer: dict[str, float], blocks: dict[str, torch.Tensor]) -> None:
     """Chapter 2: weights under which every block has the same weighted energy."""
     assert set(answer) == set(blocks), f"give one weight for each of {list(blocks)}"
-    assert all(0 < weight < float("inf") for weight in answer.values()), "weights are positive, finite numbers"
-    say = {name: answer[name] * block.double().square().sum().item() for name, block in blocks.items()}
+    assert all(0 < weight < float("inf") for weight in answer.values()), (
+        "weights are positive, finite numbers"
+    )
+    say = {
+        name: answer[name] * block.double().square().sum().item() for name, block in blocks.items()
+    }
     assert max(say.values()) <= 1.001 * min(say.values()), f"weight × energy differs: {say}"
 
 
@@ -105,7 +113,9 @@ def rank_to_reach(answer: int, errors: dict[int, float], target: float) -> None:
     """Chapter 3: the smallest rank whose relative error is at most `target`; errors: rank → relative error."""
     reached = [rank for rank, error in errors.items() if error <= target]
     assert reached, f"no rank in {sorted(errors)} reaches {target}; choose a larger target"
-    assert answer == min(reached), f"rank {answer} is not the smallest with a relative error of at most {target}"
+    assert answer == min(reached), (
+        f"rank {answer} is not the smallest with a relative error of at most {target}"
+    )
 
 
 @_exercise
@@ -122,7 +132,10 @@ def compressible(answer: float, block: torch.Tensor, rank: int) -> None:
 def rescaled(answer: float, blocks: dict[str, torch.Tensor], target: float) -> None:
     """Chapter 3: the factor for all layers, but not the input, that lifts the RMSE at rank 10 above `target`."""
     assert isinstance(answer, (int, float)) and answer > 0, "give one positive number"
-    louder = {name: block if name.startswith("input") else block * answer for name, block in blocks.items()}
+    louder = {
+        name: block if name.startswith("input") else block * answer
+        for name, block in blocks.items()
+    }
     rmse = coupled_nmf(louder, 10, max_iter=60, tol=1e-3).rmse
     assert rmse > target, f"times {answer} the RMSE is {rmse:.3f}, not above {target:.3f}"
 
@@ -152,7 +165,9 @@ def closest_pair(answer: tuple[int, int], overlap: torch.Tensor) -> None:
     a, b = answer
     assert a != b, "a digit shares all neurons with itself; name two different ones"
     best = overlap[*torch.tril_indices(*overlap.shape, -1)].max()
-    assert overlap[a, b] == best, f"the overlap of {a} and {b} is {overlap[a, b]:.3f}, there is a larger one"
+    assert overlap[a, b] == best, (
+        f"the overlap of {a} and {b} is {overlap[a, b]:.3f}, there is a larger one"
+    )
 
 
 @_exercise
@@ -194,7 +209,9 @@ def colour_image(answer: torch.Tensor, fit: CoupledFactors) -> None:
 def leading_channel(answer: int, column: torch.Tensor, channels: int) -> None:
     """Chapter 7: the channel that carries most of a column of O, counted from 0."""
     carried = column.reshape(channels, -1).sum(dim=1)
-    assert answer in range(channels), f"{answer} is no channel; they are counted from 0 to {channels - 1}"
+    assert answer in range(channels), (
+        f"{answer} is no channel; they are counted from 0 to {channels - 1}"
+    )
     assert carried[answer] == carried.max(), (
         f"channel {answer} carries {carried[answer] / carried.sum():.0%} of the loading, another one more; add up all "
         "neurons of a channel instead of looking for the brightest"
@@ -205,7 +222,9 @@ def leading_channel(answer: int, column: torch.Tensor, channels: int) -> None:
 def moved_most(answer: int, before: torch.Tensor, after: torch.Tensor) -> None:
     """Chapter 7: the image whose rows in `before` and `after` (images × rank) have the smallest cosine similarity."""
     alike = nn.functional.cosine_similarity(before, after, dim=1)
-    assert answer in range(len(alike)), f"{answer} is no image; they are counted from 0 to {len(alike) - 1}"
+    assert answer in range(len(alike)), (
+        f"{answer} is no image; they are counted from 0 to {len(alike) - 1}"
+    )
     assert alike[answer] <= alike.min() + 1e-5, (
         f"image {answer} has a similarity of {alike[answer]:.2f}, another one less; is each image compared with itself?"
     )
@@ -218,7 +237,9 @@ def placed(answer: torch.Tensor, fit: CoupledFactors, drawing: torch.Tensor) -> 
         f"the drawing needs {len(fit.factors['input'])} numbers"
     )
     assert drawing.max() > 0, "the drawing is all black: every loading is 0; draw something"
-    assert drawing.min() >= 0 and drawing.max() <= 1, "the numbers of the drawing lie between 0 and 1"
+    assert drawing.min() >= 0 and drawing.max() <= 1, (
+        "the numbers of the drawing lie between 0 and 1"
+    )
     expected = fit.transform({"input": drawing.reshape(-1, 1)}).cpu().flatten()
     assert isinstance(answer, torch.Tensor) and answer.numel() == fit.rank, (
         f"give one loading for each of {fit.rank} components"
@@ -297,7 +318,9 @@ def summed_along(answer: Callable) -> None:
     draw = torch.Generator().manual_seed(0)
     T, H, W = (torch.rand(*shape, generator=draw) for shape in ((3, 5, 4, 2), (4, 3), (2, 3)))
     result = answer(T.clone(), H.clone(), W.clone())
-    assert isinstance(result, torch.Tensor) and result.shape == (3, 5), "return a tensor, rank × channels"
+    assert isinstance(result, torch.Tensor) and result.shape == (3, 5), (
+        "return a tensor, rank × channels"
+    )
     expected = (T.flatten(2) * khatri_rao([H.T, W.T])[:, None]).sum(2)
     assert torch.allclose(result, expected, atol=1e-5), (
         "the result differs; weight every place by H at its row and W at its column, each component with its own"
@@ -341,7 +364,9 @@ def permuted_neurons(answer: Callable) -> None:
     """Chapter 13: `answer(block)` has each neuron's values in an order of its own over the images."""
     block = torch.rand(6, 50, generator=torch.Generator().manual_seed(0))
     new = answer(block.clone())
-    assert isinstance(new, torch.Tensor) and new.shape == block.shape, "return a block of the same shape"
+    assert isinstance(new, torch.Tensor) and new.shape == block.shape, (
+        "return a block of the same shape"
+    )
     assert torch.equal(new.sort(dim=1).values, block.sort(dim=1).values), (
         "some neuron does not have its own values any more; move them within its row"
     )
@@ -358,14 +383,18 @@ def set_purity(answer: Callable) -> None:
     for labels in ([3, 1, 3, 3], [0, 1, 2, 9], [7, 7]):
         expected = max(map(labels.count, labels)) / len(labels)
         found = float(answer(torch.tensor(labels)))
-        assert abs(found - expected) < 1e-6, f"{found} for {labels}: the most frequent label has a share of {expected}"
+        assert abs(found - expected) < 1e-6, (
+            f"{found} for {labels}: the most frequent label has a share of {expected}"
+        )
 
 
 @_exercise
 def tail_cut(answer: float, variances: torch.Tensor, share: float) -> None:
     """Chapter 9: the cut-off above which `share` of the variances lie."""
     above = (variances > answer).float().mean().item()
-    assert abs(above - share) <= 1 / len(variances) + 1e-6, f"{above:.1%} lie above {answer}, not {share:.0%}"
+    assert abs(above - share) <= 1 / len(variances) + 1e-6, (
+        f"{above:.1%} lie above {answer}, not {share:.0%}"
+    )
 
 
 @_exercise
@@ -412,7 +441,9 @@ def worst_environment(answer: Callable, part: pd.DataFrame, better: dict[str, in
     """Chapter 14: the environment and factor with the largest sign error, as text."""
     for score in ("nuclear_norm", "rmse_area", "weight_norm"):
         errors = {
-            " ".join(key): sign_error(better[score] * part[score].iloc[rows], part.accuracy.iloc[rows])[0]
+            " ".join(key): sign_error(
+                better[score] * part[score].iloc[rows], part.accuracy.iloc[rows]
+            )[0]
             for key, rows in environments(part)
         }
         found = answer(part, score)

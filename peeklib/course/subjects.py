@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .blocks import pick_device
+from ..blocks import pick_device
+from ..hooks import home_of, record, visiting
 from .cache import cached
 from .data import Dataset
-from .hooks import home_of, record, visiting
 from .training import correct, train
 
 
@@ -43,7 +43,9 @@ class Subject(NamedTuple):
     def shape(self, layer: str) -> tuple[int, ...]:
         """Of one image's activations: channels, height and width, or neurons alone."""
         found = []
-        hook = self.model.get_submodule(self.layers[layer]).register_forward_hook(lambda *args: found.append(args[2]))
+        hook = self.model.get_submodule(self.layers[layer]).register_forward_hook(
+            lambda *args: found.append(args[2])
+        )
         try:
             correct(self.model, self.images[:1], self.labels[:1])
         finally:
@@ -54,7 +56,9 @@ class Subject(NamedTuple):
         return f"{self.source}: {len(self.images):,} images, layers {', '.join(self.layers)}"
 
 
-def train_cifar(model: nn.Module, images: Tensor, labels: Tensor, *, seed: int = 0, epochs: int = 4) -> nn.Module:
+def train_cifar(
+    model: nn.Module, images: Tensor, labels: Tensor, *, seed: int = 0, epochs: int = 4
+) -> nn.Module:
     """`model` trained for `epochs` at learning rate 0.02, then for one at 0.002, with momentum 0.9; results are cached.
 
     Args:
@@ -68,7 +72,9 @@ def train_cifar(model: nn.Module, images: Tensor, labels: Tensor, *, seed: int =
     return fit(model, images, labels, seed=seed + 1000, epochs=1, lr=0.002, momentum=0.9).model
 
 
-def cifar(model: nn.Module, data: Dataset, *, count: int = 6000, only_correct: bool = True, seed: int = 0) -> Subject:
+def cifar(
+    model: nn.Module, data: Dataset, *, count: int = 6000, only_correct: bool = True, seed: int = 0
+) -> Subject:
     """A `CifarAlexNet` and at most `count` random test images, by default of those that it classifies correctly.
 
     Args:
@@ -82,11 +88,25 @@ def cifar(model: nn.Module, data: Dataset, *, count: int = 6000, only_correct: b
         ValueError: if no image is classified correctly.
     """
     layers = {name: name for name in ("pool1", "pool2", "relu3", "relu4", "pool5", "fc")}
-    return _choose(model, layers, *data.test, data.classes, f"CifarAlexNet on {data.name}", count, only_correct, seed)
+    return _choose(
+        model,
+        layers,
+        *data.test,
+        data.classes,
+        f"CifarAlexNet on {data.name}",
+        count,
+        only_correct,
+        seed,
+    )
 
 
 def imagenet(
-    folder: str | os.PathLike, *, count: int = 6000, weights="DEFAULT", only_correct: bool = True, seed: int = 0
+    folder: str | os.PathLike,
+    *,
+    count: int = 6000,
+    weights="DEFAULT",
+    only_correct: bool = True,
+    seed: int = 0,
 ) -> Subject:
     """torchvision's pretrained AlexNet and at most `count` images of a folder `<folder>/<class>/<image>`.
 
@@ -108,19 +128,34 @@ def imagenet(
     known = models.AlexNet_Weights.DEFAULT
     prepare, classes = known.transforms(), tuple(known.meta["categories"])
     look = [transforms.Resize(prepare.resize_size[0]), transforms.CenterCrop(prepare.crop_size[0])]
-    files = datasets.ImageFolder(Path(folder).expanduser(), transforms.Compose([*look, transforms.PILToTensor()]))
+    files = datasets.ImageFolder(
+        Path(folder).expanduser(), transforms.Compose([*look, transforms.PILToTensor()])
+    )
     named = _class_numbers(files.classes, classes)
     draw = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(files), generator=draw)[: 2 * count if only_correct else count].tolist()
+    chosen = torch.randperm(len(files), generator=draw)[
+        : 2 * count if only_correct else count
+    ].tolist()
     images = torch.stack([files[k][0] for k in chosen])
     labels = torch.tensor([named[files.targets[k]] for k in chosen])
     model = nn.Sequential(
         OrderedDict(
-            normalize=transforms.Normalize(prepare.mean, prepare.std), net=models.alexnet(weights=weights).eval()
+            normalize=transforms.Normalize(prepare.mean, prepare.std),
+            net=models.alexnet(weights=weights).eval(),
         )
     )
-    ends = {"pool1": "features.2", "pool2": "features.5", "relu3": "features.7", "relu4": "features.9"}
-    ends |= {"pool5": "features.12", "fc6": "classifier.2", "fc7": "classifier.5", "fc8": "classifier.6"}
+    ends = {
+        "pool1": "features.2",
+        "pool2": "features.5",
+        "relu3": "features.7",
+        "relu4": "features.9",
+    }
+    ends |= {
+        "pool5": "features.12",
+        "fc6": "classifier.2",
+        "fc7": "classifier.5",
+        "fc8": "classifier.6",
+    }
     layers = {name: f"net.{module}" for name, module in ends.items()}
     source = f"AlexNet of torchvision, {weights or 'random'} weights, on {Path(folder).name}"
     return _choose(model, layers, images, labels, classes, source, count, only_correct, seed)
@@ -151,6 +186,8 @@ def _choose(model, layers, images, labels, classes, source, count, only_correct,
             kept = correct(model, images, labels, batch_size=250)
     kept = kept.nonzero().flatten()
     if not len(kept):
-        raise ValueError(f"{source}: none of {len(labels)} images is classified correctly; set only_correct=False")
+        raise ValueError(
+            f"{source}: none of {len(labels)} images is classified correctly; set only_correct=False"
+        )
     kept = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))[:count]]
     return Subject(model, layers, images[kept], labels[kept], classes, source)

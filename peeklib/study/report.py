@@ -15,11 +15,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from . import directions as along
-from . import plots
-from .explorer import Explorer, show
-from .hooks import to_float
-from .nmf import CoupledFactors, Sweep
+from .. import directions as along
+from .. import plots
+from ..explorer import Explorer, show
+from ..hooks import to_float
+from ..nmf import CoupledFactors, Sweep
 
 METHODS = {"singular": "singular directions", "nmf": "components", "neurons": "single neurons"}
 PIXELS = "input pixels"
@@ -30,12 +30,18 @@ class Peek:
     """What `peek` found. It shows itself in a notebook; `save` writes it as one HTML file."""
 
     title: str  #: what the report is called
-    layers: pd.DataFrame  #: a row for each layer, in the order they ran: what it is, what was kept, what it is like
+    layers: (
+        pd.DataFrame
+    )  #: a row for each layer, in the order they ran: what it is, what was kept, what it is like
     errors: pd.DataFrame  #: relative error, 0 … 1, of each part (rows) at each rank (columns)
     scores: pd.DataFrame  #: label-free scores: value, and how to read it
     sweep: Sweep  #: the coupled factorizations, one for each rank
-    spectra: dict[str, Tensor]  #: singular values of each layer, of the activations with their signs, largest first
-    directions: dict[tuple[str, str], list[along.Direction]]  #: by layer and method: "singular", "nmf", "neurons"
+    spectra: dict[
+        str, Tensor
+    ]  #: singular values of each layer, of the activations with their signs, largest first
+    directions: dict[
+        tuple[str, str], list[along.Direction]
+    ]  #: by layer and method: "singular", "nmf", "neurons"
     notes: list[str]  #: what was left out, scaled or decided, in plain words
     settings: dict[str, str]  #: how it was made: arguments, versions, sizes
     images: Tensor  #: images × channels × height × width, uint8, as the report shows them
@@ -51,12 +57,18 @@ class Peek:
     def extremes(self) -> Explorer:
         """Sliders over layer and method: for each direction the images that lie farthest along it."""
         methods = [name for name in METHODS if any(name == method for _, method in self.directions)]
-        return Explorer({"layer": self.layers.index.tolist(), "method": methods}, self._draw_extremes)
+        return Explorer(
+            {"layer": self.layers.index.tolist(), "method": methods}, self._draw_extremes
+        )
 
     def _draw_components(self, rank: int) -> tuple[Figure, str]:
         fit = self.sweep[rank, self.seed]
         pictures = _pictures(fit, self.parts[PIXELS], self.images.shape[2:])
-        title = f"{rank} components, strongest first" if rank <= 20 else f"The 20 strongest of {rank} components"
+        title = (
+            f"{rank} components, strongest first"
+            if rank <= 20
+            else f"The 20 strongest of {rank} components"
+        )
         return plots.image_grid(list(pictures[:20]), title=title), (
             f"The pixel side of {min(rank, 20)} components at rank {rank}, as images, each up to its own brightest pixel. "
             f"Relative error {fit_error(self.errors[rank]):.3f}, all parts alike."
@@ -66,7 +78,9 @@ class Peek:
         found = [replace(d, layer="") for d in self.directions.get((layer, method), [])]
         title = f"{METHODS[method]}, {_short(layer)}"
         if not found:
-            return _empty(title), f"{layer} has no {METHODS[method]}: no neuron varies, or no component reaches it."
+            return _empty(
+                title
+            ), f"{layer} has no {METHODS[method]}: no neuron varies, or no component reaches it."
         first = found[0]
         return plots.contact_sheet(found, self.pictures, min(4, len(self.images)), title=title), (
             f"{METHODS[method].capitalize()} of {layer}: for each of {len(found)}, the images of highest score on the left and lowest "
@@ -77,7 +91,11 @@ class Peek:
     @cached_property
     def pictures(self) -> Tensor:
         """`images` as they can be drawn: grey or colour; other numbers of channels are averaged."""
-        return self.images if self.images.shape[1] in (1, 3) else to_float(self.images).mean(1, keepdim=True)
+        return (
+            self.images
+            if self.images.shape[1] in (1, 3)
+            else to_float(self.images).mean(1, keepdim=True)
+        )
 
     @property
     def seed(self) -> int:
@@ -89,9 +107,7 @@ class Peek:
         return _error_picture(self), _spectrum_picture(self)
 
     def _repr_html_(self) -> str:
-        return (
-            f'<div class="peek-report"><style>{_STYLE}</style><h2>{_escape(self.title)}</h2>{_sections(self, 3)}</div>'
-        )
+        return f'<div class="peek-report"><style>{_STYLE}</style><h2>{_escape(self.title)}</h2>{_sections(self, 3)}</div>'
 
     def __repr__(self):
         return f"Peek({self.title!r}, layers={len(self.layers)}, ranks={self.errors.columns.tolist()}); .save(path) writes a report"
@@ -109,7 +125,9 @@ class Peek:
                 f"{str(path)!r} is a folder; name a file in it, such as {str(path / 'report.html')!r}"
             )
         if not path.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to save the report in; make it first")
+            raise FileNotFoundError(
+                f"there is no folder {str(path.parent)!r} to save the report in; make it first"
+            )
         path.write_text(_page(self), encoding="utf-8")
         return path
 
@@ -137,19 +155,31 @@ def _empty(title: str) -> Figure:
 
 def _pictures(fit: CoupledFactors, names: Sequence[str], size: Sequence[int]) -> np.ndarray:
     """The pixel side of each component: rank × height × width, and × 3 for colour; other channels are averaged."""
-    P = torch.stack([fit.factors[name].T.reshape(-1, *size) for name in names], dim=-1).cpu().numpy()
+    P = (
+        torch.stack([fit.factors[name].T.reshape(-1, *size) for name in names], dim=-1)
+        .cpu()
+        .numpy()
+    )
     return P if P.shape[-1] == 3 else P.mean(axis=-1)
 
 
 @plots.theme()
-def _lines(series: Mapping[str, pd.Series], *, first: int, title: str, xlabel: str, ylabel: str, log=False) -> Figure:
+def _lines(
+    series: Mapping[str, pd.Series], *, first: int, title: str, xlabel: str, ylabel: str, log=False
+) -> Figure:
     """A line for each part in the order of the network, dark to light and numbered from `first`, with a legend below."""
     figure, ax = plots.canvas(height=3.4 + 0.2 * len(series), title=title)
     colours = plots.mpl.colormaps[plots.MAP](np.linspace(0, 0.85, first + len(series)))
     marks = "osD^vP*Xh"
     for k, (name, line) in enumerate(series.items(), first):
-        every = {"marker": marks[k % len(marks)], "markevery": max(1, len(line) // 8), "markersize": 6}
-        ax.plot(line.index, line.to_numpy(), color=colours[k], label=f"{k}  {_short(name, 44)}", **every)
+        every = {
+            "marker": marks[k % len(marks)],
+            "markevery": max(1, len(line) // 8),
+            "markersize": 6,
+        }
+        ax.plot(
+            line.index, line.to_numpy(), color=colours[k], label=f"{k}  {_short(name, 44)}", **every
+        )
     ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     if not log:
         ax.set_ylim(bottom=0)
@@ -172,13 +202,21 @@ def _error_picture(peek: Peek):
         ylabel="relative error",
     )
     figure.axes[0].set_xticks(peek.errors.columns)
-    return show(figure, f"Relative error of each part against rank, from rank {ends[0]} to {ends[1]}: {said}.")
+    return show(
+        figure,
+        f"Relative error of each part against rank, from rank {ends[0]} to {ends[1]}: {said}.",
+    )
 
 
 def _spectrum_picture(peek: Peek):
-    relative = {name: pd.Series((s / s[0]).numpy(), range(1, len(s) + 1)) for name, s in peek.spectra.items()}
+    relative = {
+        name: pd.Series((s / s[0]).numpy(), range(1, len(s) + 1))
+        for name, s in peek.spectra.items()
+    }
     labels = {"title": "How evenly each layer spreads the images", "xlabel": "singular value"}
-    shown = {name: s.where(s > 1e-5) for name, s in relative.items()}  # less is rounding of float32 activations
+    shown = {
+        name: s.where(s > 1e-5) for name, s in relative.items()
+    }  # less is rounding of float32 activations
     figure = _lines(shown, first=1, **labels, ylabel="relative to the first", log=True)
     said = "; ".join(f"{name} {rank:.1f}" for name, rank in peek.layers["entropy rank"].items())
     return show(
@@ -226,16 +264,26 @@ def _page(peek: Peek) -> str:
 def _sections(peek: Peek, level: int) -> str:
     sections = {
         "What was looked at": _looked_at(peek),
-        "Notes": "<ul>" + "".join(f"<li>{_escape(note)}</li>" for note in peek.notes) + "</ul>" if peek.notes else "",
-        "Scores without labels": _table(peek.scores.assign(value=peek.scores.value.map("{:.3g}".format)), "Scores"),
+        "Notes": "<ul>" + "".join(f"<li>{_escape(note)}</li>" for note in peek.notes) + "</ul>"
+        if peek.notes
+        else "",
+        "Scores without labels": _table(
+            peek.scores.assign(value=peek.scores.value.map("{:.3g}".format)), "Scores"
+        ),
         "Error against rank": peek._pictures[0]._repr_html_() + _error_table(peek),
         "Singular values": peek._pictures[1]._repr_html_(),
         "Components as images": COMPONENTS + peek.components.to_html(),
         "Directions and their images": DIRECTIONS + peek.extremes.to_html(),
-        "How this was made": _table(pd.Series(peek.settings, name="value").to_frame(), "Settings and versions")
+        "How this was made": _table(
+            pd.Series(peek.settings, name="value").to_frame(), "Settings and versions"
+        )
         + f"<p>It took {peek.seconds:.0f} seconds.</p>",
     }
-    return "".join(f"<section><h{level}>{name}</h{level}>{text}</section>" for name, text in sections.items() if text)
+    return "".join(
+        f"<section><h{level}>{name}</h{level}>{text}</section>"
+        for name, text in sections.items()
+        if text
+    )
 
 
 COMPONENTS = (
@@ -263,7 +311,8 @@ def _looked_at(peek: Peek) -> str:
             ],
             "zeros": [f"{100 * share:.0f} %" for share in t.zeros],
             "entropy rank": [
-                f"{rank:.1f} of {most}" for rank, most in zip(t["entropy rank"], t["largest possible"], strict=True)
+                f"{rank:.1f} of {most}"
+                for rank, most in zip(t["entropy rank"], t["largest possible"], strict=True)
             ],
         },
         index=t.index.rename("layer"),
@@ -293,7 +342,10 @@ def _table(table: pd.DataFrame, caption: str) -> str:
     )
     rows = "".join(
         f'<tr><th scope="row"{_style(name)}>{_escape(name)}</th>'
-        + "".join(f"<td{_style(v, number)}>{_escape(v)}</td>" for v, number in zip(row, numbers, strict=True))
+        + "".join(
+            f"<td{_style(v, number)}>{_escape(v)}</td>"
+            for v, number in zip(row, numbers, strict=True)
+        )
         + "</tr>"
         for name, row in zip(table.index, table.to_numpy(), strict=True)
     )

@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ..hooks import predict
 from . import models
 from .data import Dataset, Split, load_dataset, subset
-from .hooks import eval_mode, home_of, to_float
 from .training import accuracy, train
 
 DATA = ("mnist", "digits", "cifar10")
@@ -30,9 +30,16 @@ FACTORS = {  # the base recipe has the defaults of `Recipe`; each network of the
     "weight_decay": (0.003, 0.03),
 }
 NARROW = {"resnet": 0.5}  # 4 channels crash PyTorch 2.15 on the CPU ("double free"), 8 do not
-COPIES = {"mlp": 2, "cnn": 2, "resnet": 1}  # seeds for each level of a factor; residual networks take longest
+COPIES = {
+    "mlp": 2,
+    "cnn": 2,
+    "resnet": 1,
+}  # seeds for each level of a factor; residual networks take longest
 NOISE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-DEVELOPMENT = {"data": ("mnist", "digits"), "architecture": ("mlp", "cnn")}  # where scores may be tuned
+DEVELOPMENT = {
+    "data": ("mnist", "digits"),
+    "architecture": ("mlp", "cnn"),
+}  # where scores may be tuned
 PROBES = 500  # test images, without labels, that scores are computed from
 
 
@@ -42,10 +49,14 @@ class Recipe:
 
     data: str  #: name of the data set
     architecture: str  #: key of `ARCHITECTURES`
-    factor: str = "base"  #: "base", a key of `FACTORS`, "several", "untrained", or "noise": the second family
+    factor: str = (
+        "base"  #: "base", a key of `FACTORS`, "several", "untrained", or "noise": the second family
+    )
     images: int = 10_000  #: training images, before classes are left out
     classes: int = 10  #: how many classes are trained
-    sorting: float = 0.0  #: 0: shuffled anew each epoch; 1: class after class; between: that far on the way
+    sorting: float = (
+        0.0  #: 0: shuffled anew each epoch; 1: class after class; between: that far on the way
+    )
     epochs: int = 5  #: passes, the last fifth of them at a tenth of the learning rate; 0 leaves the network untrained
     lr: float = 0.02  #: learning rate of SGD with momentum 0.9 and batches of 64
     width: float = 1.0  #: multiplies the channels or hidden neurons
@@ -61,13 +72,19 @@ class Recipe:
     @property
     def half(self) -> str:
         """Either "development", or "test": no score was tuned on its data set and architecture together."""
-        return "development" if all(getattr(self, key) in some for key, some in DEVELOPMENT.items()) else "test"
+        return (
+            "development"
+            if all(getattr(self, key) in some for key, some in DEVELOPMENT.items())
+            else "test"
+        )
 
 
 def recipes() -> list[Recipe]:
     """The whole zoo, in the order it is trained: the costly architecture last."""
     environments = [(data, architecture) for architecture in ARCHITECTURES for data in DATA]
-    return [recipe for number, pair in enumerate(environments) for recipe in _environment(*pair, number)]
+    return [
+        recipe for number, pair in enumerate(environments) for recipe in _environment(*pair, number)
+    ]
 
 
 def _environment(data: str, architecture: str, number: int) -> Iterator[Recipe]:
@@ -76,7 +93,9 @@ def _environment(data: str, architecture: str, number: int) -> Iterator[Recipe]:
     yield replace(base, factor="untrained", epochs=0)
     for seed in range(COPIES[architecture]):
         for factor, levels in _levels(architecture).items():
-            yield from (replace(base, factor=factor, seed=seed, **{factor: level}) for level in levels)
+            yield from (
+                replace(base, factor=factor, seed=seed, **{factor: level}) for level in levels
+            )
     draw = torch.Generator().manual_seed(number)
     for seed in range(2, 8):
         yield replace(base, factor="several", seed=seed, **_several(_levels(architecture), draw))
@@ -94,7 +113,10 @@ def _several(levels_of: dict[str, tuple], draw: torch.Generator) -> dict:
     """A level of each factor, with even chances that it departs from the base."""
     chosen = {}
     for factor, levels in levels_of.items():
-        departs, which = torch.randint(2, (1,), generator=draw), torch.randint(len(levels), (1,), generator=draw)
+        departs, which = (
+            torch.randint(2, (1,), generator=draw),
+            torch.randint(len(levels), (1,), generator=draw),
+        )
         if departs:
             chosen[factor] = levels[which]
     return chosen
@@ -124,7 +146,9 @@ def training_set(recipe: Recipe) -> Split:
     data, draw = dataset(recipe.data), torch.Generator().manual_seed(recipe.seed)
     classes = torch.randperm(len(data.classes), generator=draw)
     fraction = recipe.images / len(data.train.labels)
-    images, labels = subset(data, fraction=fraction, classes=classes[: recipe.classes].tolist(), seed=recipe.seed)
+    images, labels = subset(
+        data, fraction=fraction, classes=classes[: recipe.classes].tolist(), seed=recipe.seed
+    )
     wrong, place = torch.rand(2, len(labels), generator=draw)
     anything = torch.randint(len(data.classes), (len(labels),), generator=draw)
     turn = classes.argsort()[labels] / len(classes)  # of each image's class, 0 … 1
@@ -166,10 +190,4 @@ def find(table: pd.DataFrame, recipe: Recipe) -> pd.Series:
 
 
 def _loss(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    home = home_of(model, images.device)
-    with torch.no_grad(), eval_mode(model):
-        sums = [
-            nn.functional.cross_entropy(model(to_float(x.to(home))), y.to(home), reduction="sum").item()
-            for x, y in zip(images.split(1000), labels.split(1000), strict=True)
-        ]
-    return sum(sums) / len(labels)
+    return nn.functional.cross_entropy(predict(model, images), labels).item()

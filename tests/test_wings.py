@@ -1,0 +1,53 @@
+"""The house has three wings, and arrows between them go down only: course → study → method."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import peeklib as pk
+
+HOME = Path(pk.__file__).parent
+WINGS = ["method", "study", "course"]  # from the bottom up
+
+
+def wing(module: str) -> str:
+    """Of a module's name inside the package, such as "study.probe"."""
+    first = module.partition(".")[0]
+    if first == HOME.name:  # `import peeklib`, which gives everything
+        return "course"
+    return first if first in WINGS else "method"
+
+
+def imported(path: Path) -> list[str]:
+    """Modules of the package that a file imports anywhere in it, by their names inside the package."""
+    here = [HOME.name, *path.relative_to(HOME).parts[:-1]]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = here[: len(here) - node.level + 1] if node.level else []
+            origin = ".".join([*above, *filter(None, [node.module])])
+            found += [f"{origin}.{alias.name}" for alias in node.names]
+    ours = [name for name in found if name.split(".")[0] == HOME.name]
+    return [name.removeprefix(f"{HOME.name}.") for name in ours]
+
+
+@pytest.mark.parametrize("path", sorted(HOME.rglob("*.py")), ids=lambda path: path.stem)
+def test_no_module_imports_one_of_a_higher_wing(path):
+    mine = wing(".".join(path.relative_to(HOME).with_suffix("").parts))
+    upward = [name for name in imported(path) if WINGS.index(wing(name)) > WINGS.index(mine)]
+    assert not upward
+
+
+def test_a_wing_is_loaded_only_when_it_is_asked_for():
+    """What the method wing's own names bring in, in a process of their own."""
+    code = (
+        "import sys, peeklib as pk; pk.coupled_nmf, pk.record, pk.Explorer, pk.plots\n"
+        "print([name for name in sys.modules if name.startswith(('peeklib.study', 'peeklib.course'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
