@@ -1,18 +1,27 @@
-"""Keep notebooks/*.ipynb equal to their jupytext pairs, and the repository's address equal to _config.yml's.
+"""Write each notebook from its percent script, and the repository's address wherever it belongs.
 
 `python book/sync.py` writes; `python book/sync.py --check` only tells what differs, and exits with 1 if anything does.
-The .py of a pair is what people edit. `repository.url` in _config.yml is the one place that names the repository.
+The .py of a pair is what people edit. Its .ipynb has the same cells, but is made to be read outside the book: links and
+citations that MyST would resolve are plain Markdown, and a badge opens it in Colab. `address.find` says where this copy
+lives; while nobody knows, nothing here names an address. Needs jupytext, PyYAML and pybtex alone.
 """
 
+import functools
+import os
 import re
 import sys
 from pathlib import Path
 
+import address
 import jupytext
 import nbformat
-import yaml
+from address import ROOT, Address
+from pybtex.database import Entry, parse_file
 
-ROOT = Path(__file__).resolve().parent.parent
+FIRST = re.compile(r'# %% tags=\["remove-cell"\]\n.*?(?=\n# %%)', re.DOTALL)
+PIP = re.compile(r'(?<=^PEEKLIB = ")[^"]*', re.MULTILINE)
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+LINKS = {"doi": "https://doi.org/", "eprint": "https://arxiv.org/abs/", "url": ""}
 METADATA = {
     "accelerator": "GPU",  # what Colab starts
     "jupytext": {"formats": "ipynb,py:percent"},
@@ -21,20 +30,31 @@ METADATA = {
 }
 
 
-def addressed(text: str, url: str, branch: str) -> str:
-    """`text` with every Colab link, raw file, pip install and git clone pointing at the repository."""
-    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+(?<!\.git)", url):
-        raise ValueError(f"repository.url is {url!r}; write https://github.com/<owner>/<name>")
-    slug = url.removeprefix("https://github.com/")
+def addressed(text: str, home: Address | None) -> str:
+    """Prose with every `pip install` and `git clone` of this project pointing at its home, or at none."""
+    source = home.pip if home else "."
+    clone = home.url if home else "<address of this repository>"
     text = re.sub(
-        r"(colab\.research\.google\.com/github)/[\w.-]+/[\w.-]+/blob/[\w.-]+/",
-        rf"\1/{slug}/blob/{branch}/",
-        text,
+        r"pip install (\.|git\+https://github\.com/\S+)(?=\s|$)", f"pip install {source}", text
     )
-    text = re.sub(
-        r"(raw\.githubusercontent\.com)/[\w.-]+/[\w.-]+/[\w.-]+/", rf"\1/{slug}/{branch}/", text
+    return re.sub(
+        r"git clone (https://github\.com/\S+|<[^>]*>) peek", f"git clone {clone} peek", text
     )
-    return re.sub(r"(git\+|git clone )https://github\.com/[\w.-]+/[\w.-]+", rf"\1{url}", text)
+
+
+def with_first_cell(script: str, home: Address | None) -> str:
+    """A percent script whose first code cell is that of `colab.py`, with the address."""
+    cell = (ROOT / "book/colab.py").read_text().rstrip()
+    cell = PIP.sub(home.pip if home else "", cell)
+    return FIRST.sub(lambda _: f'# %% tags=["remove-cell"]\n{cell}\n', script, count=1)
+
+
+def home_in(script: str) -> Address | None:
+    """The address that a script names in its first cell."""
+    found = PIP.search(script)
+    if not found or not found[0]:
+        return None
+    return address.parse(found[0].removeprefix("git+"), "PEEKLIB")
 
 
 def paired(source: str) -> nbformat.NotebookNode:
@@ -43,67 +63,144 @@ def paired(source: str) -> nbformat.NotebookNode:
     notebook.metadata = METADATA
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
-    nbformat.validate(notebook)
     return notebook
+
+
+def outside(script: str, path: str) -> nbformat.NotebookNode:
+    """The notebook as it is read outside the book; `path` is its own, in the repository."""
+    notebook, home = paired(script), home_in(script)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = plain(cell.source, Path(path).parent, home)
+    if home:
+        title, _, rest = notebook.cells[0].source.partition("\n")
+        badge = f"[![Open in Colab]({BADGE})]({home.colab(path)})"
+        notebook.cells[0].source = f"{title}\n\n{badge}\n{rest}"
+    return notebook
+
+
+def plain(text: str, folder: Path, home: Address | None) -> str:
+    """Markdown without MyST's roles: cross references become links, citations names and years."""
+
+    def reference(found: re.Match) -> str:
+        words, target = re.fullmatch(r"(?:(.*?) <)?([^<>]*?)>?", found[1]).groups()
+        return link(words, (ROOT / folder / target).resolve().relative_to(ROOT), folder, home)
+
+    text = re.sub(r"\{doc\}`([^`]+)`", reference, text)
+    return re.sub(r"(\S+)\s\{cite\}`([^`]+)`", cited, text)
+
+
+def link(words: str | None, target: Path, folder: Path, home: Address | None) -> str:
+    """A link to another page of the book: to Colab or GitHub, or to a file of the same copy."""
+    notebook = (ROOT / f"{target}.py").exists()
+    source = target.with_suffix(".py" if notebook else ".md")
+    words = words or title((ROOT / source).read_text())
+    file = target.with_suffix(".ipynb" if notebook else ".md").as_posix()
+    if home is None:
+        return f"[{words}]({Path(os.path.relpath(file, folder)).as_posix()})"
+    return f"[{words}]({home.colab(file) if notebook else home.page(file)})"
+
+
+def title(source: str) -> str:
+    """The first heading of a page or a percent script."""
+    return re.search(r"^(?:# )?# (?!%%)(.+)$", source, re.MULTILINE)[1]
+
+
+def cited(found: re.Match) -> str:
+    """Works in parentheses, each with a link where the bibliography has one; the year alone after the authors' names."""
+    before, keys = found[1], found[2].split(",")
+    entries = bibliography()
+    works = [named(entries[key.strip()], before) for key in keys]
+    return f"{before} ({'; '.join(works)})"
+
+
+@functools.cache
+def bibliography() -> dict[str, Entry]:
+    return parse_file(str(ROOT / "book/references.bib")).entries
+
+
+def named(entry: Entry, before: str) -> str:
+    """A work as "Saini & Papalexakis 2018", or "2018" where `before` is its last author."""
+    people, fields = entry.persons["author"], entry.fields
+    names = [str(" ".join(person.last_names)).strip("{}") for person in people]
+    who = " & ".join(names) if len(names) < 3 else f"{names[0]} et al."
+    words = fields["year"] if before == names[-1] else f"{who} {fields['year']}"
+    for field, start in LINKS.items():
+        if field in fields:
+            return f"[{words}]({start}{fields[field]})"
+    return words
 
 
 def cells(notebook) -> list[tuple]:
     """What a pair has to agree on, besides its metadata."""
-    return [
-        (
-            cell.cell_type,
-            cell.source,
-            dict(cell.metadata),
-            cell.get("outputs"),
-            cell.get("execution_count"),
-        )
-        for cell in notebook.cells
-    ]
+    parts = ("cell_type", "source", "metadata", "outputs", "execution_count")
+    return [tuple(cell.get(part) for part in parts) for cell in notebook.cells]
 
 
-def drift(script: Path) -> str | None:
-    """What the .ipynb of a script has that the script has not, in words; None if they agree."""
-    pair = script.with_suffix(".ipynb")
+def drift(pair: Path, mine: nbformat.NotebookNode) -> str | None:
+    """What the .ipynb of a script has that the script's notebook has not, in words; None if they agree."""
     if not pair.exists():
         return f"{pair.name} is missing"
-    mine, its = paired(script.read_text()), nbformat.read(pair, as_version=4)
+    its, script = nbformat.read(pair, as_version=4), pair.with_suffix(".py")
     if mine.metadata != its.metadata:
         return f"{pair.name} has other metadata than a notebook made from {script.name}"
     here, there = cells(mine), cells(its)
-    for number, (mine, its) in enumerate(zip(here, there, strict=False)):
-        if mine != its:
-            return f"{pair.name}: cell {number} differs from {script.name}: {its[1][:60]!r}"
+    for number, (left, right) in enumerate(zip(here, there, strict=False)):
+        if left != right:
+            return f"{pair.name}: cell {number} differs from {script.name}: {right[1][:60]!r}"
     if len(here) != len(there):
         return f"{pair.name} has {len(there)} cells, {script.name} has {len(here)}"
     return None
 
 
+def differing(home: Address | None) -> dict[Path, str]:
+    """Scripts and pages whose text is not what it is with this address, and that text."""
+    wanted = {}
+    for file in [ROOT / "README.md", *sorted((ROOT / "book").glob("**/*.md"))]:
+        wanted[file] = addressed(file.read_text(), home)
+    for script in scripts():
+        wanted[script] = with_first_cell(script.read_text(), home)
+    return {file: text for file, text in wanted.items() if text != file.read_text()}
+
+
+def scripts() -> list[Path]:
+    return sorted((ROOT / "notebooks").glob("*.py"))
+
+
 def main(check: bool) -> int:
-    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    # A copy that somebody else wrote may name an address that is not this one's: it must only agree with itself.
+    home = home_in(scripts()[0].read_text()) if check else address.find(ROOT)
     problems = []
-    scripts = sorted((ROOT / "notebooks").glob("*.py"))
-    for file in [*scripts, ROOT / "README.md", *sorted((ROOT / "book").glob("**/*.md"))]:
-        text = addressed(file.read_text(), repository["url"], repository["branch"])
-        if text != file.read_text():
-            problems.append(f"{file.relative_to(ROOT)} names another repository than _config.yml")
-            if not check:
-                file.write_text(text)
+    for file, text in differing(home).items():
+        problems.append(
+            f"{file.relative_to(ROOT)}: its first cell or address is not that of the others"
+        )
+        if not check:
+            file.write_text(text)
     for orphan in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if not orphan.with_suffix(".py").exists():
-            problems.append(
-                f"{orphan.name} has no .py; write one with `jupytext --to py:percent`, or remove it"
-            )
-    for script in scripts:
-        if problem := drift(script):
+            remedy = "write one with `jupytext --to py:percent`, or remove it"
+            problems.append(f"{orphan.name} has no .py; {remedy}")
+    for script in scripts():
+        pair = script.with_suffix(".ipynb")
+        notebook = outside(script.read_text(), pair.relative_to(ROOT).as_posix())
+        if problem := drift(pair, notebook):
             problems.append(problem)
             if not check:
-                nbformat.write(paired(script.read_text()), script.with_suffix(".ipynb"))
+                nbformat.write(notebook, pair)
     for problem in problems:
         print(problem if check else f"mended: {problem}")
+    if not check:
+        print(f"This copy lives at {home.url}, branch {home.branch}." if home else NOWHERE)
     if check and problems:
         print("`make sync` writes each .ipynb from its .py")
     return int(check and bool(problems))
 
+
+NOWHERE = (
+    "No address is known, so there are no badges, and Colab cannot install peeklib: set PEEK_REPOSITORY, a git remote on "
+    "GitHub, or `repository` in _config.yml, and run this again."
+)
 
 if __name__ == "__main__":
     sys.exit(main("--check" in sys.argv[1:]))

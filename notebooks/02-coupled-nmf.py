@@ -1,19 +1,32 @@
 # %% [markdown]
 # # Coupled NMF
 #
-# [![Open in Colab](../book/_static/colab.svg)](https://colab.research.google.com/github/OWNER/peek/blob/main/notebooks/02-coupled-nmf.ipynb)
-#
 # *One small matrix describes every image; pixels and neurons of all layers are read off against it.*
 #
 # You know {doc}`01-a-network-as-matrices`. Allow 60 minutes; the cells take a minute or two on a laptop CPU.
 
 # %% tags=["remove-cell"]
+# On Colab, which brings torch and numpy, this installs peeklib; elsewhere it does nothing.
+# `make sync` puts this cell into every notebook, with the address of this copy.
+import subprocess
 import sys
 
-if (
-    "google.colab" in sys.modules
-):  # Colab keeps its own torch and numpy; this adds peeklib alone
-    get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
+PEEKLIB = ""
+
+
+class Stop(Exception):
+    def _render_traceback_(self):  # one sentence in place of a traceback
+        return [f"Stop: {self}"]
+
+
+if "google.colab" in sys.modules:
+    if not PEEKLIB:
+        raise Stop("this copy does not know where peeklib is: write it into PEEKLIB.")
+    pip = [sys.executable, "-m", "pip", "install", "-q", PEEKLIB]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        why = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise Stop(f"peeklib could not be installed from {PEEKLIB}: {why}")
 
 # %%
 import pandas as pd

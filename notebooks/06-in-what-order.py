@@ -1,8 +1,6 @@
 # %% [markdown]
 # # In what order?
 #
-# [![Open in Colab](../book/_static/colab.svg)](https://colab.research.google.com/github/OWNER/peek/blob/main/notebooks/06-in-what-order.ipynb)
-#
 # *Show a network all nines, then all zeros, then all ones. What does it know at the end, which neurons does it use, and
 # is it what the paper says?*
 #
@@ -10,12 +8,27 @@
 # a laptop CPU.
 
 # %% tags=["remove-cell"]
+# On Colab, which brings torch and numpy, this installs peeklib; elsewhere it does nothing.
+# `make sync` puts this cell into every notebook, with the address of this copy.
+import subprocess
 import sys
 
-if (
-    "google.colab" in sys.modules
-):  # Colab keeps its own torch and numpy; this adds peeklib alone
-    get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
+PEEKLIB = ""
+
+
+class Stop(Exception):
+    def _render_traceback_(self):  # one sentence in place of a traceback
+        return [f"Stop: {self}"]
+
+
+if "google.colab" in sys.modules:
+    if not PEEKLIB:
+        raise Stop("this copy does not know where peeklib is: write it into PEEKLIB.")
+    pip = [sys.executable, "-m", "pip", "install", "-q", PEEKLIB]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        why = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise Stop(f"peeklib could not be installed from {PEEKLIB}: {why}")
 
 # %%
 import pandas as pd

@@ -1,8 +1,6 @@
 # %% [markdown]
 # # Is it rank or is it scale?
 #
-# [![Open in Colab](../book/_static/colab.svg)](https://colab.research.google.com/github/OWNER/peek/blob/main/notebooks/13-rank-or-scale.ipynb)
-#
 # *A poorly trained network is said to need fewer components. Does it, or are its numbers only smaller? Here you change the numbers
 # of a network without changing one of its answers, and see which scores fall for it.*
 #
@@ -10,12 +8,27 @@
 # for about half a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
+# On Colab, which brings torch and numpy, this installs peeklib; elsewhere it does nothing.
+# `make sync` puts this cell into every notebook, with the address of this copy.
+import subprocess
 import sys
 
-if (
-    "google.colab" in sys.modules
-):  # Colab keeps its own torch and numpy; this adds peeklib alone
-    get_ipython().run_line_magic("pip", "install -q git+https://github.com/OWNER/peek")  # noqa: F821
+PEEKLIB = ""
+
+
+class Stop(Exception):
+    def _render_traceback_(self):  # one sentence in place of a traceback
+        return [f"Stop: {self}"]
+
+
+if "google.colab" in sys.modules:
+    if not PEEKLIB:
+        raise Stop("this copy does not know where peeklib is: write it into PEEKLIB.")
+    pip = [sys.executable, "-m", "pip", "install", "-q", PEEKLIB]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        why = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise Stop(f"peeklib could not be installed from {PEEKLIB}: {why}")
 
 # %%
 import copy

@@ -1,22 +1,33 @@
 # %% [markdown]
 # # Higher order: keep the height, the width and the channels
 #
-# [![Open in Colab](../book/_static/colab.svg)](https://colab.research.google.com/github/OWNER/peek/blob/main/notebooks/15-higher-order.ipynb)
-#
 # *Flattening a layer forgets which neurons are neighbours. What does a factorization gain that does not forget, and what does it pay?*
 #
 # You know {doc}`02-coupled-nmf` and {doc}`07-how-shapes-travel`; symbols are in {doc}`../book/notation`. Allow 80 minutes to read and
 # answer; the cells take about half a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
+# On Colab, which brings torch and numpy, this installs peeklib; elsewhere it does nothing.
+# `make sync` puts this cell into every notebook, with the address of this copy.
+import subprocess
 import sys
 
-if (
-    "google.colab" in sys.modules
-):  # Colab keeps its own torch and numpy; this adds peeklib and tensorly
-    get_ipython().run_line_magic(  # noqa: F821
-        "pip", "install -q git+https://github.com/OWNER/peek tensorly"
-    )
+PEEKLIB = ""
+
+
+class Stop(Exception):
+    def _render_traceback_(self):  # one sentence in place of a traceback
+        return [f"Stop: {self}"]
+
+
+if "google.colab" in sys.modules:
+    if not PEEKLIB:
+        raise Stop("this copy does not know where peeklib is: write it into PEEKLIB.")
+    pip = [sys.executable, "-m", "pip", "install", "-q", PEEKLIB]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        why = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        raise Stop(f"peeklib could not be installed from {PEEKLIB}: {why}")
 
 # %%
 import warnings

@@ -1,0 +1,214 @@
+"""The address of a copy of the book, and what stands in its notebooks: no link leads nowhere, whoever forks it."""
+
+import re
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+import address  # noqa: E402
+import sync  # noqa: E402
+from address import Address  # noqa: E402
+
+VARIABLES = ("PEEK_REPOSITORY", "GITHUB_REPOSITORY", "GITHUB_REF_NAME", "GITHUB_BASE_REF")
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of the book's sources with a git of its own; call it with a remote and a branch."""
+    for name in ("book", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "_config.yml"):
+        shutil.copy(ROOT / name, tmp_path)
+    monkeypatch.setattr(sync, "ROOT", tmp_path)
+
+    def remote(url, branch="main"):
+        git(tmp_path, "init", "-q", "-b", branch)
+        git(tmp_path, "remote", "add", "origin", url)
+        return tmp_path
+
+    return remote
+
+
+def git(folder, *command):
+    subprocess.run(["git", "-C", folder, *command], check=True)
+
+
+def text_of(notebook):
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "https://github.com/ada/my.book.git",
+        "https://github.com/ada/my.book",
+        "https://ada:secret@github.com/ada/my.book.git",
+        "git@github.com:ada/my.book.git",
+        "ssh://git@github.com/ada/my.book",
+    ],
+)
+def test_gits_remote_is_the_address_and_keeps_no_password(copy, remote):
+    assert address.find(copy(remote, "course/2027")) == Address("ada/my.book", "course/2027")
+
+
+@pytest.mark.parametrize(
+    "remote", ["https://gitlab.com/ada/book.git", "/srv/git/book", "git@github.com.evil.org:a/b"]
+)
+def test_a_remote_elsewhere_is_no_address(copy, remote):
+    assert address.find(copy(remote)) is None
+
+
+def test_a_branch_that_follows_another_takes_its_remote_and_name(copy):
+    folder = copy("https://github.com/up/stream.git", "work")
+    git(folder, "remote", "add", "fork", "https://github.com/ada/fork.git")
+    git(folder, "config", "branch.work.remote", "fork")
+    git(folder, "config", "branch.work.merge", "refs/heads/main")
+    assert address.find(folder) == Address("ada/fork", "main")
+
+
+def test_what_is_said_aloud_counts_first(copy, monkeypatch):
+    folder = copy("https://github.com/ada/remote.git")
+    config = folder / "_config.yml"
+    config.write_text(config.read_text() + "\nrepository: {url: 'https://github.com/ada/config'}\n")
+    assert address.find(folder).slug == "ada/remote"
+    shutil.rmtree(folder / ".git")
+    assert address.find(folder) == Address("ada/config", "main")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "ada/runner")
+    monkeypatch.setenv("GITHUB_REF_NAME", "12/merge")
+    monkeypatch.setenv("GITHUB_BASE_REF", "next")
+    assert address.find(folder) == Address("ada/runner", "next")
+    monkeypatch.setenv("PEEK_REPOSITORY", "https://github.com/ada/said@talk")
+    assert address.find(folder) == Address("ada/said", "talk")
+    monkeypatch.setenv("PEEK_REPOSITORY", "not an address")
+    with pytest.raises(ValueError, match="PEEK_REPOSITORY is 'not an address'"):
+        address.find(folder)
+
+
+def test_a_fork_is_written_everywhere_with_its_branch_and_forgotten_again(copy, capsys):
+    folder = copy("git@github.com:ada/fork.git", "course")
+    before = {path: path.read_text() for path in sorted(folder.rglob("*.[mi]*[db]"))}
+    assert sync.main(check=False) == 0 and "ada/fork, branch course" in capsys.readouterr().out
+    pip = "git+https://github.com/ada/fork@course"
+    for path in folder.glob("notebooks/*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        assert f'PEEKLIB = "{pip}"' in notebook.cells[1].source
+        opened = (
+            f"https://colab.research.google.com/github/ada/fork/blob/course/notebooks/{path.name}"
+        )
+        assert f"]({opened})" in notebook.cells[0].source
+        assert notebook.cells[0].source.startswith("# ")
+    assert f"pip install {pip}" in (folder / "README.md").read_text()
+    assert "git clone https://github.com/ada/fork peek" in (folder / "book/running.md").read_text()
+    assert sync.main(check=True) == 0
+
+    git(folder, "remote", "remove", "origin")
+    assert sync.main(check=True) == 0  # whoever copies it is not told off for having no remote
+    assert sync.main(check=False) == 0 and "No address is known" in capsys.readouterr().out
+    assert {path: path.read_text() for path in before} == before
+
+
+def test_while_no_address_is_known_nothing_names_one(copy):
+    folder = copy("/srv/git/book")
+    assert sync.main(check=False) == 0
+    files = [
+        folder / "README.md",
+        folder / "_config.yml",
+        *folder.rglob("book/*.md"),
+        *folder.glob("notebooks/*.*"),
+    ]
+    for path in files:
+        text = path.read_text()
+        assert "OWNER" not in text and "colab-badge" not in text, path.name
+        assert not re.search(r"git\+https://github\.com", text), path.name
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_outside_the_book_a_notebook_reads_as_plain_markdown(script, known):
+    source = sync.with_first_cell(
+        script.read_text(), Address("ada/fork", "main") if known else None
+    )
+    text = text_of(sync.outside(source, f"notebooks/{script.stem}.ipynb"))
+    assert not re.search(r"\{(doc|cite|ref|numref|term)[\w:]*\}", text)
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    there = [link for link in links if not link.startswith("https://")]
+    assert not known or not there
+    assert all((script.parent / link).exists() for link in there)
+    for link in links:
+        inside = re.search(r"ada/fork/blob/main/(.+)", link)
+        assert not inside or (ROOT / inside[1]).exists()
+
+
+def test_citations_say_who_and_when():
+    folder = Path("notebooks")
+    say = sync.plain
+    assert say("By Zhang {cite}`zhang2015visualizing`.", folder, None) == "By Zhang (2015)."
+    linked = "[Saini & Papalexakis 2018](https://arxiv.org/abs/1806.02012)"
+    assert say("A step {cite}`saini2018peek`.", folder, None) == f"A step ({linked})."
+    several = say("both {cite}`olah2018building, kolda2009tensor`", folder, None)
+    assert "Olah et al. 2018" in several and several.endswith("; Kolda & Bader 2009)")
+
+
+def first_cell(home):
+    """The code of a notebook's first cell."""
+    source = '# %% tags=["remove-cell"]\nold\n\n# %%\nrest'
+    script = sync.with_first_cell(source, home)
+    return sync.paired(script).cells[0].source
+
+
+@pytest.fixture
+def colab(monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+
+
+def test_elsewhere_than_on_colab_the_first_cell_installs_nothing(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it ran"))
+    exec(first_cell(Address("ada/fork", "main")), {})
+
+
+def test_on_colab_the_first_cell_installs_from_this_copy(colab, monkeypatch):
+    ran = []
+    done = types.SimpleNamespace(returncode=0)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: ran.append(command) or done)
+    exec(first_cell(Address("ada/fork", "talk")), {})
+    assert ran == [
+        [sys.executable, "-m", "pip", "install", "-q", "git+https://github.com/ada/fork@talk"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("", "does not know where peeklib is"),
+        ("/nowhere/peeklib.whl", "could not be installed from /nowhere"),
+    ],
+)
+def test_on_colab_a_failed_installation_stops_with_one_sentence(colab, source, said):
+    code = sync.PIP.sub(source, first_cell(None))
+    with pytest.raises(Exception, match=said) as stop:
+        exec(code, {})
+    [sentence] = stop.value._render_traceback_()
+    assert said in sentence and "\n" not in sentence
+
+
+def test_writing_an_address_needs_no_torch():
+    code = "import sys; sys.path.insert(0, 'book'); import sync; print({'torch', 'peeklib'} & {*sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
