@@ -1,4 +1,4 @@
-"""Recording: the numbers of a hand-made forward pass, and a model that is left exactly as it was."""
+"""Recording: the numbers of a hand-made forward pass, and a model left exactly as it was."""
 
 import re
 
