@@ -1,18 +1,19 @@
 """Directions among the neurons of a layer, and the images that lie farthest along them.
 
     Φ  neurons × images: the activations of one layer, as recorded or normalized
-    v  neurons: a unit vector; ⟨φ(x), v⟩ is the score of image x, the length of its activations along v
+    v  neurons: a unit vector; ⟨φ(x), v⟩ is the score of image x, the length of its activations
+       along v
 
-Zhang (2015, *Visualizing neuron role with dimensionality reduction of feature space*) looks at the images of highest and
-lowest score along single neurons, random directions (after Szegedy et al. 2014) and left singular vectors. The columns of
-a non-negative factorization are directions too, and here all four are of one type; what the `scale` is depends on where it comes from.
+Zhang (2015, *Visualizing neuron role with dimensionality reduction of feature space*) looks at the
+images of highest and lowest score along single neurons, random directions (after Szegedy et al.
+2014) and left singular vectors. The columns of a non-negative factorization are directions too, and
+here all four are of one type; what the `scale` is depends on where it comes from.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,30 +24,46 @@ from .solvers import compress
 
 @dataclass(frozen=True, repr=False)
 class Direction:
-    """A unit vector among the neurons of a layer, and the score of every image along it."""
+    """A unit vector among the neurons of a layer, and the score of every image along it.
+
+    Example:
+        >>> Direction(torch.tensor([0.6, 0.8]), 2.5, "relu1", "singular 1", torch.zeros(4))
+        Direction('singular 1', layer='relu1', neurons=2, scale=2.5)
+    """
 
     vector: Tensor  #: v, neurons; of length 1
-    scale: float  #: standard deviation of the scores; singular: the singular value; nmf: the norm of the component
+    #: standard deviation of the scores; singular: the singular value; nmf: norm of the component
+    scale: float
     layer: str  #: the layer it belongs to
     name: str  #: what it is, such as "neuron 137" or "singular 1"
     scores: Tensor  #: one for each image: ⟨φ(x), v⟩; of an nmf direction the image's loading
 
     def __repr__(self):
-        return f"Direction({self.name!r}, layer={self.layer!r}, neurons={len(self.vector)}, scale={self.scale:.4g})"
+        size = f"neurons={len(self.vector)}, scale={self.scale:.4g}"
+        return f"Direction({self.name!r}, layer={self.layer!r}, {size})"
 
 
 def normalize(activations) -> Tensor:
-    """Every image's activations, a column, shifted and scaled to mean 0 and variance 1 over the neurons.
+    """Every image's activations, shifted and scaled to mean 0 and variance 1 over the neurons.
 
-    That is the Φ̃ of Zhang (2015, section 3.3). A column whose neurons all agree becomes zero.
+    That is the Φ̃ of Zhang (2015, section 3.3). An image whose neurons all agree becomes zero.
 
     Args:
         activations: Φ, neurons × images.
+
+    Returns:
+        Φ̃, neurons × images.
+
+    Example:
+        >>> normalize(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
+        tensor([[-1.,  0.],
+                [ 1.,  0.]])
     """
     X = as_matrix(activations)
     centred = X - X.mean(dim=0)
     spread = centred.square().mean(dim=0).sqrt()
-    return centred / torch.where(spread > 1e-6 * X.abs().amax(dim=0), spread, torch.inf)
+    rounding = 1e-6 * X.abs().amax(dim=0)
+    return centred / torch.where(spread > rounding, spread, torch.inf)
 
 
 def neurons(
@@ -63,74 +80,91 @@ def neurons(
     Args:
         activations: Φ, neurons × images.
         count: how many.
-        select: "variance" takes those of highest variance, strongest first; "random" draws with `seed`.
-        among: one truth value for each neuron: which to choose from. Needed after `normalize`, which makes dead neurons
-            vary, all alike; then give `raw.std(dim=1) > 0`. None takes all.
+        select: "variance" takes those of highest variance, strongest first; "random" draws with
+            `seed`.
+        among: one truth value for each neuron: which to choose from. Needed after `normalize`,
+            which makes dead neurons vary, all alike; then give `raw.std(dim=1) > 0`. None takes
+            all.
         layer: what to call the layer.
         seed: of the draw.
 
     Raises:
-        ValueError: for another `select`, an `among` of another shape, or fewer than `count` neurons that vary.
+        ValueError: for another `select`, an `among` of another shape, or fewer than `count` neurons
+            that vary.
+
+    Example:
+        >>> [neuron] = neurons(torch.tensor([[0.0, 0.0, 0.0], [5.0, 1.0, 3.0]]), 1)
+        >>> neuron.name, neuron.vector.tolist(), neuron.scores.tolist()
+        ('neuron 1', [0.0, 1.0], [5.0, 1.0, 3.0])
     """
     if select not in ("variance", "random"):
         raise ValueError(f'select is {select!r}; it is "variance" or "random"')
     X = as_matrix(activations, layer or "activations")
     spread = X.std(dim=1, correction=0)  # neurons
-    alive = spread > 0 if among is None else (spread > 0) & _mask(among, X)
-    alive = alive.nonzero().flatten()
-    check_count(count, "count", len(alive), _in("neurons that vary", layer))
+    varies = spread > 0
+    if among is not None:
+        varies &= _checked_among(among, X)
+    alive = varies.nonzero().flatten()
+    check_count(count, "count", len(alive), _in_layer("neurons that vary", layer))
     if select == "variance":
-        chosen = alive[spread[alive].argsort(descending=True, stable=True)[:count]]
+        order = spread[alive].argsort(descending=True, stable=True)
     else:
-        draw = torch.Generator().manual_seed(seed)
-        chosen = alive[torch.randperm(len(alive), generator=draw)[:count].to(alive.device)]
-    axes = torch.zeros(count, len(X), dtype=X.dtype, device=X.device)
-    axes[range(count), chosen] = 1
-    return [
-        Direction(
-            axis, spread[j].item(), layer, f"neuron {j}", X[j].clone()
-        )  # a view would hold all of X
-        for axis, j in zip(axes, chosen.tolist(), strict=True)
-    ]
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(alive), generator=generator).to(alive.device)
+    found = []
+    for neuron in alive[order[:count]].tolist():
+        axis = X.new_zeros(len(X))
+        axis[neuron] = 1
+        scores = X[neuron].clone()  # a view would hold all of X
+        found.append(Direction(axis, spread[neuron].item(), layer, f"neuron {neuron}", scores))
+    return found
 
 
 def random(
     activations, count: int = 8, *, tail: float = 1.0, layer: str = "", seed: int = 0
 ) -> list[Direction]:
-    """Directions drawn evenly from the sphere (Szegedy et al. 2014), those with the widest spread of scores first.
+    """Directions drawn evenly from the sphere (Szegedy et al. 2014), widest spread of scores first.
 
     Args:
         activations: Φ, neurons × images.
         count: how many to keep.
-        tail: the share of all drawn that is kept: `count` / `tail` are drawn, and those of highest variance stay. So
-            the cut-off lies in the tail of the distribution, as in Zhang (2015, section 3.2); 1 keeps all.
+        tail: the share of all drawn that is kept: `count` / `tail` are drawn, and those of highest
+            variance stay. So the cut-off lies in the tail of the distribution, as in Zhang (2015,
+            section 3.2); 1 keeps all.
         layer: what to call the layer.
         seed: of the draw.
 
     Raises:
         ValueError: for a tail outside (0, 1], or a count below 1.
+
+    Example:
+        >>> Φ = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+        >>> first, second = random(Φ, 2, seed=0)
+        >>> first.scale >= second.scale, torch.allclose(first.scores, first.vector @ Φ)
+        (True, True)
     """
     if not 0 < tail <= 1:
         raise ValueError(f"tail is {tail}; it is a share, above 0 and at most 1")
     X = as_matrix(activations, layer or "activations")
     check_count(count, "count")
-    draw = torch.Generator().manual_seed(seed)
-    V = torch.randn(math.ceil(count / tail), len(X), generator=draw, dtype=X.dtype).to(X.device)
-    V = torch.nn.functional.normalize(V)  # drawn × neurons
+    generator = torch.Generator().manual_seed(seed)
+    V = torch.randn(math.ceil(count / tail), len(X), generator=generator, dtype=X.dtype)
+    V = torch.nn.functional.normalize(V.to(X.device))  # drawn × neurons
     scores = V @ X  # drawn × images
     spread = scores.std(dim=1, correction=0)
-    kept = spread.argsort(descending=True, stable=True)[:count].tolist()
-    return [
-        Direction(V[k].clone(), spread[k].item(), layer, f"random {k + 1}", scores[k].clone())
-        for k in kept
-    ]
+    found = []
+    for k in spread.argsort(descending=True, stable=True)[:count].tolist():
+        name = f"random {k + 1}"
+        found.append(Direction(V[k].clone(), spread[k].item(), layer, name, scores[k].clone()))
+    return found
 
 
 def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> list[Direction]:
     """The leading left singular vectors of Φ, largest singular value (the `scale`) first.
 
-    By subspace iteration from a random sketch (Halko, Martinsson & Tropp 2011, algorithm 4.4), on the activations'
-    own device. Signs are chosen so that the longer tail of the scores is on the positive side.
+    By subspace iteration from a random sketch (Halko, Martinsson & Tropp 2011, algorithm 4.4), on
+    the activations' own device. Signs are chosen so that the longer tail of the scores is on the
+    positive side.
 
     Args:
         activations: Φ, neurons × images; normalized, to do as Zhang (2015, section 3.3).
@@ -140,21 +174,26 @@ def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> 
 
     Raises:
         ValueError: for a count out of range.
+
+    Example:
+        >>> Φ = torch.diag(torch.tensor([1.0, 3.0, 2.0]))
+        >>> [round(direction.scale, 4) for direction in singular(Φ, 2)]
+        [3.0, 2.0]
     """
     X = as_matrix(activations, layer or "activations")
-    check_count(count, "count", min(X.shape), _in("singular values", layer))
-    low = compress(X, min(*X.shape, count + 10), seed, iterations=6)
-    U, S, Vh = torch.linalg.svd(
-        low.B.double(), full_matrices=False
-    )  # width × width, width, width × images
-    vectors = (low.Q @ U[:, :count].to(X.dtype)).T  # count × neurons
-    scores = (S[:count, None] * Vh[:count]).to(X.dtype)
-    signs = torch.where(scores.double().pow(3).sum(dim=1, keepdim=True) < 0, -1.0, 1.0).to(X.dtype)
-    vectors, scores = signs * vectors, signs * scores
-    return [
-        Direction(vectors[k], S[k].item(), layer, f"singular {k + 1}", scores[k])
-        for k in range(count)
-    ]
+    check_count(count, "count", min(X.shape), _in_layer("singular values", layer))
+    sketch = compress(X, min(*X.shape, count + 10), seed, iterations=6)  # X ≈ Q B
+    U, S, Vh = torch.linalg.svd(sketch.B.double(), full_matrices=False)
+    vectors = (sketch.Q @ U[:, :count].to(X.dtype)).T  # count × neurons
+    scores = (S[:count, None] * Vh[:count]).to(X.dtype)  # count × images
+    skew = scores.double().pow(3).sum(dim=1, keepdim=True)
+    signs = torch.where(skew < 0, -1.0, 1.0).to(X.dtype)
+    vectors *= signs
+    scores *= signs
+    found = []
+    for k in range(count):
+        found.append(Direction(vectors[k], S[k].item(), layer, f"singular {k + 1}", scores[k]))
+    return found
 
 
 def nmf(
@@ -170,53 +209,76 @@ def nmf(
     Args:
         activations: Φ, neurons × images, non-negative, not normalized.
         count: how many.
-        fit: a coupled factorization of these images that has a block `layer`; None factorizes this layer
-            alone with rank `count`.
+        fit: a coupled factorization of these images that has a block `layer`; None factorizes this
+            layer alone with rank `count`.
         layer: what to call the layer.
         seed: of that factorization.
 
     Raises:
-        ValueError: for a fit of other images or neurons or without the layer, or with fewer than `count` components
-            that reach the layer.
+        ValueError: for a fit of other images or neurons or without the layer, or with fewer than
+            `count` components that reach the layer.
+
+    Example:
+        >>> Φ = torch.outer(torch.tensor([3.0, 4.0]), torch.tensor([1.0, 2.0, 2.0]))
+        >>> [direction] = nmf(Φ, 1)
+        >>> [round(entry, 3) for entry in direction.vector.tolist()], round(direction.scale, 3)
+        ([0.6, 0.8], 15.0)
     """
     X = as_matrix(activations, layer or "activations")
-    fit = coupled_nmf({layer: X}, count, seed=seed) if fit is None else fit
+    if fit is None:
+        fit = coupled_nmf({layer: X}, count, seed=seed)
     if layer not in fit.factors:
         raise ValueError(f"the fit has no block {layer!r}; it has {list(fit.factors)}")
-    O, F = fit.factors[layer].to(X.device), fit.image_factor.to(X.device)
+    O = fit.factors[layer].to(X.device)  # neurons × rank
+    F = fit.image_factor.to(X.device)  # images × rank
     if (len(O), len(F)) != tuple(X.shape):
         raise ValueError(
-            f"layer {layer!r} is {tuple(X.shape)}, the fit is of {len(O)} neurons and {len(F)} images"
+            f"layer {layer!r} is {tuple(X.shape)}, "
+            f"the fit is of {len(O)} neurons and {len(F)} images"
         )
     lengths = O.norm(dim=0)  # rank
-    check_count(count, "count", int((lengths > 0).sum()), _in("components that reach it", layer))
-    order = lengths.argsort(descending=True, stable=True)[:count].tolist()
+    reaching = int((lengths > 0).sum())
+    check_count(count, "count", reaching, _in_layer("components that reach it", layer))
     norms = lengths * F.norm(dim=0)
-    return [
-        Direction(O[:, k] / lengths[k], norms[k].item(), layer, f"nmf {k + 1}", F[:, k])
-        for k in order
-    ]
+    found = []
+    for k in lengths.argsort(descending=True, stable=True)[:count].tolist():
+        v = O[:, k] / lengths[k]
+        found.append(Direction(v, norms[k].item(), layer, f"nmf {k + 1}", F[:, k]))
+    return found
 
 
-def _mask(among: Tensor, X: Tensor) -> Tensor:
+def _checked_among(among: Tensor, X: Tensor) -> Tensor:
     if among.dtype != torch.bool or among.shape != X.shape[:1]:
-        raise ValueError(
-            f"among is {among.dtype} of shape {tuple(among.shape)}; give {len(X)} truth values"
-        )
+        shape = tuple(among.shape)
+        raise ValueError(f"among is {among.dtype} of shape {shape}; give {len(X)} truth values")
     return among.to(X.device)
 
 
-def _in(what: str, layer: str) -> str:
-    return f"{what} in layer {layer!r}" if layer else what
+def _in_layer(what: str, layer: str) -> str:
+    if not layer:
+        return what
+    return f"{what} in layer {layer!r}"
 
 
 def top_images(direction: Direction, k: int = 8) -> Tensor:
-    """The `k` images of highest score, highest first; of equal ones the earlier."""
+    """The indices of the `k` images of highest score, highest first; of equal ones the earlier.
+
+    Example:
+        >>> scores = torch.tensor([0.0, 3.0, 0.0, 5.0])
+        >>> top_images(Direction(torch.ones(1), 1.0, "relu1", "neuron 0", scores), 2)
+        tensor([3, 1])
+    """
     return direction.scores.argsort(descending=True, stable=True)[:k]
 
 
 def bottom_images(direction: Direction, k: int = 8) -> Tensor:
-    """The `k` images of lowest score, lowest first; of equal ones the earlier."""
+    """The indices of the `k` images of lowest score, lowest first; of equal ones the earlier.
+
+    Example:
+        >>> scores = torch.tensor([0.0, 3.0, 0.0, 5.0])
+        >>> bottom_images(Direction(torch.ones(1), 1.0, "relu1", "neuron 0", scores), 2)
+        tensor([0, 2])
+    """
     return direction.scores.argsort(stable=True)[:k]
 
 
@@ -225,12 +287,30 @@ def purity(labels: Tensor) -> Tensor:
 
     Args:
         labels: sets × k, one row of integers for each set of images.
+
+    Returns:
+        One share for each set.
+
+    Example:
+        >>> purity(torch.tensor([[1, 1, 1, 1], [5, 5, 2, 2]])).tolist()
+        [1.0, 0.5]
     """
     return _counts(labels).amax(dim=1) / labels.shape[1]
 
 
 def class_entropy(labels: Tensor) -> Tensor:
-    """Entropy, in bits, of the labels in each row: 0 if all agree, log₂ k if all differ; `labels` as for `purity`."""
+    """Entropy, in bits, of the labels in each row: 0 if all agree, log₂ k if all differ.
+
+    Args:
+        labels: sets × k, one row of integers for each set of images.
+
+    Returns:
+        One entropy for each set.
+
+    Example:
+        >>> class_entropy(torch.tensor([[1, 1, 1, 1], [5, 5, 2, 2]])).round(decimals=3).tolist()
+        [0.0, 1.0]
+    """
     return torch.special.entr(_counts(labels) / labels.shape[1]).sum(dim=1) / math.log(2)
 
 
@@ -240,19 +320,26 @@ def _counts(labels: Tensor) -> Tensor:
 
 
 def overlap(sets: Sequence[Tensor]) -> float:
-    """Mean share of images that two of these sets have in common, over all pairs; all sets are of one size.
+    """Mean share of images that two of these sets have in common, over all pairs.
+
+    Args:
+        sets: the indices of images, the same number in each set.
 
     Raises:
         ValueError: for fewer than two sets, or sets of several sizes.
+
+    Example:
+        >>> overlap([torch.tensor([3, 1]), torch.tensor([7, 3])])
+        0.5
     """
     sizes = {len(one) for one in sets}
     if len(sets) < 2 or len(sizes) != 1:
         raise ValueError(f"{len(sets)} sets of sizes {sorted(sizes)}; give two or more of one size")
-    stacked = torch.stack(list(sets))  # sets × k
-    shared = (stacked[:, None, :, None] == stacked[None, :, None, :]).sum(
-        dim=(2, 3)
-    ).double() / stacked.shape[1]
-    return shared[*np.triu_indices(len(sets), 1)].mean().item()
+    members = torch.stack(list(sets))  # sets × k
+    same = members[:, None, :, None] == members[None, :, None, :]  # sets × sets × k × k
+    shared = same.sum(dim=(2, 3)).double() / members.shape[1]  # sets × sets
+    first, second = torch.triu_indices(len(sets), len(sets), offset=1)
+    return shared[first, second].mean().item()
 
 
 def describe(directions: Sequence[Direction], labels: Tensor, k: int = 8) -> dict[str, float]:
@@ -264,19 +351,39 @@ def describe(directions: Sequence[Direction], labels: Tensor, k: int = 8) -> dic
         k: images at each end.
 
     Returns:
-        "purity" and "entropy" (bits) of the top sets, means over the directions; "purity error", the standard error of
-        the former; "overlap", as from `overlap`, and "same class", the share of pairs whose most frequent class is the
-        same; NaN where there is a single direction. "bottom purity" … are those of the bottom sets.
+        "purity" and "entropy" (bits) of the top sets, means over the directions; "purity error",
+        the standard error of the former; "overlap", as from `overlap`, and "same class", the share
+        of pairs whose most frequent class is the same; NaN where there is a single direction.
+        "bottom purity" … are those of the bottom sets.
+
+    Example:
+        >>> rising = Direction(torch.ones(1), 1.0, "relu1", "neuron 0", torch.arange(4.0))
+        >>> found = describe([rising, rising], torch.tensor([0, 1, 7, 7]), k=2)
+        >>> found["purity"], found["bottom purity"], found["overlap"]
+        (1.0, 0.5, 1.0)
     """
-    found = {}
-    for end, pick in (("", top_images), ("bottom ", bottom_images)):
-        sets = torch.stack([pick(one, k).cpu() for one in directions])  # directions × k
-        several, major = len(sets) > 1, _counts(labels[sets]).argmax(dim=1)
-        found[f"{end}purity"] = purity(labels[sets]).mean().item()
-        found[f"{end}purity error"] = (
-            purity(labels[sets]).std().item() / len(sets) ** 0.5 if several else math.nan
-        )
-        found[f"{end}entropy"] = class_entropy(labels[sets]).mean().item()
-        found[f"{end}overlap"] = overlap(list(sets)) if several else math.nan
-        found[f"{end}same class"] = overlap(list(major[:, None])) if several else math.nan
+    tops = torch.stack([top_images(one, k).cpu() for one in directions])  # directions × k
+    bottoms = torch.stack([bottom_images(one, k).cpu() for one in directions])
+    found = _in_common(tops, labels)
+    for what, value in _in_common(bottoms, labels).items():
+        found[f"bottom {what}"] = value
+    return found
+
+
+def _in_common(sets: Tensor, labels: Tensor) -> dict[str, float]:
+    """`describe`, of one end: sets × k indices of images."""
+    classes = labels[sets]
+    shares = purity(classes)
+    found = {
+        "purity": shares.mean().item(),
+        "purity error": math.nan,
+        "entropy": class_entropy(classes).mean().item(),
+        "overlap": math.nan,
+        "same class": math.nan,
+    }
+    if len(sets) > 1:
+        major = _counts(classes).argmax(dim=1)
+        found["purity error"] = shares.std().item() / len(sets) ** 0.5
+        found["overlap"] = overlap(list(sets))
+        found["same class"] = overlap(list(major[:, None]))
     return found

@@ -1,17 +1,20 @@
-"""Figures of the book: off-screen matplotlib figures under one theme, sized to stay legible on a phone.
+"""Figures of the book: off-screen matplotlib figures under one theme, legible on a phone.
 
 Every function returns a `Figure`; `pk.show(figure, alt)` puts it on the page. Colour maps are
-perceptually uniform and safe for colour-blind readers; groups differ in marker as well as in colour.
+perceptually uniform and safe for colour-blind readers; groups differ in marker as well as in
+colour. Seaborn takes a second to import, so the functions that use it do so themselves.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
@@ -25,23 +28,44 @@ MAP = "viridis"
 
 
 @contextmanager
-def theme():
-    """The book's look, for the figures made inside, whatever the reader has set; global settings are left alone."""
+def theme() -> Iterator[None]:
+    """The book's look, for figures made inside, whatever the reader has set; that is left alone.
+
+    Example:
+        >>> with theme():
+        ...     mpl.rcParams["axes.titlesize"]
+        12.0
+    """
     import seaborn as sns
 
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(
-            {**sns.axes_style("ticks"), **sns.plotting_context("notebook"), "axes.titlesize": 12}
-        )
+        sns.set_style("ticks")
+        sns.set_context("notebook")
+        mpl.rcParams["axes.titlesize"] = 12
         yield
 
 
 @theme()
 def canvas(
     rows: int = 1, cols: int = 1, *, height: float = 3.6, title: str | None = None, **subplots
-):
-    """An empty themed figure and its axes, `height` inches high; more arguments go to `Figure.subplots`."""
+) -> tuple[Figure, Any]:
+    """An empty themed figure and its axes.
+
+    Args:
+        rows, cols: of axes.
+        height: in inches.
+        title: of the whole figure.
+        subplots: more arguments for `Figure.subplots`.
+
+    Returns:
+        The figure; its axes, or an array of them where there are several.
+
+    Example:
+        >>> figure, axes = canvas(1, 2, height=3, sharey=True)
+        >>> figure.get_size_inches().tolist(), axes.shape
+        ([5.5, 3.0], (2,))
+    """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, cols, **subplots)
     if title:
@@ -61,18 +85,27 @@ def curves(
     ylabel: str,
     log: bool = False,
 ) -> Figure:
-    """Mean of `y` against `x` for each group, with a band from the smallest to the largest value over seeds.
+    """Mean of `y` against `x` for each group, in a band from the smallest to the largest value.
 
     Args:
         table: tidy, one row per (x, group, seed).
         x, y, group: its columns.
         title, xlabel, ylabel: what the figure says.
         log: logarithmic y axis.
+
+    Example:
+        >>> table = pd.DataFrame({"rank": [1, 2], "error": [0.5, 0.3], "data": "digits"})
+        >>> words = {"title": "More is better", "xlabel": "rank", "ylabel": "error"}
+        >>> figure = curves(table, "rank", "error", "data", **words)
+        >>> figure.axes[0].lines[0].get_ydata().tolist()
+        [0.5, 0.3]
     """
     import seaborn as sns
 
     figure, ax = canvas()
-    groups = list(pd.unique(table[group]))
+    groups = list(dict.fromkeys(table[group]))
+    places = sorted(set(table[x]))
+    few = len(places) < 20
     sns.lineplot(
         table,
         x=x,
@@ -80,30 +113,65 @@ def curves(
         hue=group,
         style=group,
         hue_order=groups,
-        palette=sns.color_palette(MAP, len(groups) + 1)[
-            :-1
-        ],  # without the yellow end, too pale on white
+        # without the yellow end, too pale on white
+        palette=sns.color_palette(MAP, len(groups) + 1)[:-1],
         errorbar=("pi", 100),
-        markers=table[x].nunique() < 20,
-        dashes=table[x].nunique() >= 20,
+        markers=few,
+        dashes=not few,
         ax=ax,
     )
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
-    if table[x].nunique() < 20:
-        ax.set_xticks(sorted(table[x].unique()))
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    if log:
+        ax.set_yscale("log")
+    if few:
+        ax.set_xticks(places)
     ax.legend(title=group, frameon=False, fontsize=10)
     sns.despine(ax=ax)
     return figure
 
 
 @theme()
+def lines(
+    series: Mapping[str, Sequence[float]],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+) -> Figure:
+    """One line for each named sequence, against its index.
+
+    Example:
+        >>> figure = lines({"mu": [3, 2, 1]}, title="It falls", xlabel="round", ylabel="loss")
+        >>> [int(x) for x in figure.axes[0].lines[0].get_xdata()]
+        [0, 1, 2]
+    """
+    tables = []
+    for name, values in series.items():
+        tables.append(pd.DataFrame({"x": range(len(values)), "y": np.asarray(values), "": name}))
+    table = pd.concat(tables)
+    return curves(table, "x", "y", "", title=title, xlabel=xlabel, ylabel=ylabel, log=log)
+
+
+@theme()
 def scatter(table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlabel: str) -> Figure:
-    """One point for each row, coloured and marked by group; `y` is a share, shown in percent."""
+    """One point for each row, coloured and marked by group.
+
+    Args:
+        table: tidy, one row per point.
+        x, y, group: its columns; `y` is a share, shown in percent.
+        title, xlabel: what the figure says.
+
+    Example:
+        >>> table = pd.DataFrame({"error": [0.5], "recall": [0.9], "data": ["digits"]})
+        >>> figure = scatter(table, "error", "recall", "data", title="High", xlabel="error")
+        >>> figure.axes[0].get_ylabel()
+        'recall (%)'
+    """
     import seaborn as sns
 
     figure, ax = canvas()
-    groups = list(pd.unique(table[group]))
-    palette = sns.color_palette("colorblind", len(groups))
+    groups = list(dict.fromkeys(table[group]))
     sns.scatterplot(
         table,
         x=x,
@@ -111,7 +179,7 @@ def scatter(table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlab
         hue=group,
         style=group,
         hue_order=groups,
-        palette=palette,
+        palette=sns.color_palette("colorblind", len(groups)),
         s=60,
         ax=ax,
     )
@@ -123,7 +191,7 @@ def scatter(table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlab
 
 @theme()
 def image_grid(
-    images: Sequence,
+    images: Iterable,
     labels: Sequence[str] = (),
     *,
     cols: int = 5,
@@ -131,104 +199,40 @@ def image_grid(
     cmap: str = "gray",
     shared: bool = False,
 ) -> Figure:
-    """A contact sheet of equally large images, height × width or height × width × 3.
+    """A contact sheet of equally large images.
 
-    Zero is black (the lowest colour); images with negative values get a diverging map with zero in the middle.
+    Zero is black (the lowest colour); images with negative values get a diverging map with zero in
+    the middle.
 
     Args:
-        images: what to show.
+        images: what to show, each height × width or height × width × 3, of any scale.
         labels: one above each image, if any.
         cols: images in a row.
         title: what the figure says.
         cmap: colour map for grey images without negative values.
         shared: one scale for all, instead of each up to its own largest magnitude.
+
+    Example:
+        >>> figure = image_grid(torch.ones(3, 8, 8), ["a", "b", "c"], title="Three squares")
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['a', 'b', 'c']
     """
     stack = np.stack([_numpy(image).astype(float) for image in images])
-    peak = np.abs(stack).max(axis=None if shared else tuple(range(1, stack.ndim)), keepdims=True)
+    own = None if shared else tuple(range(1, stack.ndim))
+    peak = np.abs(stack).max(axis=own, keepdims=True)
     stack = stack / np.where(peak > 0, peak, 1)
-    signed = stack.min() < 0
-    sheet, corners = _tile(
-        stack, min(cols, len(stack)), gap=1 + stack.shape[1] // (6 if labels else 12)
-    )
+    low = 0
+    if stack.min() < 0:
+        cmap, low = "RdBu_r", -1
+    share = 6 if labels else 12  # of an image's height, between the rows
+    gap = 1 + stack.shape[1] // share
+    sheet, corners = _tile(stack, min(cols, len(stack)), gap)
     figure, ax = canvas(height=0.5 + WIDTH * sheet.shape[0] / sheet.shape[1], title=title)
-    ax.imshow(
-        sheet,
-        cmap="RdBu_r" if signed else cmap,
-        vmin=-1 if signed else 0,
-        vmax=1,
-        interpolation="nearest",
-    )
+    ax.imshow(sheet, cmap=cmap, vmin=low, vmax=1, interpolation="nearest")
     ax.axis("off")
     for (top, left), label in zip(corners, labels, strict=False):
         ax.text(left, top - 0.6, label, fontsize=10, ha="left", va="bottom")
     return figure
-
-
-@theme()
-def contact_sheet(rows: Sequence[Direction], images: Tensor, k: int = 5, *, title: str) -> Figure:
-    """For each direction a row of images: the `k` of highest score on the left, the `k` of lowest on the right.
-
-    A single direction gets two lines, one for each end.
-
-    Args:
-        rows: directions of these images.
-        images: images × channels × height × width, uint8 or in [0, 1].
-        k: images at each end.
-        title: what the figure says.
-    """
-    ends = [[top_images(row, k), bottom_images(row, k)] for row in rows]
-    labels = [f"{row.name}, {row.layer}".rstrip(", ") for row in rows]
-    lines, several = ends, len(rows) > 1
-    if several:
-        labels[0] += ": highest"
-    else:
-        lines, labels = [[end] for end in ends[0]], [f"highest, {labels[0]}", "lowest"]
-    height, width = images.shape[2:]
-    gap, label = max(1, width // 10), 0.4 * width
-    step = len(lines[0][0]) * (width + gap) + gap  # from one end to the other
-    total = len(lines[0]) * step - 2 * gap
-    figure, ax = canvas(
-        height=0.6 + WIDTH * len(lines) * (height + label) / (total + gap), title=title
-    )
-    for y, (line, text) in enumerate(zip(lines, labels, strict=True)):
-        top = y * (height + label)
-        for x, end in enumerate(
-            line
-        ):  # one picture for each end: an image each takes six times as long to draw
-            strip, _ = _tile(_pictures(images[end.cpu()]), len(end), gap)
-            where = (x * step, x * step + strip.shape[1], top + height, top)
-            ax.imshow(strip, cmap="gray", vmin=0, vmax=1, extent=where)
-        ax.text(0, top - 0.06 * width, text, fontsize=10, va="bottom")
-    if several:
-        ax.text(step, -0.06 * width, "lowest", fontsize=10, va="bottom")
-    ax.set(xlim=(0, total), ylim=(len(lines) * (height + label) - label, -label), aspect="equal")
-    ax.axis("off")
-    return figure
-
-
-def _pictures(images: Tensor) -> np.ndarray:
-    """Images × channels × height × width as matplotlib wants them: channels last, and none of a grey image."""
-    pictures = _numpy(to_float(images).movedim(1, 3))
-    return pictures[..., 0] if pictures.shape[3] == 1 else pictures
-
-
-def _numpy(values) -> np.ndarray:
-    """A tensor on any device, or anything array-like, as an array."""
-    return torch.as_tensor(values).detach().cpu().numpy()
-
-
-def _tile(stack: np.ndarray, cols: int, gap: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Images (count × height × width …) side by side in rows on white; and the top left corner of each."""
-    count, height, width, *rest = stack.shape
-    rows = math.ceil(count / cols)
-    sheet = np.full(
-        (rows * (height + gap) - gap, cols * (width + gap) - gap, *rest),
-        np.nan if not rest else 1.0,
-    )
-    corners = [(k // cols * (height + gap), k % cols * (width + gap)) for k in range(count)]
-    for image, (top, left) in zip(stack, corners, strict=True):
-        sheet[top : top + height, left : left + width] = image
-    return sheet, corners
 
 
 @theme()
@@ -250,23 +254,17 @@ def latent_images(
         most: show no more than these many.
         labels: one above each image, if any.
         title: what the figure says.
+
+    Raises:
+        ValueError: for a fit without an input block.
+
+    Example:
+        >>> from peeklib import coupled_nmf
+        >>> fit = coupled_nmf({"input": torch.ones(6, 4)}, 1, max_iter=1)
+        >>> latent_images(fit, (2, 3), title="One")._suptitle.get_text()
+        'One'
     """
-    images = _pixel_images(factors, slice(most), shape)
-    return image_grid(images, labels, title=title)
-
-
-def _pixel_images(factors: CoupledFactors, columns: slice, shape: tuple[int, int]) -> np.ndarray:
-    """Columns of P as images: count × height × width, and × 3 where there are three input blocks."""
-    names = [name for name in factors.factors if name.split(".")[0] == "input"]
-    if not names:
-        raise ValueError(
-            f"latent images need an input block, made by `input_blocks`; there are {list(factors.factors)}"
-        )
-    P = np.stack(
-        [_numpy(factors.factors[name][:, columns]) for name in names], axis=-1
-    )  # pixels × rank × channels
-    images = P.swapaxes(0, 1).reshape(P.shape[1], *shape, len(names))
-    return images.squeeze(-1) if len(names) == 1 else images
+    return image_grid(_pixel_images(factors, slice(most), shape), labels, title=title)
 
 
 @theme()
@@ -278,8 +276,70 @@ def channel_maps(values, shape: tuple[int, int, int], *, title: str, shared: boo
         shape: channels, height, width.
         title: what the figure says.
         shared: one colour scale for all maps.
+
+    Example:
+        >>> figure = channel_maps(torch.arange(8), (2, 2, 2), title="Two channels")
+        >>> figure.axes[0].images[0].get_clim()
+        (0.0, 1.0)
     """
     return image_grid(_numpy(values).reshape(shape), title=title, cmap=MAP, shared=shared)
+
+
+@theme()
+def contact_sheet(rows: Sequence[Direction], images: Tensor, k: int = 5, *, title: str) -> Figure:
+    """The images that lie farthest along each direction.
+
+    Each direction gets a line: highest scores on the left, lowest on the right. A single one gets
+    two lines, one for each end.
+
+    Args:
+        rows: directions of these images.
+        images: images × channels × height × width, uint8 or in [0, 1].
+        k: images at each end.
+        title: what the figure says.
+
+    Example:
+        >>> one = Direction(torch.ones(1), 1.0, "relu1", "neuron 0", torch.arange(6.0))
+        >>> figure = contact_sheet([one], torch.zeros(6, 1, 8, 8), 2, title="One neuron")
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['highest, neuron 0, relu1', 'lowest']
+    """
+    highest = [top_images(row, k) for row in rows]
+    lowest = [bottom_images(row, k) for row in rows]
+    names = [f"{row.name}, {row.layer}".rstrip(", ") for row in rows]
+    if len(rows) == 1:
+        strips = [highest, lowest]  # lines × strips of images, here one to a line
+        labels = [f"highest, {names[0]}", "lowest"]
+    else:
+        strips = list(zip(highest, lowest, strict=True))
+        labels = [f"{names[0]}: highest", *names[1:]]
+
+    # All lengths are in pixels of the images.
+    height, width = images.shape[2:]
+    gap = max(1, width // 10)
+    above = 0.4 * width  # for the label of a line
+    line_height = height + above
+    step = len(highest[0]) * (width + gap) + gap  # from the left strip to the right one
+    right = len(strips[0]) * step - 2 * gap
+    bottom = len(strips) * line_height - above
+
+    inches = 0.6 + WIDTH * len(strips) * line_height / (right + gap)
+    figure, ax = canvas(height=inches, title=title)
+    for number, (line, label) in enumerate(zip(strips, labels, strict=True)):
+        top = number * line_height
+        ax.text(0, top - 0.06 * width, label, fontsize=10, va="bottom")
+        for place, chosen in enumerate(line):
+            # One picture for each strip: one for each image takes six times as long to draw.
+            pictures = _channels_last(_numpy(to_float(images[chosen.cpu()])))
+            strip, _ = _tile(pictures, len(pictures), gap)
+            left = place * step
+            extent = (left, left + strip.shape[1], top + height, top)
+            ax.imshow(strip, cmap="gray", vmin=0, vmax=1, extent=extent)
+    if len(rows) > 1:
+        ax.text(step, -0.06 * width, "lowest", fontsize=10, va="bottom")
+    ax.set(xlim=(0, right), ylim=(bottom, -above), aspect="equal")
+    ax.axis("off")
+    return figure
 
 
 @theme()
@@ -293,10 +353,10 @@ def journey(
     labels,
     title: str,
 ) -> Figure:
-    """One component from the pixels into a layer: its latent image, the neurons it drives, the images that load most.
+    """One component from the pixels into a layer.
 
-    The bars spread the component's mean loading over the classes of the images. Labels name the bars; no factor
-    depends on them.
+    Its latent image, the neurons it drives, the images that load most; and bars that spread its
+    mean loading over the classes of the images. Labels name the bars; no factor depends on them.
 
     Args:
         factors: the fit, with its input blocks.
@@ -309,13 +369,21 @@ def journey(
 
     Raises:
         ValueError: for a component, a layer shape, images or labels that are not those of the fit.
+
+    Example:
+        >>> from peeklib import coupled_nmf
+        >>> images, labels = torch.ones(4, 1, 2, 2), torch.tensor([0, 0, 1, 1])
+        >>> fit = coupled_nmf({"input": torch.ones(4, 4), "relu": torch.ones(3, 4)}, 1, max_iter=1)
+        >>> given = {"maps": (3, 1, 1), "images": images, "labels": labels}
+        >>> figure = journey(fit, "relu", 1, **given, title="All alike")
+        >>> [tick.get_text() for tick in figure.axes[1].get_xticklabels()]  # one bar for each class
+        ['0', '1']
     """
-    F, O = (
-        _numpy(factors.image_factor),
-        _numpy(factors.factors[layer]),
-    )  # images × rank, neurons × rank
-    labels, k = _numpy(labels), component - 1
-    if not 0 <= k < factors.rank:
+    F = _numpy(factors.image_factor)  # images × rank
+    O = _numpy(factors.factors[layer])  # neurons × rank
+    images = _numpy(images)
+    labels = _numpy(labels)
+    if not 1 <= component <= factors.rank:
         raise ValueError(f"component is {component}; this fit has components 1 to {factors.rank}")
     if math.prod(maps) != len(O):
         raise ValueError(
@@ -325,32 +393,198 @@ def journey(
         raise ValueError(
             f"{len(images)} images and {len(labels)} labels; the fit is of {len(F)} images"
         )
-    figure = Figure(figsize=(WIDTH, 6.2), layout="constrained")
-    rows = {"height_ratios": [1.7, 2.2, 1.05], "width_ratios": [1, 1.7]}
-    axes = figure.subplot_mosaic(
-        [["P", "classes"], ["layer", "layer"], ["images", "images"]], **rows
-    )
-    figure.suptitle(title, fontsize=12)
+    k = component - 1
+    loadings = F[:, k]
     latent = _pixel_images(factors, slice(k, k + 1), images.shape[2:])
+    channels = O[:, k].reshape(maps)
+    strongest = np.argsort(-loadings, kind="stable")[:6]
+
+    figure = Figure(figsize=(WIDTH, 6.2), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    axes = figure.subplot_mosaic(
+        [["P", "classes"], ["layer", "layer"], ["images", "images"]],
+        height_ratios=[1.7, 2.2, 1.05],
+        width_ratios=[1, 1.7],
+    )
     _sheet(axes["P"], latent, 1, "gray")
     axes["P"].set_title(f"as pixels: white {latent.max():.2g}", fontsize=10)
-    _class_bars(axes["classes"], F[:, k], labels)
-    channels = O[:, k].reshape(maps)
+    _class_bars(axes["classes"], loadings, labels)
     _sheet(axes["layer"], channels, _columns(maps, 2.4), MAP, labels=range(maps[0]))
-    axes["layer"].set_title(
-        f"loadings in {layer}, channel by channel: dark 0, yellow {channels.max():.2g}",
-        fontsize=10,
-        pad=18,
-    )
-    most = np.moveaxis(
-        _numpy(images)[(-F[:, k]).argsort(kind="stable")[:6]], 1, -1
-    )  # count × height × width × 1 or 3
-    _sheet(axes["images"], most.squeeze(-1) if most.shape[-1] == 1 else most, 6, "gray")
-    axes["images"].set_title(f"the {len(most)} images that load most", fontsize=10)
+    legend = f"loadings in {layer}, channel by channel: dark 0, yellow {channels.max():.2g}"
+    axes["layer"].set_title(legend, fontsize=10, pad=18)
+    _sheet(axes["images"], _channels_last(images[strongest]), 6, "gray")
+    axes["images"].set_title(f"the {len(strongest)} images that load most", fontsize=10)
     return figure
 
 
-def _sheet(ax, stack: np.ndarray, cols: int, cmap: str, labels: Sequence = ()) -> None:
+@theme()
+def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:
+    """Loadings of every neuron (rows) on every component (columns).
+
+    Args:
+        O: neurons × rank, in units of activation; or a dict of name → such matrices of one layer,
+            which are shown side by side on one colour scale.
+        title: what the figure says.
+        channels: mark where each of these many channels begins.
+
+    Example:
+        >>> figure = neuron_heatmap(torch.rand(12, 2), title="Loadings", channels=3)
+        >>> figure.axes[0].get_yticks().tolist()
+        [0, 4, 8]
+    """
+    import seaborn as sns
+
+    named = O if isinstance(O, Mapping) else {"": O}
+    panels = {name: _numpy(panel) for name, panel in named.items()}
+    peak = max(panel.max() for panel in panels.values())
+    figure, axes = canvas(1, len(panels), height=4.5, title=title, sharey=True, squeeze=False)
+    for ax, (name, panel) in zip(axes[0], panels.items(), strict=True):
+        sns.heatmap(
+            panel,
+            cmap=MAP,
+            vmin=0,
+            vmax=peak,
+            cbar=ax is axes[0, -1],
+            cbar_kws={"label": "loading (activation)"},
+            rasterized=True,
+            ax=ax,
+        )
+        neurons, rank = panel.shape
+        if channels is None:
+            step = max(1, neurons // 8)
+            numbers = range(0, neurons, step)
+        else:
+            step = max(1, neurons // channels)
+            numbers = range(channels)
+        ax.set_yticks(np.arange(0, neurons, step), labels=numbers)
+        step = max(1, rank // 10)
+        ax.set_xticks(np.arange(0, rank, step) + 0.5, labels=range(1, rank + 1, step))
+        ax.set(title=name)
+    figure.supxlabel("component, strongest first", fontsize=12)
+    axes[0, 0].set_ylabel("neuron" if channels is None else "channel, each with its neurons")
+    return figure
+
+
+@theme()
+def class_matrix(
+    table: pd.DataFrame, *, title: str, xlabel: str, ylabel: str, label: str
+) -> Figure:
+    """Values from 0 to 1 as a matrix, in percent, such as class × class.
+
+    Args:
+        table: rows × columns, named by its index and columns.
+        title, xlabel, ylabel: what the figure says.
+        label: of the colour bar.
+
+    Example:
+        >>> words = {"title": "Recall", "xlabel": "fit on", "ylabel": "tried on", "label": "recall"}
+        >>> figure = class_matrix(pd.DataFrame([[1.0, 0.254]]), **words)
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['100', '25']
+    """
+    import seaborn as sns
+
+    figure, ax = canvas(height=4.4)
+    sns.heatmap(
+        (100 * table).round().astype(int),
+        cmap=MAP,
+        vmin=0,
+        vmax=100,
+        cbar_kws={"label": f"{label} (%)"},
+        annot=True,
+        fmt="d",
+        annot_kws={"fontsize": 10},
+        linewidths=0.5,
+        ax=ax,
+    )
+    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    ax.tick_params(rotation=0)
+    return figure
+
+
+@theme()
+def overview() -> Figure:
+    """The model in one drawing: every block is a tall factor times the same image factor.
+
+    Example:
+        >>> "$F^{\\\\,T}$, shared" in [text.get_text() for text in overview().axes[0].texts]
+        True
+    """
+    import seaborn as sns
+
+    figure, ax = canvas(height=4.4)
+    ax.set(xlim=(0, 11), ylim=(0.2, 8.6), aspect="equal")
+    ax.axis("off")
+    blue, orange, green = sns.color_palette("colorblind", 3)
+    centred = {"ha": "center", "va": "center"}
+
+    def box(x, y, width, height, colour, text):
+        edge = {"edgecolor": colour, "linewidth": 1.5}
+        ax.add_patch(Rectangle((x, y), width, height, facecolor=(*colour, 0.25), **edge))
+        ax.text(x + width / 2, y + height / 2, text, fontsize=12, **centred)
+
+    blocks = [
+        (5.9, 2.2, blue, "D", "P", "pixels"),
+        (2.9, 2.6, orange, "A_0", "O_0", "neurons"),
+        (0.8, 1.7, orange, "A_1", "O_1", "neurons"),
+    ]
+    for y, height, colour, data, factor, side in blocks:
+        middle = y + height / 2
+        box(0.9, y, 3.4, height, colour, f"${data}$")
+        ax.text(0.65, middle, side, rotation=90, fontsize=10, **centred)
+        ax.text(4.8, middle, "≈", fontsize=15, **centred)
+        box(5.3, y, 0.9, height, colour, f"${factor}$")
+        arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.5}
+        ax.annotate("", (7.15, 4.65), (6.25, middle), arrowprops=arrow)
+    ax.text(2.6, 8.3, "images", ha="center", va="bottom", fontsize=10)
+    ax.text(5.75, 8.3, "rank", ha="center", va="bottom", fontsize=10)
+    box(7.2, 4.2, 3.4, 0.9, green, "$F^{\\,T}$, shared")
+    ax.text(8.9, 5.25, "images", ha="center", va="bottom", fontsize=10)
+    ax.text(10.85, 4.65, "rank", rotation=90, fontsize=10, **centred)
+    return figure
+
+
+def _numpy(values) -> np.ndarray:
+    """A tensor on any device, or anything array-like, as an array."""
+    return torch.as_tensor(values).detach().cpu().numpy()
+
+
+def _channels_last(images: np.ndarray) -> np.ndarray:
+    """Images × channels × height × width as matplotlib wants them: channels last, none if grey."""
+    images = np.moveaxis(images, 1, -1)
+    return images[..., 0] if images.shape[-1] == 1 else images
+
+
+def _pixel_images(factors: CoupledFactors, columns: slice, shape: Sequence[int]) -> np.ndarray:
+    """Columns of P as images: count × height × width, and × 3 of three input blocks."""
+    names = [name for name in factors.factors if name.split(".")[0] == "input"]
+    if not names:
+        raise ValueError(
+            "latent images need an input block, made by `input_blocks`; "
+            f"there are {list(factors.factors)}"
+        )
+    parts = [_numpy(factors.factors[name][:, columns]).T for name in names]  # count × pixels
+    P = np.stack(parts, axis=1)  # count × channels × pixels
+    return _channels_last(P.reshape(*P.shape[:2], *shape))
+
+
+def _tile(stack: np.ndarray, cols: int, gap: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Images (count × height × width …) in rows on white; and the top left corner of each."""
+    count, height, width, *colours = stack.shape
+    rows = math.ceil(count / cols)
+    white = 1.0 if colours else np.nan  # a NaN has no colour: the paper shows
+    size = rows * (height + gap) - gap, cols * (width + gap) - gap
+    sheet = np.full((*size, *colours), white)
+    corners = []
+    for k, image in enumerate(stack):
+        top = k // cols * (height + gap)
+        left = k % cols * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+        corners.append((top, left))
+    return sheet, corners
+
+
+def _sheet(ax: Axes, stack: np.ndarray, cols: int, cmap: str, labels: Iterable = ()) -> None:
     """Non-negative images side by side on one scale from 0."""
     sheet, corners = _tile(stack / (stack.max() or 1), cols, gap=1 + stack.shape[1] // 12)
     ax.imshow(sheet, cmap=cmap, vmin=0, vmax=1, interpolation="nearest")
@@ -362,18 +596,20 @@ def _sheet(ax, stack: np.ndarray, cols: int, cmap: str, labels: Sequence = ()) -
 def _columns(maps: tuple[int, int, int], aspect: float) -> int:
     """In how many columns these maps are largest, on a sheet `aspect` times as wide as high."""
     count, height, width = maps
-    return max(
-        range(1, count + 1),
-        key=lambda cols: min(aspect / (cols * width), 1 / (-(-count // cols) * height)),
-    )
+
+    def scale(cols: int) -> float:
+        rows = math.ceil(count / cols)
+        return min(aspect / (cols * width), 1 / (rows * height))
+
+    return max(range(1, count + 1), key=scale)
 
 
-def _class_bars(ax, loadings: np.ndarray, labels: np.ndarray) -> None:
+def _class_bars(ax: Axes, loadings: np.ndarray, labels: np.ndarray) -> None:
     """The mean loading of each class as a share of their sum; the dashed line is an even spread."""
     import seaborn as sns
 
     classes = np.unique(labels)
-    means = np.array([loadings[labels == c].mean() for c in classes])
+    means = np.array([loadings[labels == label].mean() for label in classes])
     shares = 100 * means / (means.sum() or 1)
     ax.bar(range(len(classes)), shares, color=sns.color_palette("colorblind")[0])
     ax.axhline(100 / len(classes), color="black", linestyle="--", linewidth=1)
@@ -383,115 +619,3 @@ def _class_bars(ax, loadings: np.ndarray, labels: np.ndarray) -> None:
     ax.tick_params(labelsize=10)
     ax.set_title("share of the loading (%), by class", fontsize=10)
     sns.despine(ax=ax)
-
-
-@theme()
-def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:
-    """Loadings of every neuron (rows) on every component (columns).
-
-    Args:
-        O: neurons × rank, in units of activation; or a dict of name → such matrices of one layer, which are
-            shown side by side on one colour scale.
-        title: what the figure says.
-        channels: mark where each of these many channels begins.
-    """
-    import seaborn as sns
-
-    panels = {
-        name: _numpy(panel) for name, panel in (O if isinstance(O, Mapping) else {"": O}).items()
-    }
-    peak = max(panel.max() for panel in panels.values())
-    figure, axes = canvas(1, len(panels), height=4.5, title=title, sharey=True, squeeze=False)
-    for ax, (name, panel) in zip(axes[0], panels.items(), strict=True):
-        last, columns = ax is axes[0, -1], max(1, panel.shape[1] // 10)
-        bar = {"cbar": last, "cbar_kws": {"label": "loading (activation)"}}
-        sns.heatmap(panel, cmap=MAP, vmin=0, vmax=peak, ax=ax, rasterized=True, **bar)
-        size = max(1, len(panel) // (channels or 8))
-        rows = range(0, len(panel), size) if channels is None else range(channels)
-        ax.set_yticks(np.arange(0, len(panel), size), labels=rows)
-        ax.set(title=name)
-        ax.set_xticks(
-            np.arange(0, panel.shape[1], columns) + 0.5,
-            labels=range(1, panel.shape[1] + 1, columns),
-        )
-    figure.supxlabel("component, strongest first", fontsize=12)
-    axes[0, 0].set_ylabel("neuron" if channels is None else "channel, each with its neurons")
-    return figure
-
-
-@theme()
-def class_matrix(
-    table: pd.DataFrame, *, title: str, xlabel: str, ylabel: str, label: str
-) -> Figure:
-    """Values from 0 to 1 as a matrix, in percent, such as class × class."""
-    import seaborn as sns
-
-    figure, ax = canvas(height=4.4)
-    percent = (100 * table).round().astype(int)
-    style = {"annot": True, "fmt": "d", "annot_kws": {"fontsize": 10}, "linewidths": 0.5}
-    sns.heatmap(
-        percent, cmap=MAP, vmin=0, vmax=100, ax=ax, cbar_kws={"label": f"{label} (%)"}, **style
-    )
-    ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
-    ax.tick_params(rotation=0)
-    return figure
-
-
-@theme()
-def overview() -> Figure:
-    """The model in one drawing: every block is a tall factor times the same image factor."""
-    import seaborn as sns
-
-    figure, ax = canvas(height=4.4)
-    ax.set(xlim=(0, 11), ylim=(0.2, 8.6), aspect="equal")
-    ax.axis("off")
-    blue, orange, green = sns.color_palette("colorblind", 3)
-    rows = [
-        (5.9, 2.2, blue, "D", "P", "pixels"),
-        (2.9, 2.6, orange, "A_0", "O_0", "neurons"),
-        (0.8, 1.7, orange, "A_1", "O_1", "neurons"),
-    ]
-
-    def box(x, y, w, h, colour, text):
-        ax.add_patch(
-            Rectangle((x, y), w, h, facecolor=(*colour, 0.25), edgecolor=colour, linewidth=1.5)
-        )
-        ax.text(x + w / 2, y + h / 2, text, ha="center", va="center", fontsize=12)
-
-    for y, h, colour, data, factor, side in rows:
-        box(0.9, y, 3.4, h, colour, f"${data}$")
-        ax.text(0.65, y + h / 2, side, rotation=90, ha="center", va="center", fontsize=10)
-        ax.text(4.8, y + h / 2, "≈", ha="center", va="center", fontsize=15)
-        box(5.3, y, 0.9, h, colour, f"${factor}$")
-    ax.text(2.6, 8.3, "images", ha="center", va="bottom", fontsize=10)
-    ax.text(5.75, 8.3, "rank", ha="center", va="bottom", fontsize=10)
-    box(7.2, 4.2, 3.4, 0.9, green, "$F^{\\,T}$, shared")
-    ax.text(8.9, 5.25, "images", ha="center", va="bottom", fontsize=10)
-    ax.text(10.85, 4.65, "rank", rotation=90, ha="center", va="center", fontsize=10)
-    for y, h, colour, *_ in rows:
-        ax.annotate(
-            "",
-            (7.15, 4.65),
-            (6.25, y + h / 2),
-            arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.5},
-        )
-    return figure
-
-
-@theme()
-def lines(
-    series: Mapping[str, Sequence[float]],
-    *,
-    title: str,
-    xlabel: str,
-    ylabel: str,
-    log: bool = False,
-) -> Figure:
-    """One line for each named sequence, against its index."""
-    table = pd.concat(
-        [
-            pd.DataFrame({"x": range(len(y)), "y": np.asarray(y), "": name})
-            for name, y in series.items()
-        ]
-    )
-    return curves(table, "x", "y", "", title=title, xlabel=xlabel, ylabel=ylabel, log=log)

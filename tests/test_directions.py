@@ -1,8 +1,7 @@
-"""Directions: unit vectors of one type, against scikit-learn and by hand, and the images at their ends."""
+"""Directions: unit vectors of one type, against scikit-learn and by hand; their ends' images."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from sklearn.utils.extmath import randomized_svd
@@ -13,9 +12,10 @@ from peeklib import directions
 
 def activations(neurons=40, images=200, seed=0):
     """Of low rank plus noise, non-negative; neuron 3 is dead."""
-    draw = torch.Generator().manual_seed(seed)
-    X = torch.rand(neurons, 5, generator=draw) ** 3 @ torch.rand(5, images, generator=draw) ** 3
-    X = X + 0.01 * torch.rand(neurons, images, generator=draw)
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.rand(neurons, 5, generator=generator) ** 3
+    right = torch.rand(5, images, generator=generator) ** 3
+    X = left @ right + 0.01 * torch.rand(neurons, images, generator=generator)
     X[3] = 0
     return X
 
@@ -34,9 +34,8 @@ KINDS = {
 def test_every_kind_gives_unit_vectors_of_one_type_strongest_first(kind):
     found = KINDS[kind]()
     assert all(isinstance(one, directions.Direction) and one.layer == "relu" for one in found)
-    assert torch.allclose(
-        torch.stack([one.vector.norm() for one in found]), torch.ones(len(found)), atol=1e-5
-    )
+    lengths = torch.stack([one.vector.norm() for one in found])
+    assert torch.allclose(lengths, torch.ones(len(found)), atol=1e-5)
     assert len({one.name for one in found}) == len(found)
     if kind != "random neurons":
         scales = [one.scale for one in found]
@@ -121,9 +120,8 @@ def test_purity_entropy_and_overlap_by_hand():
     labels = torch.tensor([[1, 1, 1, 1], [0, 1, 2, 3], [5, 5, 2, 2]])
     assert directions.purity(labels).tolist() == [1, 0.25, 0.5]
     assert directions.class_entropy(labels).tolist() == pytest.approx([0, 2, 1])
-    assert directions.overlap(
-        [torch.tensor([1, 2]), torch.tensor([2, 3]), torch.tensor([1, 2])]
-    ) == pytest.approx(2 / 3)
+    sets = [torch.tensor([1, 2]), torch.tensor([2, 3]), torch.tensor([1, 2])]
+    assert directions.overlap(sets) == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="two or more of one size"):
         directions.overlap([torch.tensor([1, 2]), torch.tensor([1])])
 
@@ -133,13 +131,15 @@ def test_describe_counts_what_sets_have_in_common():
     rising = torch.arange(6.0)
     same = [directions.Direction(torch.ones(1), 1.0, "", f"{k}", rising) for k in range(2)]
     found = directions.describe(same, labels, k=2)
-    assert (
-        found["purity"] == found["overlap"] == found["bottom overlap"] == found["same class"] == 1
-    )
+    for what in ("purity", "overlap", "bottom overlap", "same class"):
+        assert found[what] == 1
     assert found["entropy"] == found["purity error"] == 0
     flipped = directions.Direction(torch.ones(1), 1.0, "", "f", -rising)
     assert directions.describe([same[0], flipped], labels, k=2)["overlap"] == 0
     assert math.isnan(directions.describe(same[:1], labels, k=2)["overlap"])
+
+
+FIT = pk.coupled_nmf({"a": PHI}, 2)
 
 
 @pytest.mark.parametrize(
@@ -149,36 +149,11 @@ def test_describe_counts_what_sets_have_in_common():
         (lambda: directions.neurons(PHI, 2, select="best"), "select is 'best'"),
         (lambda: directions.random(PHI, 3, tail=0), "tail is 0"),
         (lambda: directions.random(PHI, 0), "count is 0"),
-        (
-            lambda: directions.nmf(PHI, 2, fit=pk.coupled_nmf({"a": PHI}, 2), layer="b"),
-            "no block 'b'",
-        ),
-        (
-            lambda: directions.nmf(PHI[:5], 2, fit=pk.coupled_nmf({"a": PHI}, 2), layer="a"),
-            "40 neurons and 200 images",
-        ),
+        (lambda: directions.nmf(PHI, 2, fit=FIT, layer="b"), "no block 'b'"),
+        (lambda: directions.nmf(PHI[:5], 2, fit=FIT, layer="a"), "40 neurons and 200 images"),
         (lambda: directions.singular(PHI / 0 * 0, 2, layer="conv"), "'conv' has NaN"),
     ],
 )
 def test_bad_requests_say_what_is_wrong(call, words):
     with pytest.raises(ValueError, match=words):
         call()
-
-
-def test_a_contact_sheet_shows_the_right_images():
-    """Image k is a flat grey of level k: the sheet must show the levels of the top and bottom images, in order."""
-    images = torch.arange(20, dtype=torch.uint8)[:, None, None, None].expand(20, 1, 8, 8) * 10
-    scores = torch.randperm(20, generator=torch.Generator().manual_seed(0)).float()
-    one = directions.Direction(torch.ones(1), 1.0, "relu", "neuron 0", scores)
-    for rows in ([one], [one, one]):
-        figure = pk.plots.contact_sheet(rows, images, 3, title="t")
-        shown = []
-        for image in figure.axes[0].images:  # a strip of three; white between them is no number
-            strip = image.get_array().filled(math.nan)
-            shown += (
-                strip[:, ~np.isnan(strip).all(axis=0)].reshape(8, 3, 8).mean(axis=(0, 2)).tolist()
-            )
-        order = [*directions.top_images(one, 3), *directions.bottom_images(one, 3)]
-        assert shown == pytest.approx([float(k) * 10 / 255 for k in order] * len(rows), abs=1e-6)
-        words = " ".join(text.get_text() for text in figure.axes[0].texts)
-        assert "neuron 0, relu" in words and "lowest" in words

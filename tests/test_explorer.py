@@ -1,4 +1,4 @@
-"""Pictures and sliders: what a page without a kernel gets, what the widget does, and what the plots draw."""
+"""Pictures and sliders: what a page without a kernel gets, and what the widget does."""
 
 import html
 import json
@@ -6,16 +6,11 @@ import re
 from html.parser import HTMLParser
 from itertools import product
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
-from peeklib import Explorer, coupled_nmf, plots, show
+from peeklib import Explorer, show
 
 NASTY = """</script><script>alert("x")</script> & 'q' <b>"""
 
@@ -23,6 +18,15 @@ NASTY = """</script><script>alert("x")</script> & 'q' <b>"""
 def draw_nothing(*values):
     """The smallest figure there is, with the values in its alt text."""
     return Figure(figsize=(0.2, 0.2)), f"alt of {values}"
+
+
+def draw_nasty(value):
+    return Figure(figsize=(0.2, 0.2)), NASTY
+
+
+def alt_of(*values):
+    """The alt text of `draw_nothing`, as HTML."""
+    return html.escape(f"alt of {values}")
 
 
 class Counted:
@@ -74,7 +78,7 @@ def test_a_picture_needs_alt_text(alt):
 
 
 def test_alt_text_is_escaped():
-    page = Page(show(Figure(figsize=(0.2, 0.2)), NASTY)._repr_html_())
+    page = Page(show(*draw_nasty(1))._repr_html_())
     assert [tag for tag, _ in page.elements] == ["figure", "img"]
     assert page.all("img")[0]["alt"] == NASTY
 
@@ -84,20 +88,18 @@ def test_alt_text_is_escaped():
 
 def test_the_bundle_has_a_face_for_everybody():
     explorer = Explorer({"rank": [2, 5]}, draw_nothing)
+    live = "application/vnd.jupyter.widget-view+json"
     bundle = explorer._repr_mimebundle_(include=None, exclude=None)
-    assert set(bundle) == {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
-    assert (
-        bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.widget.model_id
-    )
+    assert set(bundle) == {"text/plain", "text/html", live}
+    assert bundle[live]["model_id"] == explorer.widget.model_id
     assert bundle["text/html"] == explorer.to_html()
     assert "rank (2 values)" in bundle["text/plain"]
 
 
 def test_ranges_and_frames_match_what_is_prepared():
     axes = {"rank": [2, 5, 9], "layer": ["a", "b"], "seed": range(4)}
-    page = Explorer(
-        axes, draw_nothing, prepared={"rank": [5, 9], "seed": [3, 1]}, start={"seed": 1}
-    ).to_html()
+    prepared = {"rank": [5, 9], "seed": [3, 1]}
+    page = Explorer(axes, draw_nothing, prepared=prepared, start={"seed": 1}).to_html()
     ranges, frames = Page(page).all("input"), frames_of(page)
     assert [(r["type"], r["min"], r["max"], r["value"]) for r in ranges] == [
         ("range", "0", "1", "0"),
@@ -137,18 +139,14 @@ def test_a_page_refers_to_nothing_outside_itself():
 
 
 def test_names_values_and_alt_text_are_escaped_on_the_page():
-    page = Explorer(
-        {NASTY: [NASTY, 2]}, lambda value: (Figure(figsize=(0.2, 0.2)), NASTY)
-    ).to_html()
-    parsed = Page(page)
+    page = Explorer({NASTY: [NASTY, 2]}, draw_nasty).to_html()
+    parsed, frames = Page(page), frames_of(page)
     assert not parsed.all("b") and len(parsed.all("script")) == 2
-    assert (
-        parsed.all("img")[0]["alt"] == NASTY and parsed.all("input")[0]["aria-valuetext"] == NASTY
-    )
-    assert frames_of(page)["labels"] == [[NASTY, "2"]] and frames_of(page)["frames"][0][1] == NASTY
-    assert "alert(" not in "".join(parsed.texts).replace(NASTY, "").replace(
-        json.dumps(NASTY).replace("<", "\\u003c"), ""
-    )
+    assert parsed.all("img")[0]["alt"] == NASTY
+    assert parsed.all("input")[0]["aria-valuetext"] == NASTY
+    assert frames["labels"] == [[NASTY, "2"]] and frames["frames"][0][1] == NASTY
+    quoted = json.dumps(NASTY).replace("<", "\\u003c")
+    assert "alert(" not in "".join(parsed.texts).replace(NASTY, "").replace(quoted, "")
 
 
 # With a kernel
@@ -160,29 +158,23 @@ def parts(explorer):
 
 
 def test_moving_a_slider_changes_the_picture():
-    (rank, layer), view = parts(
-        Explorer({"rank": [2, 5], "layer": "ab"}, draw_nothing, start={"layer": "b"})
-    )
-    assert html.escape("alt of (2, 'b')") in view.value
+    explorer = Explorer({"rank": [2, 5], "layer": "ab"}, draw_nothing, start={"layer": "b"})
+    (rank, layer), view = parts(explorer)
+    assert alt_of(2, "b") in view.value
     rank.value = 5
-    assert (
-        html.escape("alt of (5, 'b')") in view.value
-        and html.escape("alt of (2, 'b')") not in view.value
-    )
+    assert alt_of(5, "b") in view.value and alt_of(2, "b") not in view.value
     layer.value = "a"
-    assert html.escape("alt of (5, 'a')") in view.value and "data:image/webp" in view.value
+    assert alt_of(5, "a") in view.value and "data:image/webp" in view.value
 
 
 def test_in_the_small_version_the_ends_and_the_start_are_prepared(monkeypatch):
     monkeypatch.setenv("PEEK_PROFILE", "embedded")
     draw = Counted()
-    explorer = Explorer(
-        {"rank": range(9), "seed": [0, 1]}, draw, prepared={"rank": range(1, 7)}, start={"rank": 3}
-    )
+    axes = {"rank": range(9), "seed": [0, 1]}
+    explorer = Explorer(axes, draw, prepared={"rank": range(1, 7)}, start={"rank": 3})
     assert frames_of(explorer.to_html())["labels"] == [["1", "3", "6"], ["0", "1"]]
-    assert sorted(draw.calls) == sorted([*product((1, 3, 6), (0, 1)), (2, 0), (4, 0), (5, 0)]), (
-        "the others once"
-    )
+    others = [(2, 0), (4, 0), (5, 0)]  # drawn once, to see that they can be
+    assert sorted(draw.calls) == sorted([*product((1, 3, 6), (0, 1)), *others])
 
 
 def test_a_value_that_was_not_prepared_is_drawn_when_asked_for_and_kept():
@@ -197,14 +189,16 @@ def test_a_value_that_was_not_prepared_is_drawn_when_asked_for_and_kept():
 
 
 def test_the_widget_says_what_it_is_computing():
-    seen = []
-    explorer = Explorer(
-        {NASTY: [1, 2]},
-        lambda value: (seen.append(explorer._widget and view.value), draw_nothing(value))[1],
-    )
-    [slider], view = parts(explorer)
+    views, seen = [], []
+
+    def draw(value):
+        seen.extend(view.value for view in views)
+        return draw_nothing(value)
+
+    [slider], view = parts(Explorer({NASTY: [1, 2]}, draw))
+    views.append(view)
     slider.value = 2
-    assert seen[-1] == f"<p>computing {html.escape(NASTY)} 2 …</p>"
+    assert seen == [f"<p>computing {html.escape(NASTY)} 2 …</p>"]
 
 
 def fragile(value):
@@ -227,7 +221,7 @@ def test_missing_alt_text_shows_as_an_error_too():
 
 
 def test_alt_text_is_escaped_in_the_widget():
-    _, view = parts(Explorer({"rank": [1]}, lambda value: (Figure(figsize=(0.2, 0.2)), NASTY)))
+    _, view = parts(Explorer({"rank": [1]}, draw_nasty))
     page = Page(view.value)
     assert [tag for tag, _ in page.elements] == ["img", "p"]
     assert page.all("img")[0]["alt"] == NASTY == "".join(page.texts)
@@ -241,323 +235,25 @@ def test_the_widget_is_made_once():
 @pytest.mark.parametrize("start", [None, 0])
 def test_any_value_can_come_first(start):
     [slider], view = parts(Explorer({"layer": [start, "relu"]}, draw_nothing))
-    assert slider.value is start and html.escape(f"alt of ({start},)") in view.value
+    assert slider.value is start and alt_of(start) in view.value
 
 
 # Errors
 
 
 @pytest.mark.parametrize(
-    ("axes", "options", "words"),
+    ("axes", "start", "prepared", "words"),
     [
-        ({}, {}, "every axis needs a value"),
-        ({"rank": []}, {}, "every axis needs a value.*rank"),
-        ({"rank": [1]}, {"prepared": {"seed": [1]}}, "prepared names an axis 'seed'.*rank"),
-        (
-            {"rank": [1]},
-            {"prepared": {"rank": [1, 7]}},
-            r"prepared has \[7\] on axis 'rank'.*\[1\]",
-        ),
-        ({"rank": [1]}, {"prepared": {"rank": []}}, "prepared has no values on axis 'rank'"),
-        ({"rank": [1]}, {"start": {"seed": 1}}, "start names an axis 'seed'"),
-        ({"rank": [1]}, {"start": {"rank": 7}}, r"start has \[7\] on axis 'rank'"),
-        (
-            {"rank": [1, 2]},
-            {"start": {"rank": 2}, "prepared": {"rank": [1]}},
-            r"start has \[2\] on axis 'rank'.*\[1\]",
-        ),
+        ({}, {}, {}, "every axis needs a value"),
+        ({"rank": []}, {}, {}, "every axis needs a value.*rank"),
+        ({"rank": [1]}, {}, {"seed": [1]}, "prepared names an axis 'seed'.*rank"),
+        ({"rank": [1]}, {}, {"rank": [1, 7]}, r"prepared has \[7\] on axis 'rank'.*\[1\]"),
+        ({"rank": [1]}, {}, {"rank": []}, "prepared has no values on axis 'rank'"),
+        ({"rank": [1]}, {"seed": 1}, {}, "start names an axis 'seed'.*rank"),
+        ({"rank": [1]}, {"rank": 7}, {}, r"start has \[7\] on axis 'rank'"),
+        ({"rank": [1, 2]}, {"rank": 2}, {"rank": [1]}, r"start has \[2\] on axis 'rank'.*\[1\]"),
     ],
 )
-def test_wrong_axes_are_named(axes, options, words):
+def test_wrong_axes_are_named(axes, start, prepared, words):
     with pytest.raises(ValueError, match=words):
-        Explorer(axes, draw_nothing, **options)
-
-
-# Plots
-
-FIT = coupled_nmf(
-    {"input": torch.rand(6, 8, generator=torch.Generator().manual_seed(0))}, 3, max_iter=3
-)
-TABLE = pd.DataFrame(
-    {"rank": [1, 2] * 4, "error": [4.0, 3, 6, 5, 2, 1, 2, 1], "data": list("aaaabbbb")}
-)
-LABELS = {"title": "A finding", "xlabel": "rank", "ylabel": "error (%)"}
-IMAGES = np.arange(12.0).reshape(3, 2, 2)
-PLOTS = {
-    "curves": lambda: plots.curves(TABLE, "rank", "error", "data", **LABELS),
-    "image_grid": lambda: plots.image_grid(IMAGES, ["a", "b", "c"], title="A finding"),
-    "latent_images": lambda: plots.latent_images(FIT, (2, 3), title="A finding"),
-    "channel_maps": lambda: plots.channel_maps(torch.arange(12), (3, 2, 2), title="A finding"),
-    "neuron_heatmap": lambda: plots.neuron_heatmap(FIT.factors["input"], title="A finding"),
-    "lines": lambda: plots.lines({"mu": [3, 2, 1], "hals": [2, 1]}, **LABELS, log=True),
-    "class_matrix": lambda: plots.class_matrix(
-        pd.DataFrame([[0, 1.0], [0.254, 1]]), **LABELS, label="recall"
-    ),
-    "scatter": lambda: plots.scatter(
-        TABLE, "error", "rank", "data", title="A finding", xlabel="error (%)"
-    ),
-    "journey": lambda: journey(),
-    "overview": plots.overview,
-}
-JOURNEY = coupled_nmf(
-    {
-        name: torch.rand(rows, 8, generator=torch.Generator().manual_seed(rows))
-        for name, rows in (("input", 6), ("relu", 12))
-    },
-    3,
-    max_iter=3,
-)
-CLASSES = torch.tensor([0, 1, 4, 4, 1, 0, 0, 1])
-
-
-def journey(component=2, fit=JOURNEY, **changed):
-    images = torch.arange(48).reshape(8, 1, 2, 3)
-    given = {"maps": (3, 2, 2), "images": images, "labels": CLASSES, "title": "A finding"}
-    return plots.journey(fit, "relu", component, **{**given, **changed})
-
-
-every_plot = pytest.mark.parametrize("name", PLOTS)
-
-
-def texts(figure):
-    return {text.get_text() for text in figure.findobj(Text)}
-
-
-@every_plot
-def test_a_plot_says_what_it_shows(name):
-    figure = PLOTS[name]()
-    assert (
-        {"images", "rank", "pixels", "neurons"} if name == "overview" else {"A finding"}
-    ) <= texts(figure)
-    if name in ("curves", "lines"):
-        assert set(LABELS.values()) <= texts(figure)
-
-
-@every_plot
-def test_a_plot_leaves_pyplot_and_global_settings_alone(name):
-    figures, settings = plt.get_fignums(), dict(mpl.rcParams)
-    show(PLOTS[name](), "a plot")
-    assert plt.get_fignums() == figures
-    assert dict(mpl.rcParams) == settings
-
-
-@every_plot
-def test_a_plot_looks_the_same_whatever_the_reader_has_set(name):
-    uri = show(PLOTS[name](), "a plot").uri
-    with (
-        plt.style.context("dark_background"),
-        mpl.rc_context({"font.size": 30, "savefig.bbox": "tight", "image.aspect": "auto"}),
-    ):
-        assert show(PLOTS[name](), "a plot").uri == uri
-
-
-@every_plot
-@pytest.mark.filterwarnings(
-    "error",
-    "ignore::DeprecationWarning:(pyparsing|matplotlib._mathtext|matplotlib._fontconfig)",  # of matplotlib 3.8's parser
-)
-def test_a_plot_raises_no_warnings(name):
-    assert show(PLOTS[name](), "a plot").alt == "a plot"
-
-
-def sheet(figure):
-    return figure.axes[0].images[0]
-
-
-def test_curves_are_means_with_a_band_from_smallest_to_largest():
-    [axes] = PLOTS["curves"]().axes
-    means = [line.get_ydata().tolist() for line in axes.lines if len(line.get_ydata())]
-    assert means == [[5, 4], [2, 1]]
-    band = axes.collections[0].get_paths()[0].vertices[:, 1]
-    assert (band.min(), band.max()) == (3, 6)
-
-
-def test_groups_differ_in_marker_and_colour():
-    [axes] = PLOTS["curves"]().axes
-    drawn = [line for line in axes.lines if len(line.get_ydata())]
-    assert (
-        len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 2
-    )
-
-
-@pytest.mark.parametrize(("log", "scale"), [(True, "log"), (False, "linear")])
-def test_lines_are_drawn_against_their_index(log, scale):
-    [axes] = plots.lines({"mu": [3, 2, 1], "hals": [2, 1]}, **LABELS, log=log).axes
-    drawn = [
-        (line.get_xdata().tolist(), line.get_ydata().tolist())
-        for line in axes.lines
-        if len(line.get_ydata())
-    ]
-    assert drawn == [([0, 1, 2], [3, 2, 1]), ([0, 1], [2, 1])]
-    assert axes.get_yscale() == scale
-
-
-def tiles(figure, count, height, width, cols=5):
-    """The images on a contact sheet, found by where they must lie."""
-    data = np.ma.filled(sheet(figure).get_array(), np.nan)
-    gap = (data.shape[1] - cols * width) // max(cols - 1, 1)
-    corners = [(k // cols * (height + gap), k % cols * (width + gap)) for k in range(count)]
-    return np.stack([data[top : top + height, left : left + width] for top, left in corners])
-
-
-@pytest.mark.parametrize("cols", [2, 3])
-@pytest.mark.parametrize("shared", [True, False])
-def test_a_contact_sheet_shows_every_image_up_to_its_peak(cols, shared):
-    figure = plots.image_grid(IMAGES, cols=cols, shared=shared, title="t")
-    peak = IMAGES.max() if shared else IMAGES.max(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(tiles(figure, 3, 2, 2, cols), IMAGES / peak)
-    assert sheet(figure).get_clim() == (0, 1)
-
-
-def test_images_with_negative_values_have_zero_in_the_middle():
-    figure = plots.image_grid(IMAGES - 6, cols=3, title="t")
-    assert sheet(figure).get_clim() == (-1, 1)
-    assert np.sign(tiles(figure, 3, 2, 2, 3)).tolist() == np.sign(IMAGES - 6).tolist()
-
-
-def test_black_images_stay_black():
-    assert not tiles(plots.image_grid(np.zeros((2, 2, 2)), cols=2, title="t"), 2, 2, 2, 2).any()
-
-
-def test_labels_stand_on_the_sheet_in_order():
-    figure = plots.image_grid(IMAGES, ["a", "b", "c"], cols=3, title="t")
-    placed = sorted((text.get_position()[0], text.get_text()) for text in figure.axes[0].texts)
-    assert [label for _, label in placed] == ["a", "b", "c"]
-
-
-def test_latent_images_are_the_strongest_columns_of_the_pixel_factor():
-    figure = plots.latent_images(FIT, (2, 3), most=2, title="t")
-    P = FIT.factors["input"][:, :2].T.reshape(2, 2, 3).numpy()
-    np.testing.assert_allclose(
-        tiles(figure, 2, 2, 3, 2), P / P.max(axis=(1, 2), keepdims=True), rtol=1e-6
-    )
-
-
-def test_three_input_blocks_make_colour_images():
-    names = ("input.red", "input.green", "input.blue")
-    fit = coupled_nmf({name: torch.rand(6, 8) for name in names}, 2, max_iter=2)
-    P = np.stack([fit.factors[name].T.reshape(2, 2, 3).numpy() for name in names], axis=-1)
-    shown = tiles(plots.latent_images(fit, (2, 3), title="t"), 2, 2, 3, 2)
-    np.testing.assert_allclose(shown, P / P.max(axis=(1, 2, 3), keepdims=True), rtol=1e-6)
-
-
-def test_latent_images_need_an_input_block():
-    fit = coupled_nmf({"relu": torch.ones(4, 5)}, 1, max_iter=1)
-    with pytest.raises(ValueError, match="input.*relu"):
-        plots.latent_images(fit, (2, 2), title="t")
-
-
-def test_channel_maps_lay_neurons_out_as_the_layer_does():
-    shown = tiles(PLOTS["channel_maps"](), 3, 2, 2, 3)
-    np.testing.assert_allclose(shown, np.arange(12).reshape(3, 2, 2) / 11)
-
-
-def panels(figure):
-    """What each panel with images shows, without the gaps; and the heights of the bars."""
-    pixels, bars, layer, images = figure.axes
-    shown = [np.ma.filled(ax.images[0].get_array(), np.nan) for ax in (pixels, layer, images)]
-    return *shown, np.array([bar.get_height() for bar in bars.patches])
-
-
-def test_a_journey_shows_one_component_everywhere():
-    pixels, layer, images, _ = panels(journey(2))
-    P, O = (JOURNEY.factors[name][:, 1].numpy() for name in ("input", "relu"))
-    np.testing.assert_allclose(pixels, P.reshape(2, 3) / P.max(), rtol=1e-6)
-    np.testing.assert_allclose(np.sort(layer[~np.isnan(layer)]), np.sort(O / O.max()), rtol=1e-6)
-    np.testing.assert_allclose(layer[:2, :2], O[:4].reshape(2, 2) / O.max(), rtol=1e-6)
-    first = int(JOURNEY.image_factor[:, 1].argmax())
-    np.testing.assert_allclose(
-        images[:2, :3] / images[0, 0], (np.arange(6).reshape(2, 3) + 6 * first) / (6 * first)
-    )
-
-
-def test_the_bars_of_a_journey_are_shares_of_the_mean_loading():
-    means = torch.stack([JOURNEY.image_factor[CLASSES == c, 1].mean() for c in (0, 1, 4)])
-    figure = journey(2)
-    *_, bars = panels(figure)
-    np.testing.assert_allclose(bars, 100 * means / means.sum(), rtol=1e-5)
-    assert [tick.get_text() for tick in figure.axes[1].get_xticklabels()] == ["0", "1", "4"]
-
-
-def test_a_journey_starts_in_colour_if_the_images_have_it():
-    names = ("input.red", "input.green", "input.blue", "relu")
-    fit = coupled_nmf(
-        {name: torch.rand(12 if name == "relu" else 6, 8) for name in names}, 2, max_iter=2
-    )
-    pixels, _, images, _ = panels(journey(1, fit, images=torch.rand(8, 3, 2, 3)))
-    assert pixels.shape == (2, 3, 3) and images.shape[2] == 3
-
-
-def test_labels_change_nothing_but_the_bars_of_a_journey():
-    *before, bars = panels(journey(2))
-    *after, others = panels(journey(2, labels=CLASSES.flip(0)))
-    assert all(
-        np.array_equal(old, new, equal_nan=True) for old, new in zip(before, after, strict=True)
-    )
-    assert not np.allclose(bars, others)
-
-
-@pytest.mark.parametrize(
-    ("component", "changed", "words"),
-    [
-        (0, {}, "component is 0; this fit has components 1 to 3"),
-        (4, {}, "component is 4"),
-        (1, {"maps": (3, 2, 3)}, r"\(3, 2, 3\) have 18 neurons, block 'relu' has 12"),
-        (1, {"labels": CLASSES[:5]}, "8 images and 5 labels; the fit is of 8"),
-    ],
-)
-def test_a_journey_says_what_does_not_fit(component, changed, words):
-    with pytest.raises(ValueError, match=words):
-        journey(component, **changed)
-
-
-@pytest.mark.parametrize(
-    ("maps", "cols"), [((10, 12, 12), 5), ((20, 4, 4), 7), ((1, 3, 3), 1), ((64, 8, 8), 13)]
-)
-def test_maps_fill_their_sheet(maps, cols):
-    assert plots._columns(maps, 2.4) == cols
-
-
-def test_the_heatmap_has_a_row_for_each_neuron():
-    O = FIT.factors["input"]
-    mesh = plots.neuron_heatmap(O, title="t").axes[0].collections[0]
-    np.testing.assert_allclose(np.asarray(mesh.get_array()).reshape(O.shape), O)
-    assert mesh.get_clim()[0] == 0
-
-
-def test_the_heatmap_can_mark_where_channels_begin():
-    axes = plots.neuron_heatmap(torch.rand(12, 2), title="t", channels=3).axes[0]
-    assert axes.get_yticks().tolist() == [0, 4, 8]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "2"]
-
-
-def test_heatmaps_side_by_side_share_a_scale():
-    figure = plots.neuron_heatmap(
-        {"low": torch.rand(6, 2), "high": 9 * torch.rand(6, 2)}, title="t"
-    )
-    low, high = (ax.collections[0] for ax in figure.axes[:2])
-    assert low.get_clim() == high.get_clim() and {"low", "high"} <= texts(figure)
-
-
-def test_a_class_matrix_shows_every_value_in_percent():
-    assert {"0", "25", "100"} <= texts(PLOTS["class_matrix"]())
-
-
-def test_a_scatter_has_a_point_for_each_row_in_percent():
-    ax = PLOTS["scatter"]().axes[0]
-    points = np.concatenate([dots.get_offsets() for dots in ax.collections])
-    np.testing.assert_allclose(np.sort(points[:, 1]), np.sort(100 * TABLE["rank"]))
-
-
-def test_weights_that_want_gradients_can_be_drawn():
-    weights = torch.rand(4, 3, requires_grad=True)
-    assert "t" in texts(plots.neuron_heatmap(weights, title="t"))
-    assert "t" in texts(plots.image_grid([weights], title="t"))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
-def test_factors_on_a_gpu_can_be_drawn():
-    O = torch.rand(4, 3, device="cuda")
-    assert "t" in texts(plots.neuron_heatmap(O, title="t"))
-    assert "t" in texts(plots.channel_maps(O[:, 0], (1, 2, 2), title="t"))
-    assert "t" in texts(plots.image_grid([O], title="t"))
+        Explorer(axes, draw_nothing, start=start, prepared=prepared)

@@ -1,4 +1,4 @@
-"""Recording: the numbers of a hand-made forward pass, and a model that is left exactly as it was."""
+"""Recording: the numbers of a hand-made forward pass, and a model left exactly as it was."""
 
 import re
 
@@ -7,14 +7,15 @@ import torch
 from torch import nn
 
 from peeklib import input_blocks, record, relu_layers, to_float
+from peeklib.hooks import predict, split_signs
 
 
 def model_of(*layers, seed=0):
     """nn.Sequential with seeded weights; global random state left alone."""
     model = nn.Sequential(*layers)
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
-        nn.init.normal_(parameter, generator=draw)
+        nn.init.normal_(parameter, generator=generator)
     return model
 
 
@@ -146,13 +147,39 @@ def test_split_parts_are_non_negative_and_their_difference_is_what_was_recorded(
     assert not (parts["0+"] * parts["0-"]).any()
 
 
+def test_another_treatment_of_signs_is_an_error():
+    with pytest.raises(ValueError, match="'abs'.*refuse.*clip.*split.*keep"):
+        split_signs("conv", SIGNED.clone(), "abs")
+
+
+def test_a_layer_that_diverged_is_not_called_negative():
+    assert split_signs("conv", torch.tensor([[torch.nan, 1.0]]), "refuse")["conv"].isnan().any()
+
+
 @pytest.mark.parametrize("negative", ["refuse", "clip"])
 def test_outputs_that_are_not_negative_pass_unchanged(model, images, negative):
     kept = record(model, images, negative="keep")
-    assert all(
-        torch.equal(block, kept[name])
-        for name, block in record(model, images, negative=negative).items()
-    )
+    for name, block in record(model, images, negative=negative).items():
+        assert torch.equal(block, kept[name])
+
+
+# Outputs of the whole model
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+def test_predictions_are_the_model_s_outputs_in_order(model, images, size):
+    modes = mixed_modes(model)
+    with torch.no_grad():
+        expected = model(images)
+    found = predict(model, images, batch_size=size)
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad and [module.training for module in model.modules()] == modes
+
+
+def test_a_model_without_parameters_predicts_and_leaves_the_images_alone():
+    x = torch.tensor([[-1.0, 2.0]])
+    assert predict(nn.ReLU(inplace=True), x).tolist() == [[0.0, 2.0]]
+    assert x.tolist() == [[-1.0, 2.0]]
 
 
 # The model is left as it was
@@ -200,9 +227,8 @@ def test_hooks_that_were_there_before_stay(model, images):
 def test_no_gradients_are_made(model, images):
     blocks = record(model, images)
     assert not any(block.requires_grad for block in blocks.values())
-    assert all(
-        parameter.grad is None and parameter.requires_grad for parameter in model.parameters()
-    )
+    for parameter in model.parameters():
+        assert parameter.grad is None and parameter.requires_grad
 
 
 def test_weights_images_and_random_state_are_left_alone(images):
@@ -230,12 +256,7 @@ ERRORS = {
     "no ReLU": (nn.Sequential(nn.Flatten()), {}, ValueError, r"no nn.ReLU.*'0'"),
     "no layers": (UNUSED, {"layers": []}, ValueError, "no layers"),
     "returns a tuple": (TUPLE, {"layers": ["inner"]}, TypeError, "'inner' returns a tuple"),
-    "images last": (
-        TRANSPOSE,
-        {},
-        ValueError,
-        r"'relu' gives shape \(16, 7\) for 7 images.*first axis",
-    ),
+    "images last": (TRANSPOSE, {}, ValueError, r"'relu' gives shape \(16, 7\) for 7 .*first axis"),
     "a single number": (SUM, {}, ValueError, r"'relu' gives shape \(\) for 7 images"),
     "never runs": (UNUSED, {}, ValueError, r"\['b'\] did not run"),
     "negative": (UNUSED, {"negative": "abs"}, ValueError, "'abs'.*refuse.*clip.*split.*keep"),
@@ -302,9 +323,8 @@ def test_relu_layers_are_found_at_any_depth():
 
 
 def test_to_float_scales_bytes_only():
-    assert to_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx(
-        [0, 0.2, 1]
-    )
+    scaled = to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    assert scaled.tolist() == pytest.approx([0, 0.2, 1])
     floats = torch.tensor([0.0, 51.0])
     assert to_float(floats) is floats
 
@@ -319,9 +339,8 @@ def test_to_float_scales_bytes_only():
     ],
 )
 def test_one_input_block_for_each_channel(channels, names):
-    images = torch.randint(256, (5, channels, 2, 3), generator=torch.Generator().manual_seed(0)).to(
-        torch.uint8
-    )
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (5, channels, 2, 3), generator=generator, dtype=torch.uint8)
     blocks = input_blocks(images)
     assert list(blocks) == names
     for channel, block in enumerate(blocks.values()):

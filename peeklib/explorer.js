@@ -1,0 +1,19 @@
+(() => {
+  const figure = document.currentScript.closest("figure");
+  const data = JSON.parse(figure.querySelector("script[type='application/json']").textContent);
+  const sliders = [...figure.querySelectorAll("input[type=range]")];
+  const image = figure.querySelector("img"), caption = figure.querySelector("figcaption");
+  const update = () => {
+    let index = 0;
+    sliders.forEach((slider, k) => {
+      const label = data.labels[k][slider.value];
+      slider.setAttribute("aria-valuetext", label);
+      slider.nextElementSibling.value = label;
+      index = index * data.labels[k].length + Number(slider.value);
+    });
+    image.src = data.frames[index][0];
+    image.alt = caption.textContent = data.frames[index][1];
+  };
+  sliders.forEach(slider => { slider.disabled = false; slider.addEventListener("input", update); });
+  update();
+})();
