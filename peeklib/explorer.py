@@ -1,9 +1,10 @@
 """Pictures and sliders that live everywhere.
 
-An `Explorer` is one object with two faces in one MIME bundle. With a kernel it is ipywidgets: every
-value of every slider can be computed. Without one (the built book, a saved notebook) it is a
-`<figure>` with native range inputs over frames drawn beforehand, and a few lines of inline script
-(`explorer.js`): no network, no library.
+An `Explorer` is one object with two faces. One is a `<figure>` with native range inputs over frames
+drawn beforehand and a few lines of inline script (`explorer.js`): it lives in the built book and in
+saved notebooks, without a kernel, network or library. If there are values that were not prepared and
+somebody is there to ask for them, the other follows as an output of its own: ipywidgets, where every
+value can be computed. It hides the first while it is alive, and itself when it no longer is.
 
 A picture is a WebP of an off-screen matplotlib figure on its own background, with alt text.
 """
@@ -13,7 +14,11 @@ import html
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -25,6 +30,8 @@ from .plots import theme
 DPI = 150
 QUALITY = 80  # WebP; half the size of PNG at no visible loss
 SCRIPT = Path(__file__).with_name("explorer.js").read_text()
+LIVE = Path(__file__).with_name("explorer-live.html").read_text()
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 # Inline, so that a picture looks the same in Jupyter, on Colab and in the book.
 FIGURE_STYLE = "margin:1rem 0"
@@ -147,6 +154,7 @@ class Explorer:
         if profile() == "embedded":
             self.prepared = {name: self._ends(name) for name in self.axes}
         self._pictures: dict[tuple, Picture] = {}
+        self._last: Picture | None = None  # that the live face shows
 
     def _check_axes(self) -> None:
         if not self.axes or not all(self.axes.values()):
@@ -162,10 +170,16 @@ class Explorer:
         return [value for value in values if value in (values[0], values[-1], self.start[name])]
 
     def picture(self, *values) -> Picture:
-        """The picture for one value of each axis, drawn once and kept."""
-        if values not in self._pictures:
-            self._pictures[values] = Picture(*self.draw(*values))
-        return self._pictures[values]
+        """The picture for one value of each axis, drawn once and kept, unless it was interrupted."""
+        if values in self._pictures:
+            return self._pictures[values]
+        with interrupts() as caught:
+            picture = Picture(*self.draw(*values))
+        if caught:
+            picture.alt += " (Interrupted: this is not its end. Choose it again to compute it.)"
+        else:
+            self._pictures[values] = picture
+        return picture
 
     def to_html(self) -> str:
         """The kernel-less face: a self-contained `<figure>` with every prepared frame."""
@@ -232,28 +246,82 @@ class Explorer:
         return VBox([*sliders, view])
 
     def _computing(self, values: tuple) -> str:
+        """The picture that was there, faint, so that nothing below it moves."""
         chosen = [f"{name} {value}" for name, value in zip(self.axes, values, strict=True)]
-        return f"<p>computing {html.escape(', '.join(chosen))} …</p>"
+        last = f'<div style="opacity:.4">{self._last.img()}</div>' if self._last else ""
+        return f'{last}<p style="{TEXT_STYLE}">computing {html.escape(", ".join(chosen))} …</p>'
 
     def _picture_or_error(self, values: tuple) -> str:
         """The picture over its alt text, or an error: a callback has no cell to raise it in."""
         try:
-            picture = self.picture(*values)
+            self._last = self.picture(*values)
+        except KeyboardInterrupt:
+            return "<p>Interrupted; choose it again to compute it.</p>"
         except Exception as why:
             return f"<pre>{html.escape(f'{type(why).__name__}: {why}')}</pre>"
-        return f'{picture.img()}<p style="{TEXT_STYLE}">{html.escape(picture.alt)}</p>'
+        return f'{self._last.img()}<p style="{TEXT_STYLE}">{html.escape(self._last.alt)}</p>'
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are values that only a kernel can show."""
+        return self.prepared != self.axes
 
     def _repr_mimebundle_(self, **_):
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
-        return {
-            "text/plain": repr(self),
-            "text/html": self.to_html(),
-            "application/vnd.jupyter.widget-view+json": view,
-        }
+        bundle: dict[str, object] = {"text/plain": repr(self), "text/html": self.to_html()}
+        if self.has_more:
+            view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
+            bundle[WIDGET] = view
+        return bundle
+
+    def _ipython_display_(self):
+        """The face without a kernel, and the live one after it where it has more to show.
+
+        Each is an output of its own: of one output with both, a saved notebook shows an error in
+        place of the widget, and not the other face.
+        """
+        from IPython.display import display
+
+        page, live = self.to_html(), self.has_more and somebody_is_there()
+        if live:
+            name = f"peek-{uuid.uuid4().hex[:8]}"
+            self.widget.add_class(name)
+            page = page.replace("<figure ", f'<figure id="{name}" ', 1) + LIVE.replace("NAME", name)
+        display({"text/plain": repr(self), "text/html": page}, raw=True)
+        if live:
+            display(self.widget)
 
     def __repr__(self):
         sizes = [f"{name} ({len(values)} values)" for name, values in self.axes.items()]
         return f"Explorer over {', '.join(sizes)}"
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """What stops this program (Ctrl-C, the stop button), noted: long computations end early then."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield caught
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number, frame):
+        caught.append(number)
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def somebody_is_there() -> bool:
+    """Whether a person's front end runs this cell: one that can be asked. Builders and tests cannot."""
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(getattr(kernel, "_allow_stdin", False))
 
 
 def _check_values(what: str, name: str, values: list, allowed: Mapping[str, list]) -> None:

@@ -3,8 +3,10 @@
 import html
 import json
 import re
+import signal
 from html.parser import HTMLParser
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from matplotlib.figure import Figure
 
 from peeklib import Explorer, show
 
+LIVE = "application/vnd.jupyter.widget-view+json"
 NASTY = """</script><script>alert("x")</script> & 'q' <b>"""
 
 
@@ -86,14 +89,37 @@ def test_alt_text_is_escaped():
 # Without a kernel
 
 
-def test_the_bundle_has_a_face_for_everybody():
-    explorer = Explorer({"rank": [2, 5]}, draw_nothing)
-    live = "application/vnd.jupyter.widget-view+json"
+def test_the_bundle_has_the_live_face_only_where_that_has_more_to_show():
+    whole = Explorer({"rank": [2, 5]}, draw_nothing)
+    bundle = whole._repr_mimebundle_(include=None, exclude=None)
+    assert bundle == {"text/plain": "Explorer over rank (2 values)", "text/html": whole.to_html()}
+    explorer = Explorer({"rank": [2, 5]}, draw_nothing, prepared={"rank": [2]})
     bundle = explorer._repr_mimebundle_(include=None, exclude=None)
-    assert set(bundle) == {"text/plain", "text/html", live}
-    assert bundle[live]["model_id"] == explorer.widget.model_id
-    assert bundle["text/html"] == explorer.to_html()
-    assert "rank (2 values)" in bundle["text/plain"]
+    assert set(bundle) == {"text/plain", "text/html", LIVE}
+    assert bundle[LIVE]["model_id"] == explorer.widget.model_id
+
+
+@pytest.mark.parametrize(
+    ("prepared", "somebody", "outputs"),
+    [([2], True, 2), ([2], False, 1), ([2, 5], True, 1), ([2, 5], False, 1)],
+)
+def test_the_live_face_is_an_output_of_its_own_if_somebody_can_move_it(
+    prepared, somebody, outputs, monkeypatch
+):
+    """A saved notebook cannot show an output that has both; a builder cannot move anything."""
+    shown = []
+    kernel = SimpleNamespace(_allow_stdin=somebody)
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=kernel))
+    monkeypatch.setattr("IPython.display.display", lambda output, **_: shown.append(output))
+    explorer = Explorer({"rank": [2, 5]}, draw_nothing, prepared={"rank": prepared})
+    explorer._ipython_display_()
+    assert len(shown) == outputs and set(shown[0]) == {"text/plain", "text/html"}
+    if outputs == 1:
+        assert shown[0]["text/html"] == explorer.to_html()
+    else:
+        assert shown[1] is explorer.widget
+        [figure] = Page(shown[0]["text/html"]).all("figure")
+        assert figure["id"] in explorer.widget._dom_classes, "each hides the other by this name"
 
 
 def test_ranges_and_frames_match_what_is_prepared():
@@ -198,7 +224,32 @@ def test_the_widget_says_what_it_is_computing():
     [slider], view = parts(Explorer({NASTY: [1, 2]}, draw))
     views.append(view)
     slider.value = 2
-    assert seen == [f"<p>computing {html.escape(NASTY)} 2 …</p>"]
+    assert len(seen) == 1 and f"computing {html.escape(NASTY)} 2 …" in seen[0]
+    assert alt_of(1) in seen[0], "the page must not jump: the last picture stays"
+
+
+@pytest.mark.parametrize("swallowed", [True, False])
+def test_what_was_interrupted_is_not_kept(swallowed):
+    """Long computations catch an interrupt and give what they have."""
+    stops = [True]
+
+    def draw(value):
+        try:
+            if value == 2 and stops.pop():
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            if not swallowed:
+                raise
+        return draw_nothing(value)
+
+    [slider], view = parts(Explorer({"rank": [1, 2]}, draw))
+    slider.value = 2
+    assert "Interrupted" in view.value
+    slider.value, stops[:] = 1, [False]
+    assert "Interrupted" not in view.value
+    slider.value = 2
+    assert "Interrupted" not in view.value and alt_of(2) in view.value
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def fragile(value):
