@@ -10,13 +10,15 @@ import functools
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import address
 import jupytext
 import nbformat
 from address import ROOT, Address
-from pybtex.database import Entry, parse_file
+from pybtex.database import parse_file
 
 FIRST = re.compile(r'# %% tags=\["remove-cell"\]\n.*?(?=\n# %%)', re.DOTALL)
 PIP = re.compile(r'(?<=^PEEKLIB = ")[^"]*', re.MULTILINE)
@@ -83,14 +85,15 @@ def plain(text: str, folder: Path, home: Address | None) -> str:
     """Markdown without MyST's roles: cross references become links, citations names and years."""
 
     def reference(found: re.Match) -> str:
-        words, target = re.fullmatch(r"(?:(.*?) <)?([^<>]*?)>?", found[1]).groups()
-        return link(words, (ROOT / folder / target).resolve().relative_to(ROOT), folder, home)
+        words, _, target = found[1].rpartition("<")  # "page", or "words <page>"
+        path = (ROOT / folder / target.rstrip(">")).resolve().relative_to(ROOT)
+        return link(words.strip(), path, folder, home)
 
     text = re.sub(r"\{doc\}`([^`]+)`", reference, text)
     return re.sub(r"(\S+)\s\{cite\}`([^`]+)`", cited, text)
 
 
-def link(words: str | None, target: Path, folder: Path, home: Address | None) -> str:
+def link(words: str, target: Path, folder: Path, home: Address | None) -> str:
     """A link to another page of the book: to Colab or GitHub, or to a file of the same copy."""
     notebook = (ROOT / f"{target}.py").exists()
     source = target.with_suffix(".py" if notebook else ".md")
@@ -103,7 +106,7 @@ def link(words: str | None, target: Path, folder: Path, home: Address | None) ->
 
 def title(source: str) -> str:
     """The first heading of a page or a percent script."""
-    return re.search(r"^(?:# )?# (?!%%)(.+)$", source, re.MULTILINE)[1]
+    return re.findall(r"^(?:# )?# (?!%%)(.+)$", source, re.MULTILINE)[0]
 
 
 def cited(found: re.Match) -> str:
@@ -115,11 +118,11 @@ def cited(found: re.Match) -> str:
 
 
 @functools.cache
-def bibliography() -> dict[str, Entry]:
+def bibliography() -> Mapping[str, Any]:
     return parse_file(str(ROOT / "book/references.bib")).entries
 
 
-def named(entry: Entry, before: str) -> str:
+def named(entry: Any, before: str) -> str:
     """A work as "Saini & Papalexakis 2018", or "2018" where `before` is its last author."""
     people, fields = entry.persons["author"], entry.fields
     names = [str(" ".join(person.last_names)).strip("{}") for person in people]
