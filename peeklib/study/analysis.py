@@ -99,7 +99,6 @@ def peek(
         >>> found.sweep[2, 0].image_factor.shape
         torch.Size([8, 2])
     """
-    begun = time.perf_counter()
     model = _unwrapped(model)
     _check_images(images)
     options = _Options(
@@ -111,37 +110,10 @@ def peek(
         seed=seed,
         batch_size=check_count(batch_size, "batch_size"),
         device=pick_device(device, images.device),
-    )
-    batches = even_batches(len(images), batch_size)
-    steps = len(batches) + 3
-    with tqdm(total=steps, disable=not progress, desc="finding layers", leave=False) as bar:
-        pixels, samples, notes = _prepare(model, images, options)
-        _step(bar, f"recording {len(samples)} layers")
-        blocks, more = _record(model, images, samples, _counted(bar, batches), options)
-        notes += more
-        studies, more = _study(_announced(bar, samples), blocks, options)
-        notes += more
-        _step(bar, f"factorizing at {len(options.ranks)} ranks")
-        joint = factorize(
-            pixels.to(options.device), studies, options.ranks, seed=seed, progress=progress
-        )
-        notes += joint.notes
-        _step(bar, "putting it together")
-    table = pd.DataFrame.from_dict({name: s.row for name, s in studies.items()}, orient="index")
-    return Peek(
+        progress=progress,
         title=title or f"A peek into {type(model).__name__}",
-        layers=table,
-        errors=joint.errors,
-        scores=_scores(joint, table),
-        sweep=joint.sweep,
-        spectra={name: study.values for name, study in studies.items()},
-        directions=_directions(studies, joint, seed),
-        notes=notes + _remarks(table, memory, joint.sweep),
-        settings=_made_with(model, images, options),
-        images=(255 * pixels).round().byte(),
-        parts=joint.parts,
-        seconds=time.perf_counter() - begun,
     )
+    return _look(model, images, options)
 
 
 # What was asked for
@@ -159,6 +131,8 @@ class _Options:
     seed: int
     batch_size: int
     device: torch.device
+    progress: bool
+    title: str
 
     def __post_init__(self):
         if self.negative not in ("auto", "clip", "split"):
@@ -220,7 +194,45 @@ def _announced(bar: tqdm, samples: Iterable[Sample]) -> Iterator[Sample]:
         yield sample
 
 
-# The steps; each gives notes on what it left out, scaled or decided
+# The steps; each returns notes on what it left out, scaled or decided
+
+
+def _look(model: nn.Module, images: Tensor, options: _Options) -> Peek:
+    """All steps, each announced on the bar."""
+    begun = time.perf_counter()
+    batches = even_batches(len(images), options.batch_size)
+    bar = tqdm(total=len(batches) + 3, disable=not options.progress, leave=False)
+    with bar:
+        bar.set_description("finding layers")
+        pixels, samples, notes = _prepare(model, images, options)
+        _step(bar, f"recording {len(samples)} layers")
+        blocks, skipped = _record(model, images, samples, _counted(bar, batches), options)
+        studies, dead = _study(_announced(bar, samples), blocks, options)
+        _step(bar, f"factorizing at {len(options.ranks)} ranks")
+        joint = factorize(
+            pixels.to(options.device),
+            studies,
+            options.ranks,
+            seed=options.seed,
+            progress=options.progress,
+        )
+        _step(bar, "putting it together")
+    table = pd.DataFrame.from_dict({name: s.row for name, s in studies.items()}, orient="index")
+    remarks = _remarks(table, joint.sweep, options.memory)
+    return Peek(
+        title=options.title,
+        layers=table,
+        errors=joint.errors,
+        scores=_scores(joint, table),
+        sweep=joint.sweep,
+        spectra={name: study.values for name, study in studies.items()},
+        directions=_directions(studies, joint, options.seed),
+        notes=notes + skipped + dead + joint.notes + remarks,
+        settings=_made_with(model, images, options),
+        images=(255 * pixels).round().byte(),
+        parts=joint.parts,
+        seconds=time.perf_counter() - begun,
+    )
 
 
 def _prepare(
@@ -319,7 +331,7 @@ def _directions(
     return found
 
 
-def _remarks(table: pd.DataFrame, memory: float, sweep: Sweep) -> list[str]:
+def _remarks(table: pd.DataFrame, sweep: Sweep, memory: float) -> list[str]:
     """Notes on what the table and the sweep show at a glance."""
     notes = []
     sampled = table.index[table.kept != "all"]

@@ -117,6 +117,9 @@ def component_directions(
         layer: what to call the layer.
         own: its blocks, one or two.
         rms: what the layer was divided by.
+
+    Returns:
+        The strongest first, `COUNT` at most; scales are in units of activation.
     """
     sides = [fit.factors[name] for name in own]
     O = sides[0] if len(sides) == 1 else sides[0] - sides[1]  # neurons × rank

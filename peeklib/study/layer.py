@@ -38,7 +38,6 @@ def study_layer(sample: Sample, A: Tensor, negative: str, seed: int) -> Study | 
         negative: "clip", "split" or "auto", see `peek`.
         seed: of the sketch that the singular directions come from.
     """
-    name = sample.site.name
     rms = _normalize_(A)
     if not rms:
         return None
@@ -47,10 +46,7 @@ def study_layer(sample: Sample, A: Tensor, negative: str, seed: int) -> Study | 
     if treated == "clip" and below > 1 - 1e-6:
         return None
     values = spectrum(_triangle(A)).cpu()
-    directions = {
-        "singular": singular(A, min(COUNT, *A.shape), layer=name, seed=seed),
-        "neurons": _varying_neurons(A, sample),
-    }
+    directions = _directions(A, sample, seed)
     row = {
         "activation": sample.site.kind,
         "shape": " × ".join(map(str, sample.site.shape)),
@@ -64,13 +60,10 @@ def study_layer(sample: Sample, A: Tensor, negative: str, seed: int) -> Study | 
         "entropy rank": effective_rank(values),
         "largest possible": min(A.shape),
     }
-    return Study(
-        row=row,
-        values=values * rms,
-        directions={kind: [_scaled(d, rms) for d in found] for kind, found in directions.items()},
-        blocks=_non_negative(name, A, treated),
-        rms=rms,
-    )
+    for kind, found in directions.items():
+        directions[kind] = [_scaled(direction, rms) for direction in found]
+    blocks = _non_negative(sample.site.name, A, treated)
+    return Study(row, values * rms, directions, blocks, rms)
 
 
 def _normalize_(A: Tensor) -> float:
@@ -106,13 +99,19 @@ def _triangle(A: Tensor) -> Tensor:
     return R
 
 
-def _varying_neurons(A: Tensor, sample: Sample) -> list[Direction]:
-    """The neurons that vary most, named by their place in the layer and not in the sample."""
+def _directions(A: Tensor, sample: Sample, seed: int) -> dict[str, list[Direction]]:
+    """Singular directions, and the neurons that vary most.
+
+    These are named by their place in the layer and not in the sample.
+    """
+    layer = sample.site.name
+    found = {"singular": singular(A, min(COUNT, *A.shape), layer=layer, seed=seed), "neurons": []}
     varying = int((A.amax(dim=1) > A.amin(dim=1)).sum())
-    if not varying:
-        return []
-    found = neurons(A, min(COUNT, varying), layer=sample.site.name)
-    return [replace(d, name=sample.place(int(d.vector.argmax()))) for d in found]
+    if varying:
+        for direction in neurons(A, min(COUNT, varying), layer=layer):
+            name = sample.place(int(direction.vector.argmax()))
+            found["neurons"].append(replace(direction, name=name))
+    return found
 
 
 def _scaled(direction: Direction, rms: float) -> Direction:

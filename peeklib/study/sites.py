@@ -164,7 +164,7 @@ def _lay_out(two: _Glimpse | None, three: _Glimpse) -> Site:
         shape.insert(0, per_image)
     shape = shape or [1]
     feature_axis = _feature_axis([3, *shape], three.feature_axis, three.width)
-    features = shape.pop(feature_axis - 1)
+    features = shape.pop(feature_axis - 1)  # which counts the images, too
     return replace(
         three.site,
         shape=(features, *shape),
