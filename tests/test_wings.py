@@ -14,7 +14,7 @@ WINGS = ["method", "study", "course"]  # from the bottom up
 
 
 def wing(module: str) -> str:
-    """Of a module's name inside the package, such as "study.probe"."""
+    """Of a module's name inside the package, such as "study.sites"."""
     first = module.partition(".")[0]
     if first == HOME.name:  # `import peeklib`, which gives everything
         return "course"

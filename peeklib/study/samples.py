@@ -1,0 +1,229 @@
+"""A record of the activations at some sites, within a given memory.
+
+Where a site is too large to be kept whole, a random sample of its positions is.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .sites import Site
+from .watch import Sight, forward, unchanged
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which neurons of a site are kept.
+
+    All, or some positions of every feature, or one position of some features.
+    """
+
+    site: Site
+    features: Tensor | None = None  #: indices, or None for all
+    positions: Tensor | None = None  #: indices, the same for every feature, or None for all
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Features and positions kept."""
+        features = self.site.features if self.features is None else len(self.features)
+        positions = self.site.positions if self.positions is None else len(self.positions)
+        return features, positions
+
+    @property
+    def neurons(self) -> int:
+        """Rows of the block."""
+        return prod(self.shape)
+
+    def take(self, tensor: Tensor, images: int) -> Tensor:
+        """The neurons kept, neurons × images, of the site's tensor."""
+        t = self.site.arrange(tensor, images)
+        if self.features is not None:
+            t = t[:, self.features.to(t.device)]
+        if self.positions is not None:
+            t = t[:, :, self.positions.to(t.device)]
+        return t.flatten(1).T
+
+    def place(self, row: int) -> str:
+        """Where the neuron of a row stands in its layer, such as "feature 12 at 3, 5", from 0."""
+        feature, position = divmod(row, self.shape[1])
+        if self.features is not None:
+            feature = int(self.features[feature])
+        if self.positions is not None:
+            position = int(self.positions[position])
+        grid = self.site.shape[1:]
+        if not grid:
+            return f"neuron {feature}"
+        at = ", ".join(str(k) for k in np.unravel_index(position, grid))
+        return f"feature {feature} at {at}"
+
+    def __str__(self):
+        if self.positions is None:
+            return "all"
+        positions = f"{self.shape[1]} of {self.site.positions} positions"
+        if self.features is None:
+            return positions
+        return f"{positions} of {self.shape[0]} of {self.site.features} features"
+
+
+# Planning
+
+
+def plan(
+    sites: Sequence[Site], costs: Sequence[float], budget: float, *, seed: int = 0
+) -> list[Sample]:
+    """What to keep of every site within a budget: small sites whole, the large ones equal shares.
+
+    Positions are drawn at random, the same for every feature, and by `seed` alone: sites with as
+    many positions that keep as many keep the same. A site whose share does not hold one position
+    of all features gives one of some.
+
+    Args:
+        sites: from `choose`.
+        costs: bytes for each neuron of each site.
+        budget: bytes in all.
+        seed: of the draw.
+
+    Raises:
+        ValueError: for a budget that does not hold a neuron of every site.
+    """
+    sizes = [cost * prod(site.shape) for site, cost in zip(sites, costs, strict=True)]
+    samples = []
+    for site, cost, share in zip(sites, costs, _shares(sizes, budget), strict=True):
+        samples.append(_drawn(site, int(share // cost), seed))
+    return samples
+
+
+def _shares(sizes: Sequence[float], budget: float) -> list[float]:
+    """Nobody gets more than their size, and who gets less gets as much as every other such."""
+    shares = [0.0] * len(sizes)
+    smallest_first = sorted(range(len(sizes)), key=sizes.__getitem__)
+    for done, k in enumerate(smallest_first):
+        shares[k] = min(sizes[k], budget / (len(sizes) - done))
+        budget -= shares[k]
+    return shares
+
+
+def _drawn(site: Site, neurons: int, seed: int) -> Sample:
+    """A sample of a site with `neurons` rows at most."""
+    if neurons < 1:
+        raise ValueError(
+            f"memory does not hold one neuron of layer {site.name!r}; give more, or fewer images"
+        )
+    generator = torch.Generator().manual_seed(int(seed))
+    features = _some(neurons, site.features, generator)
+    positions = _some(max(1, neurons // site.features), site.positions, generator)
+    return Sample(site, features, positions)
+
+
+def _some(count: int, most: int, generator: torch.Generator) -> Tensor | None:
+    """`count` indices below `most`, ascending; None for all."""
+    if count >= most:
+        return None
+    return torch.randperm(most, generator=generator)[:count].sort().values
+
+
+# Recording
+
+
+def even_batches(images: int, batch_size: int = 32) -> list[slice]:
+    """Batches of about equal size, none larger than `batch_size`: slices of `images` in a row."""
+    count = -(-images // batch_size)
+    parts = torch.arange(images).tensor_split(count)
+    return [slice(int(part[0]), int(part[-1]) + 1) for part in parts]
+
+
+def record_samples(
+    model: nn.Module,
+    images: Tensor,
+    samples: Sequence[Sample],
+    *,
+    preprocess: Callable | None = None,
+    batches: Iterable[slice] | None = None,
+    device=None,
+    seed: int = 0,
+) -> tuple[dict[str, Tensor], list[str]]:
+    """What the samples keep of every image, each copied as soon as it is there.
+
+    Args:
+        model, images, preprocess: as for `trace`; the model is left as it was.
+        samples: from `plan`.
+        batches: which images go through the model together; None: `even_batches`.
+        device: where the result lives; None: where the images are.
+        seed: of random numbers that the model draws.
+
+    Returns:
+        Name → neurons × images, float32, of any sign; and the names of layers that some batch did
+        not run, which are left out.
+
+    Raises:
+        ValueError: for NaN or infinite values, or a shape that does not go with the sample's site,
+            naming the layer.
+    """
+    if batches is None:
+        batches = even_batches(len(images))
+    if device is None:
+        device = images.device
+    every = {sample.site.name: sample for sample in samples}
+    blocks = {}
+    for name, sample in every.items():
+        blocks[name] = torch.empty(sample.neurons, len(images), device=device)
+    skipped: list[str] = []
+    with unchanged(model, seed):
+        for columns in batches:
+            wanted = {name: sample for name, sample in every.items() if name not in skipped}
+            ran = _record_batch(model, images, preprocess, columns, wanted, blocks)
+            skipped += sorted(wanted.keys() - ran)
+    return {name: block for name, block in blocks.items() if name not in skipped}, skipped
+
+
+def _record_batch(
+    model: nn.Module,
+    images: Tensor,
+    preprocess: Callable | None,
+    columns: slice,
+    samples: Mapping[str, Sample],
+    blocks: Mapping[str, Tensor],
+) -> set[str]:
+    """Fill these columns of the blocks; the names of the layers that ran."""
+    ran: set[str] = set()
+    problems: list[ValueError] = []  # raised after the pass: they are not the model's
+
+    def see(sight: Sight) -> None:
+        name = sight.name
+        if name in samples:
+            ran.add(name)
+            try:
+                blocks[name][:, columns] = _taken(samples[name], sight.tensor, columns)
+            except ValueError as why:
+                problems.append(why)
+
+    forward(model, images[columns], preprocess, see)
+    if problems:
+        raise problems[0]
+    return ran
+
+
+def _taken(sample: Sample, tensor: Tensor, columns: slice) -> Tensor:
+    """The neurons kept, neurons × images of the batch, all of them finite."""
+    name = sample.site.name
+    images = columns.stop - columns.start
+    try:
+        block = sample.take(tensor, images)
+    except RuntimeError as why:
+        raise ValueError(
+            f"layer {name!r} gives shape {tuple(tensor.shape)} for {images} images, not one that "
+            f"goes with {sample.site.shape} for each image; leave it out"
+        ) from why
+    bad = ~block.isfinite().all(dim=0)
+    if bad.any():
+        first = columns.start + int(bad.nonzero()[0])
+        raise ValueError(
+            f"layer {name!r} gives NaN or infinite values (first for image {first}, "
+            f"in {int(bad.sum())} of {images} images of that batch); "
+            "look at the weights and at preprocess="
+        )
+    return block
