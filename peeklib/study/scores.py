@@ -88,9 +88,9 @@ def table(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = No
     they also have the same layers. Arguments and errors as `observe`.
 
     Returns:
-        A row for each score: score, family, value, better (+1: the larger), says (what it is), why.
-        A score that cannot be computed has the value NaN, and `why` gives the reason; `why` is
-        empty for the others.
+        One row for each score, with columns score, family, value, better, says, why.
+        `better` is +1 if larger is better, else −1; `says` is what the score is. A score that
+        cannot be computed has the value NaN and the reason in `why`, which is empty for the others.
 
     Example:
         >>> table(torchvision.models.resnet18(), images)  # doctest: +SKIP
