@@ -231,8 +231,8 @@ def test_training(model_home, images_home, device):
 
 @pytest.mark.parametrize(("model_home", "images_home"), APART)
 def test_scores(model_home, images_home, monkeypatch):
-    monkeypatch.setattr(pk.scores, "RANKS", (1, 2))
-    monkeypatch.setattr(pk.scores, "FIT", pk.scores.FIT | {"max_iter": 3})
+    monkeypatch.setattr("peeklib.study.seen.RANKS", (1, 2))
+    monkeypatch.setattr("peeklib.study.seen.FIT", pk.scores.FIT | {"max_iter": 3})
     table = pk.scores.table(net(model_home), images(images_home)).set_index("score")
     without = table.why[table.why != ""]
     assert without.empty, without.to_dict()

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import namedtuple
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import nn
 import peeklib as pk
 from peeklib.study import analysis
 from peeklib.study.analysis import peek
+from peeklib.study.figures import error_curves
 from peeklib.study.report import fit_error
 from peeklib.study.samples import Sample, even_batches, plan, record_samples
 from peeklib.study.sites import Site, choose, trace
@@ -822,33 +824,18 @@ def test_the_page_can_be_read_by_everyone(report):
     found, text = report
     page = Page(text)
     assert page.wrong == [] and page.open == []
-    assert (
-        page.all("html") == [{"lang": "en"}]
-        and len(
-            page.all(
-                "title",
-            )
-        )
-        == len(page.all("main"))
-        == len(page.all("h1"))
-        == 1
-    )
-    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.all(
-        "meta"
-    )
-    assert "prefers-color-scheme:dark" in text
+    assert page.all("html") == [{"lang": "en"}]
+    assert all(len(page.all(tag)) == 1 for tag in ("title", "main", "h1"))
+    viewport = {"name": "viewport", "content": "width=device-width, initial-scale=1"}
+    assert viewport in page.all("meta")
+    assert "prefers-color-scheme: dark" in text
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
-    assert levels[0] == 1 and all(
-        after - before <= 1 for before, after in zip(levels, levels[1:], strict=False)
-    )
+    assert levels[0] == 1 and set(levels[1:]) == {2}
     assert all(a.get("alt", "").strip() for a in page.all("img")) and len(page.all("img")) == 4
     assert len(page.all("caption")) == len(page.all("table")) >= 4
     assert all(a["scope"] in ("row", "col") for a in page.all("th"))
-    assert all(
-        "tabindex" in a and a["aria-label"]
-        for a in page.all("div")
-        if a.get("class") == "peek-scroll"
-    )
+    boxes = [a for a in page.all("div") if a.get("class") == "peek-scroll"]
+    assert all("tabindex" in a and a["aria-label"] for a in boxes)
     assert len(page.all("input")) == 3
 
 
@@ -859,24 +846,9 @@ def test_names_are_shown_as_they_are(report):
     assert set(NASTY) <= set(page.text)
     assert "<i>mine</i>" not in text and "<script>alert" not in text
     assert "<i>mine</i> & $x$" in page.text
-    legend = {t.get_text() for t in probe_figure(found).legends[0].get_texts()}
-    assert any("_hidden" in t for t in legend) and len(legend) == len(NASTY) + 1
-
-
-def probe_figure(found):
-    """The figure of the errors, before it is frozen."""
-    from peeklib import report
-
-    kept = []
-    before, report.show = (
-        report.show,
-        lambda figure, alt: kept.append(figure) or before(figure, alt),
-    )
-    try:
-        report._error_picture(found)
-    finally:
-        report.show = before
-    return kept[0]
+    figure, _ = error_curves(found.errors)
+    legend = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert any("_hidden" in text for text in legend) and len(legend) == len(NASTY) + 1
 
 
 def test_every_slider_has_every_frame(report):
@@ -887,34 +859,41 @@ def test_every_slider_has_every_frame(report):
 
 def test_a_layer_called_input_is_not_taken_for_pixels(report):
     found, _ = report
-    assert found.parts["input"] == ["layer input+", "layer input-"] or found.parts["input"] == [
-        "layer input"
-    ]
+    assert found.parts["input"] in (["layer input+", "layer input-"], ["layer input"])
     assert set(found.sweep[2, 0].factors) >= {"input.red", "input.green", "input.blue"}
 
 
 def test_the_notebook_shows_the_same_without_a_page_around_it(found):
     text = found._repr_html_()
     page = Page(text)
-    assert (
-        page.wrong == []
-        and not page.all("html", "body", "h1", "title")
-        and page.elements[0][0] == "div"
-    )
-    assert [tag for tag, _ in page.elements if tag in ("h2", "h3")][0] == "h2"
+    assert page.wrong == [] and not page.all("html", "body", "h1", "title")
+    assert page.elements[0][0] == "div"
+    levels = [tag for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == "h2" and set(levels[1:]) == {"h3"}
+
+
+def test_a_report_without_notes_has_no_heading_for_them(found):
+    noted, plain = replace(found, notes=["a < b"]), replace(found, notes=[])
+    assert "<h3>Notes</h3><ul><li>a &lt; b</li></ul>" in noted._repr_html_()
+    assert "Notes" not in plain._repr_html_()
+
+
+def test_templates_are_filled(report, found):
+    for text in (report[1], found._repr_html_()):
+        assert not re.search(r"\$(title|style|sections|notes|layers|seconds)\b", text)
+
+
+def test_a_direction_nobody_has_is_a_picture_that_says_so(found):
+    bare = replace(found, directions={("relu", "neurons"): []})
+    figure, alt = bare.extremes.draw("relu", "neurons")
+    assert alt.startswith("relu has no single neurons")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["none"]
 
 
 def test_the_report_says_how_it_was_made(found):
     text = " ".join(Page(found._repr_html_()).text)
-    for word in (
-        torch.__version__,
-        pk.__version__,
-        "seed",
-        "memory",
-        "ranks",
-        "24 × 3 × 11 × 11",
-        "parameters",
-    ):
+    versions = [torch.__version__, pk.__version__]
+    for word in [*versions, "seed", "memory", "ranks", "24 × 3 × 11 × 11", "parameters"]:
         assert word in text
     assert found.settings["seed"] == "0" and found.seconds > 0
 

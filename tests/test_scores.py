@@ -42,10 +42,8 @@ def hidden(block):
 
 
 def test_what_is_observed(model, images, seen):
-    assert {name: block.shape for name, block in seen.hidden.items()} == {
-        "relu1": (32, 60),
-        "relu2": (32, 60),
-    }
+    shapes = {name: block.shape for name, block in seen.hidden.items()}
+    assert shapes == {"relu1": (32, 60), "relu2": (32, 60)}
     assert seen.inputs["input"].shape == (144, 60) and seen.last is seen.hidden["relu2"]
     with torch.no_grad():
         torch.testing.assert_close(seen.logits, model(images))
@@ -55,7 +53,7 @@ def test_what_is_observed(model, images, seen):
 def test_the_network_is_left_as_it_was(images):
     model = models.SmallResNet(size=12, width=0.25).train()
     before = copy.deepcopy(model.state_dict())
-    scores.table(model, images)
+    table(model, images)
     assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
 
@@ -66,19 +64,21 @@ def test_outputs_that_are_no_logits_are_refused(images):
 
 
 def test_every_score_is_documented_and_has_a_direction(seen):
-    table = scores.table(seen.model, seen.images).set_index("score")
-    assert list(table.index) == list(SCORES) and set(table.better) == {-1, 1}
-    assert set(table.family) == {"factorization", "spectrum", "outputs", "weights"}
-    assert all(table.says.str.endswith((".", ")."))) and table.value.map(math.isfinite).all()
+    rows = table(seen.model, seen.images).set_index("score")
+    assert list(rows.index) == list(SCORES) and rows.value.map(math.isfinite).all()
+    assert set(rows.family) == {"factorization", "spectrum", "outputs", "weights"}
+    assert rows.says.str.endswith(".").all() and rows.says.is_unique
+    words = {1: "Larger is better", -1: "Smaller is better"}
+    for score in SCORES.values():
+        assert words[score.better] in score.compute.__doc__, score.name
 
 
 def test_unit_norm_blocks_have_one_norm_and_root_mean_square_one():
-    blocks = unit_norm(
-        {"a": torch.rand(5, 9), "b": 100 * torch.rand(20, 9), "dead": torch.zeros(3, 9)}
-    )
-    assert blocks["a"].norm() == pytest.approx(blocks["b"].norm()) and not blocks["dead"].any()
-    blocks = unit_norm({"a": torch.rand(5, 9), "b": 100 * torch.rand(20, 9)})
+    given = {"a": torch.rand(5, 9), "b": 100 * torch.rand(20, 9)}
+    blocks = unit_norm(given)
+    assert blocks["a"].norm() == pytest.approx(blocks["b"].norm())
     assert torch.cat(list(blocks.values())).square().mean() == pytest.approx(1)
+    assert not unit_norm(given | {"dead": torch.zeros(3, 9)})["dead"].any()
 
 
 @pytest.mark.parametrize(
@@ -138,9 +138,8 @@ def test_predictions_survive_a_rank_that_tells_them_apart(images):
 
     seen = observe(Halves(), images)
     common = seen.logits.argmax(1).bincount().max().item() / len(images)
-    assert SCORES["nmf_robustness"](seen) == pytest.approx(
-        (common + 1) / 2
-    )  # ranks 1 and 2; no more neurons
+    ranks_1_and_2 = (common + 1) / 2  # two neurons allow no more
+    assert SCORES["nmf_robustness"](seen) == pytest.approx(ranks_1_and_2)
 
 
 def test_a_shared_relu_is_replaced_at_its_last_call(images):
@@ -155,10 +154,9 @@ def test_a_shared_relu_is_replaced_at_its_last_call(images):
 
     torch.manual_seed(0)
     seen = observe(Shared(), images)
-    assert list(seen.hidden) == ["relu", "relu:2"] and torch.equal(
-        seen.embedding, seen.hidden["relu:2"]
-    )
-    changed = scores._replaced(seen, "relu:2", 2 * seen.last, images)
+    assert list(seen.hidden) == ["relu", "relu:2"]
+    assert torch.equal(seen.embedding, seen.hidden["relu:2"])
+    changed = seen.logits_given(2 * seen.last)
     torch.testing.assert_close(changed, 2 * seen.logits - seen.model.out.bias.detach())
 
 
@@ -213,17 +211,16 @@ def test_a_layer_whose_tail_cannot_be_fitted_does_not_count(images):
 
 
 @pytest.mark.parametrize("name", NEEDS_NO_PACKAGE)
-def test_a_dead_network_has_a_score(name, images):
+def test_a_dead_network_has_a_score(name, images, seen):
     dead = models.MLP(size=12, width=0.25)
     with torch.no_grad():
         dead.fc2.weight.zero_()
         dead.fc2.bias.fill_(-1)
-    value, better = SCORES[name](observe(dead, images)), SCORES[name].better
+    score = SCORES[name]
+    value = score(observe(dead, images))
     assert math.isfinite(value)
     if name not in BLIND:
-        assert better * value <= better * SCORES[name](
-            observe(models.MLP(size=12, width=0.25), images)
-        )
+        assert score.better * value <= score.better * score(seen)
 
 
 def test_weightwatcher_is_asked_for(monkeypatch, model, images):
@@ -246,10 +243,8 @@ def test_a_score_that_cannot_be_computed_costs_no_other(monkeypatch, model, imag
 
 def test_a_network_too_small_for_weightwatcher_has_its_other_scores(images):
     pytest.importorskip("weightwatcher")
-    tiny = torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(images[0].numel(), 5), torch.nn.ReLU()
-    )
-    rows = table(tiny.append(torch.nn.Linear(5, 3)), images).set_index("score")
+    tiny = nn.Sequential(nn.Flatten(), nn.Linear(144, 5), nn.ReLU(), nn.Linear(5, 3))
+    rows = table(tiny, images).set_index("score")
     lost = ["alpha", "alpha_hat"]
     assert rows.why[lost].str.contains("no layer with at least 8 eigenvalues").all()
     assert (rows.why.drop(lost) == "").all() and rows.value.drop(lost).notna().all()

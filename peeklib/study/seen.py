@@ -1,0 +1,255 @@
+"""What the scores look at: one network and one set of images, and factorizations of both.
+
+These are at `RANKS`, evenly spaced in log rank, as far as the blocks allow.
+"""
+
+import contextlib
+import copy
+import io
+import itertools
+import logging
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..hooks import input_blocks, predict, record
+from ..nmf import Sweep, rank_sweep
+from ..spectra import spectrum
+
+RANKS = (1, 2, 4, 8, 16)
+FIT: dict[str, Any] = {"solver": "auto", "max_iter": 100, "tol": 1e-4}
+BATCH = 500  # images in one forward pass
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the scores are computed from: one network and one set of images. `observe` makes it."""
+
+    model: nn.Module
+    images: Tensor  #: images × channels × height × width
+    inputs: dict[str, Tensor]  #: pixels × images, one block for each channel
+    hidden: dict[str, Tensor]  #: neurons × images, non-negative, in the order of the layers
+    embedding: Tensor  #: features × images: what the last linear layer reads, of any sign
+    logits: Tensor  #: images × classes
+
+    @property
+    def last(self) -> Tensor:
+        """The last hidden block, neurons × images."""
+        return next(reversed(self.hidden.values()))
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """P: softmax of the logits, images × classes, in float64."""
+        return self.logits.double().softmax(1)
+
+    @cached_property
+    def spectrum(self) -> Tensor:
+        """Singular values of the embedding, largest first, in float64."""
+        return spectrum(self.embedding)
+
+    @cached_property
+    def plain(self) -> Sweep:
+        """The paper's coupled factorization of inputs and hidden blocks."""
+        return _sweep(self.inputs | self.hidden)
+
+    @cached_property
+    def unit(self) -> Sweep:
+        """The same, all blocks of one norm: none counts more because its numbers are large."""
+        return _sweep(unit_norm(self.inputs | self.hidden))
+
+    @cached_property
+    def alone(self) -> Sweep | None:
+        """NMF of the last block by itself, as block "last" of unit norm; None if it is zero."""
+        if not self.last.any():
+            return None
+        return _sweep(unit_norm({"last": self.last}))
+
+    @cached_property
+    def answers(self) -> dict[str, Tensor]:
+        """Probabilities and decisions (1 for the class decided on), both classes × images."""
+        classes = self.logits.shape[1]
+        decided = nn.functional.one_hot(self.logits.argmax(1), classes)
+        return {"probabilities": self.probabilities.T.float(), "decisions": decided.T.float()}
+
+    @cached_property
+    def joint(self) -> Sweep:
+        """As `unit`, with both blocks of answers, each as heavy as all others together.
+
+        The ranks go up to half the number of classes, with three starts for each: networks that are
+        all good differ by less than one start does from another.
+        """
+        others = self.inputs | self.hidden
+        weights = dict.fromkeys(others, 1.0) | dict.fromkeys(self.answers, float(len(others)))
+        return self._sweep_answers(others | self.answers, weights)
+
+    @cached_property
+    def answers_alone(self) -> Sweep:
+        """As `joint`, without inputs and hidden blocks."""
+        return self._sweep_answers(self.answers)
+
+    def _sweep_answers(self, blocks, weights: Mapping[str, float] | None = None) -> Sweep:
+        half = self.logits.shape[1] // 2
+        return _sweep(unit_norm(blocks), most=half, weights=weights, starts=3)
+
+    @cached_property
+    def weightwatcher(self) -> pd.DataFrame:
+        """WeightWatcher's table of the layers with at least 8 eigenvalues whose fit succeeded.
+
+        Raises:
+            ImportError: if WeightWatcher is not installed.
+            ValueError: if no layer is large enough, or WeightWatcher fails.
+        """
+        return _weightwatcher_table(self.model)
+
+    def logits_given(self, block: Tensor) -> Tensor:
+        """Logits, images × classes, as if the last hidden output were `block`, neurons × images."""
+        name, _, call = list(self.hidden)[-1].partition(":")
+        calls_per_batch = int(call or 1)  # "relu:2" is the second call of relu, and its last
+        calls = itertools.count(1)
+        parts = iter(block.T.split(BATCH))
+
+        def swap(module, inputs, output):
+            if next(calls) % calls_per_batch:
+                return output
+            return next(parts).reshape(output.shape).to(output)
+
+        handle = self.model.get_submodule(name).register_forward_hook(swap)
+        try:
+            return predict(self.model, self.images, batch_size=BATCH)
+        finally:
+            handle.remove()
+
+
+def observe(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = None) -> Seen:
+    """Record what the scores need.
+
+    Args:
+        model: a classifier that gives logits, images × classes; left as it was.
+        images: images × channels × height × width, uint8 or floats in [0, 1].
+        layers: hidden layers, in order; None takes every ReLU. What is negative in them is set to
+            zero.
+
+    Returns:
+        Pixels, hidden layers, embedding and logits of these images, which all scores are of.
+
+    Raises:
+        ValueError: as `record` and `input_blocks`, or for outputs that are no logits.
+
+    Example:
+        >>> images = torch.eye(4).reshape(4, 1, 2, 2)  # four images, one pixel of each is white
+        >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images)  # says which
+        >>> seen.hidden["0"].shape, seen.logits.shape
+        (torch.Size([4, 4]), torch.Size([4, 4]))
+    """
+    hidden = record(model, images, layers, negative="clip")
+    embedding, logits = _embedding_and_logits(model, images)
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(
+            f"the model gives shape {tuple(logits.shape)}; scores need logits, images × classes"
+        )
+    if embedding is None:
+        embedding = next(reversed(hidden.values()))
+    return Seen(model, images, input_blocks(images), hidden, embedding, logits)
+
+
+def _embedding_and_logits(model: nn.Module, images: Tensor) -> tuple[Tensor | None, Tensor]:
+    """What the last linear layer reads, features × images, and the logits.
+
+    The former is None if no linear layer reads one vector for each image.
+    """
+    read: list[Tensor] = []
+
+    def keep(module, inputs):
+        read.append(inputs[0].detach())
+
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    handles = [module.register_forward_pre_hook(keep) for module in linear[-1:]]
+    try:
+        logits = predict(model, images, batch_size=BATCH)
+    finally:
+        for handle in handles:
+            handle.remove()
+    vectors = all(part.ndim == 2 for part in read)
+    if not read or not vectors or sum(map(len, read)) != len(images):
+        return None, logits
+    return torch.cat(read).T.to(images.device), logits
+
+
+def unit_norm(blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Blocks scaled to one norm, and all together to a root mean square of 1.
+
+    Args:
+        blocks: name → matrix, features × images.
+
+    Returns:
+        The scaled blocks, by the same names; blocks of zeros stay as they are.
+
+    Example:
+        >>> blocks = unit_norm({"small": torch.ones(2, 3), "large": torch.full((2, 3), 100.0)})
+        >>> blocks["small"].allclose(blocks["large"])
+        True
+    """
+    entries = sum(block.numel() for block in blocks.values())
+    norm = (entries / len(blocks)) ** 0.5
+    scaled = {}
+    for name, block in blocks.items():
+        own = block.norm()
+        scaled[name] = block * (norm / own) if own else block
+    return scaled
+
+
+def _sweep(
+    blocks: Mapping[str, Tensor],
+    *,
+    most: float = math.inf,
+    weights: Mapping[str, float] | None = None,
+    starts: int = 1,
+) -> Sweep:
+    """Fits at `RANKS`, as far as the blocks and `most` allow."""
+    features = sum(len(block) for block in blocks.values())
+    images = next(iter(blocks.values())).shape[1]
+    ranks = [rank for rank in RANKS if rank <= min(features, images, most)]
+    return rank_sweep(blocks, ranks, range(starts), weights=weights, **FIT)
+
+
+def _weightwatcher_table(model: nn.Module) -> pd.DataFrame:
+    try:
+        with _silence():
+            import weightwatcher
+    except ImportError as why:
+        raise ImportError(
+            "alpha and alpha_hat need WeightWatcher: pip install weightwatcher"
+        ) from why
+    twin = copy.deepcopy(model).cpu()
+    try:
+        with _silence():
+            layers = weightwatcher.WeightWatcher(model=twin).analyze(min_evals=8)
+    except Exception as why:  # anything: it is made for other networks
+        raise ValueError(
+            f"WeightWatcher cannot analyze this network: {type(why).__name__}: {why}"
+        ) from why
+    if "alpha" not in layers:
+        raise ValueError("WeightWatcher found no layer with at least 8 eigenvalues")
+    fitted = layers["alpha"] > 0  # −1 says that the fit failed
+    return layers.loc[fitted & np.isfinite(layers["alpha_weighted"])]
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """WeightWatcher prints and warns as it goes; its results do not depend on it."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable()
+        try:
+            yield
+        finally:
+            logging.disable(level)
