@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..blocks import energy_of, rows_at_once
 from ..directions import Direction, neurons, singular
+from ..hooks import split_signs
 from ..spectra import effective_rank, spectrum
 from .samples import Sample
 
@@ -128,7 +129,4 @@ def _non_negative(name: str, A: Tensor, treated: str) -> dict[str, Tensor]:
     """The blocks of a layer; A becomes one of them."""
     if name.split(".")[0] == "input":
         name = f"layer {name}"  # not to be taken for pixels
-    if treated == "split":
-        below = A.neg().clamp_(min=0)
-        return {f"{name}+": A.clamp_(min=0), f"{name}-": below}
-    return {name: A.clamp_(min=0)}
+    return split_signs(name, A, "split" if treated == "split" else "clip")
