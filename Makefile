@@ -64,9 +64,13 @@ devices: setup  ## run every notebook on a simulated GPU (half an hour); `benchm
 sync: setup  ## write each notebook from its .py, and the repository's address from _config.yml
 	$(BIN)/python book/sync.py
 
-lint: setup  ## check style with ruff
-	$(BIN)/ruff check . && $(BIN)/ruff format --check peeklib tests book benchmarks && \
+lint: setup  ## style, types, spelling, and whether each notebook is its script's
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check peeklib tests book benchmarks
 	$(BIN)/ruff format --check --line-length 88 notebooks/*.py
+	$(BIN)/basedpyright
+	$(BIN)/codespell
+	$(BIN)/python book/sync.py --check
 
 lock: setup  ## resolve requirements.txt anew, without what PyTorch pins by itself
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header pyproject.toml --group book -o requirements.txt
