@@ -8,6 +8,7 @@ import ast
 import importlib
 import inspect
 from pathlib import Path
+from types import ModuleType
 
 import peeklib as pk
 
@@ -41,6 +42,7 @@ WINGS = {
         "course.check": "Exercises",
     },
 }
+INTRODUCTION = "`import peeklib as pk` gives all of this, and loads it when asked for."
 INNER = {  # what has no name in `pk`, and is returned by what has, or explained in a chapter
     "solvers": ["hals_update", "mu_update", "compress", "kkt_residuals"],
     "explorer": ["Picture"],
@@ -59,11 +61,7 @@ def page() -> str:
     headings = {module for topics in WINGS.values() for module in topics}
     if homeless := sorted(names.keys() - headings):
         raise ValueError(f"no heading in {__file__} for what comes from {homeless}")
-    lines = [
-        "# peeklib",
-        "",
-        "`import peeklib as pk` gives all of this, and loads it when asked for.",
-    ]
+    lines = ["# peeklib", "", INTRODUCTION]
     for wing, topics in WINGS.items():
         lines += ["", f"## {wing}"]
         for module, topic in topics.items():
@@ -88,16 +86,27 @@ def section(module: str, names: list[str]) -> list[str]:
     """What stands below the heading of a module: its docstring, then its names as it orders them."""
     home = importlib.import_module(f"peeklib.{module}")
     short = module.split(".")[-1]
+    whole = public(home) if short in names else []
     lines = ["```{eval-rst}", f".. automodule:: {home.__name__}", "   :no-members:", ""]
     for name, thing in vars(home).items():
-        defined_here = getattr(thing, "__module__", "") == home.__name__
         if name in names:
             lines += entry(f"peeklib.{name}", thing)
         elif name in INNER.get(module, []):
             lines += entry(f"{home.__name__}.{name}", thing)
-        elif short in names and defined_here and not name.startswith("_"):
+        elif name in whole:
             lines += entry(f"peeklib.{short}.{name}", thing)
     return [*lines, "```"]
+
+
+def public(module: ModuleType) -> list[str]:
+    """What a module lists in `__all__`; if it has none, what it defines without an underscore."""
+    if hasattr(module, "__all__"):
+        return module.__all__
+    defined = []
+    for name, thing in vars(module).items():
+        if getattr(thing, "__module__", "") == module.__name__ and not name.startswith("_"):
+            defined.append(name)
+    return defined
 
 
 def entry(name: str, thing: object) -> list[str]:

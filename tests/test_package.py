@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -107,8 +108,8 @@ def test_the_version_is_the_same_wherever_it_stands():
 def test_the_readme_names_every_module():
     readme = (ROOT / "README.md").read_text()
     for wing in ("peeklib", "peeklib/study", "peeklib/course"):
-        for path in (ROOT / wing).glob("[a-z]*.py"):
-            assert f"`{path.stem}`" in readme
+        for module in pkgutil.iter_modules([str(ROOT / wing)]):
+            assert re.search(rf"`([a-z]+/)*{module.name}/?`", readme), module.name
 
 
 @pytest.mark.parametrize("paper", PAPERS)
