@@ -15,7 +15,10 @@ export UV_TORCH_BACKEND := cpu
 INSTALL = $(UV)
 endif
 
-.PHONY: help setup book test unit matrix notebooks evidence zoo bench devices sync lint lock clean distclean
+# Where nothing is installed yet, writing notebooks and addresses takes a small environment of its own
+SYNC := $(if $(wildcard .venv/ready),$(BIN),_build/sync/bin)/python
+
+.PHONY: help setup book test unit matrix notebooks evidence zoo bench devices sync offline lint lock clean distclean
 
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,12 +64,23 @@ bench: setup  ## time our factorization beside other people's, on this machine (
 devices: setup  ## run every notebook on a simulated GPU (half an hour); `benchmarks/gpu.sh` is for a real one
 	$(BIN)/python -m pytest -ra -m slow tests/test_pages_on_gpu.py
 
-sync: setup  ## write each notebook from its .py, and the repository's address from _config.yml
-	$(BIN)/python book/sync.py
+sync: $(SYNC)  ## write each notebook from its .py, and this copy's address; needs no PyTorch
+	$(SYNC) book/sync.py
 
-lint: setup  ## check style with ruff
-	$(BIN)/ruff check . && $(BIN)/ruff format --check peeklib tests book benchmarks && \
+_build/sync/bin/python: requirements.txt
+	$(PYTHON) -m venv _build/sync
+	$@ -m pip install -q $$(grep -E '^(jupytext|pybtex|pyyaml)==' requirements.txt)
+
+offline: book  ## _build/peek-offline.zip: the site, the wheel and the notebooks, for a memory stick
+	$(BIN)/python book/publish.py
+
+lint: setup  ## style, types, spelling, and whether each notebook is its script's
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check peeklib tests book benchmarks
 	$(BIN)/ruff format --check --line-length 88 notebooks/*.py
+	$(BIN)/basedpyright
+	$(BIN)/codespell
+	$(BIN)/python book/sync.py --check
 
 lock: setup  ## resolve requirements.txt anew, without what PyTorch pins by itself
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header pyproject.toml --group book -o requirements.txt

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import api
 import nbformat
 import shelf
 import yaml
@@ -110,6 +111,7 @@ def stage(folder: Path, failed: dict[Path, str]) -> list[Path]:
     shutil.copytree(
         ROOT / "book", folder / "book", ignore=shutil.ignore_patterns("*.py", "__pycache__")
     )
+    (folder / "book" / "api.md").write_text(api.page())
     shutil.copy(ROOT / "_toc.yml", folder)
     (folder / "notebooks").mkdir()
     write_config(folder / "_config.yml")
