@@ -166,6 +166,10 @@ class Sweep:
     fits: dict
 
 
+class Twin(nn.Linear):
+    """Other code, the same names and shapes."""
+
+
 REFUSED = {
     "function": len,
     "class": dict,
@@ -182,6 +186,8 @@ REFUSED = {
     "categories": pd.DataFrame({"a": pd.Categorical(["x"])}),
     "two levels": pd.DataFrame([[1]], index=pd.MultiIndex.from_tuples([(1, 2)])),
     "another model": nn.Linear(2, 3),
+    "another model of that shape": nn.Linear(2, 2).double(),
+    "another model of that state": Twin(2, 2),
 }
 
 

@@ -94,7 +94,7 @@ def cached(function: Callable) -> Callable:
         except FileNotFoundError:
             pass
         except OSError as why:
-            reason = f"nothing can be read from {path.parent}: {why.strerror}"
+            reason = f"nothing can be read from {path.parent}: {why.strerror or why}"
             _warn_once(f"{reason}; name another folder in PEEK_CACHE")
         except Exception as why:  # damaged bytes raise anything
             message = f"{path} is damaged ({why!r}); {function.__name__} runs again"
@@ -106,7 +106,7 @@ def cached(function: Callable) -> Callable:
         except KeyboardInterrupt:
             pass  # the result is there, if not on disk
         except OSError as why:
-            reason = f"nothing can be written to {path.parent}: {why.strerror}"
+            reason = f"nothing can be written to {path.parent}: {why.strerror or why}"
             _warn_once(f"{reason}; name another folder in PEEK_CACHE")
         except Exception as why:
             _warn_once(f"the result of {function.__name__} is not kept: {why}")

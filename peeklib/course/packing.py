@@ -151,11 +151,10 @@ class _Packer:
         raise TypeError(f"a table with values of type {value.dtype} cannot be kept")
 
     def model(self, value: nn.Module) -> list:
-        state = value.state_dict()
-        if self.before is None or _layout(self.before.state_dict()) != _layout(state):
+        if self.before is None or _layout(self.before) != _layout(value):
             raise TypeError("a model that is no argument in another state cannot be kept")
         training = [name for name, module in value.named_modules() if module.training]
-        return [self.pack(dict(state)), training]
+        return [self.pack(dict(value.state_dict())), training]
 
 
 class _Unpacker:
@@ -222,8 +221,10 @@ def _fields(record) -> dict:
     return {name: getattr(record, name) for name in names}
 
 
-def _layout(state: dict[str, Tensor]) -> dict:
-    return {name: (tensor.shape, tensor.dtype, tensor.device) for name, tensor in state.items()}
+def _layout(model: nn.Module) -> list:
+    """All of a model but the numbers in it."""
+    state = model.state_dict().items()
+    return [str(model), *((name, part.shape, part.dtype, part.device) for name, part in state)]
 
 
 def _label(dtype: str | None) -> str | None:
