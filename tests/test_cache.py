@@ -1,4 +1,7 @@
-"""A cached function computes once; whatever could change its result makes it compute again; damage is repaired."""
+"""A cached function computes once; what could change its result makes it compute again.
+
+Whatever lies in the folder, or befalls it, a call gives the right result and runs no strange code.
+"""
 
 import errno
 import inspect
@@ -36,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def count(monkeypatch, module, name):
-    """A list that grows by one at each call of `module.name`, a function that the cached one calls."""
+    """A list that grows at each call of `module.name`, a function that the cached one calls."""
     calls, original = [], getattr(module, name)
 
     def counted(*args, **kwargs):
@@ -276,7 +279,8 @@ from peeklib.course import cache
 
 spectra.as_matrix = None  # whoever computes falls over
 print(cache.cached(spectrum)(torch.arange(6.0).view(2, 3)).tolist())
-print(cache._text([models.PaperCNN(seed=0), nn.BatchNorm1d(2), {"b": 1.5, "a": None}, {"x", "y", "z"}, range(3)]))
+parts = [{"b": 1.5, "a": None}, {"x", "y", "z"}, range(3)]
+print(cache._text([models.PaperCNN(seed=0), nn.BatchNorm1d(2), *parts]))
 """
 
 

@@ -218,7 +218,7 @@ def test_a_definition_under_a_condition_is_one(package, name):
 
 
 def test_sources_are_all_that_the_code_names(tmp_path, monkeypatch):
-    """A stub stands for its module, files stand by their path, and none that is named is missing."""
+    """A stub stands for its module, a file has its path, and none that is named is missing."""
     texts = {"a.py": "1", "b/__init__.py": "2", "b/c.py": "3", "b/c.pyi": "4", "b/d.toml": "5"}
     (tmp_path / "pkg/b").mkdir(parents=True)
     for name, text in (texts | {"b/e.csv": "6"}).items():

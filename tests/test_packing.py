@@ -1,5 +1,6 @@
 """What is packed comes back to the bit, what cannot come back is refused, and no bytes run code."""
 
+import hashlib
 import io
 import json
 import math
@@ -98,7 +99,7 @@ FRAMES = {
     "history": pd.DataFrame({"step": [4, 9], "loss": np.array([0.1, np.nan], dtype="f4")}),
     "text": pd.DataFrame({"a": ["x", None], "b": ["x", "y"], "c": [1, "z"]}, index=["q", "q"]),
     "twice": pd.DataFrame([[1, 2.5], [3, 4.5]], columns=["a", "a"], index=[0.5, -0.0]),
-    "names": pd.DataFrame([[True]], columns=pd.Index([7], name="n"), index=pd.RangeIndex(3, 4, 1, name=("r", 1))),
+    "names": pd.DataFrame([[True]], pd.RangeIndex(3, 4, name=("r", 1)), pd.Index([7], name="n")),
     "no rows": pd.DataFrame({"a": np.zeros(0, "i2"), "b": np.zeros(0, "f8")}),
     "no columns": pd.DataFrame(index=[3, 1]),
     "nothing": pd.DataFrame(),
@@ -226,13 +227,17 @@ def forged(result, **tensors):
     tensors |= load(packed(torch.arange(4.0))[packing.DIGEST :])
     text = json.dumps({"key": "key", "result": result}).encode()
     tensors["json"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-    content = packing.save(tensors)
-    return packing.hashlib.sha256(content).digest() + content
+    return checked(packing.save(tensors))
 
 
+def checked(content):
+    return hashlib.sha256(content).digest() + content
+
+
+ROW = [["range", 0, 1, 1], None, None]
 FORGED = {
     "pickle": pickle.dumps(Trap()),
-    "digest of a pickle": packing.hashlib.sha256(pickle.dumps(Trap())).digest() + pickle.dumps(Trap()),
+    "checked pickle": checked(pickle.dumps(Trap())),
     "class by name": forged(["builtins.eval", "1"]),
     "class of the module": forged(["_Packer", {"before": None}]),
     "unknown field": forged(["Sweep", {"fits": 1, "more": 2}]),
@@ -242,7 +247,7 @@ FORGED = {
     "far away": forged(["tensor", 0, "cpu", [2], [2**60], 0]),
     "no such memory": forged(["tensor", 9, "cpu", [4], [1], 0]),
     "no such device": forged(["tensor", 0, "os", [4], [1], 0]),
-    "other labels": forged(["table", [["range", 0, 1, 1], None, None], [["list", "a"], "object", None], [["list", 1], "category"]]),
+    "other labels": forged(["table", ROW, ROW, [["list", "a"], "category"]]),
     "a model where none is": forged(["model", ["dict"], []]),
     "deep": forged(json.loads("[" * 900 + "]" * 900)),
     "nothing": forged([]),

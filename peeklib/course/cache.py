@@ -1,9 +1,10 @@
 """Results of long computations, kept on disk: a page that runs again reads what it computed first.
 
-The key is a text of all that decides a result: the arguments, the code that the function reaches in
-this package (`fingerprint`), versions and GPU. Each result is one file, named by a hash of its key, so
-any number of processes, and of versions of this package, can share a folder. A file is written beside
-its place and renamed: whole or absent. What it says is data (`packing`); to read it runs no code.
+The key is a text of all that decides a result: the arguments, the code that the function reaches
+in this package (`fingerprint`), versions and GPU. Each result is one file, named by a hash of its
+key, so any number of processes, and of versions of this package, can share a folder. A file is
+written beside its place and renamed: whole or absent. What it says is data (`packing`); to read
+it runs no code.
 """
 
 import contextlib
@@ -44,21 +45,21 @@ BUILDERS: dict[Callable, Callable] = {}  # function → what builds the model in
 
 
 def cached(function: Callable) -> Callable:
-    """`function` with its results kept on disk: the same call gives the same result, in any process.
+    """`function` with its results kept on disk: one call gives one result, in any process.
 
-    Use what is returned: `train` changes the model it is given when it computes, and leaves it alone
-    when the result comes from disk. Results come back on the device they were on.
+    Use what is returned: `train` changes the model it is given when it computes, and leaves it
+    alone when the result comes from disk. Results come back on the device they were on.
 
-    They lie in the folder PEEK_CACHE, else in the user's cache, up to 4 GB. A damaged one is computed
-    anew, with a warning. Where nothing can be written, where an argument has code of its own (a model
-    class from a notebook, say), or where a result is of a kind that cannot be kept, the call says so
-    once and computes. A fit that was interrupted is returned and not kept.
+    They lie in the folder PEEK_CACHE, else in the user's cache, up to 4 GB. A damaged one is
+    computed anew, with a warning. Where nothing can be written, where an argument has code of its
+    own (a model class from a notebook, say), or where a result is of a kind that cannot be kept,
+    the call says so once and computes. A fit that was interrupted is returned and not kept.
 
     Whoever can write to the folder can put wrong numbers there, but no code.
 
     Args:
-        function: of peeklib; its arguments alone decide its result (not so `load_dataset`, which reads
-            files).
+        function: of peeklib; its arguments alone decide its result (not so `load_dataset`, which
+            reads files).
 
     Returns:
         A function of the same arguments.
@@ -116,9 +117,9 @@ def cached(function: Callable) -> Callable:
 
 
 def gives_model(build: Callable) -> Callable:
-    """Mark a function whose result holds the model that `build` makes of the same arguments, trained.
+    """Mark a function whose result holds the model that `build` makes of its arguments, trained.
 
-    `cached` keeps of a model its state alone: that of another one it cannot read again.
+    Of a model `cached` keeps the state alone, and must know the model that it belongs to.
     """
 
     def mark(function: Callable) -> Callable:
@@ -149,7 +150,7 @@ def _path(function: Callable, key: str) -> Path:
 
 
 def _model_before(function: Callable, bound: inspect.BoundArguments) -> nn.Module | None:
-    """The model that the result may hold, before it was trained: an argument, or built from them."""
+    """The model that the result may hold, before it was trained: an argument, or built of them."""
     for value in bound.arguments.values():
         if isinstance(value, nn.Module):
             return value

@@ -1,22 +1,22 @@
 """What code of this package a function, or a piece of a notebook, really runs.
 
-It is the key of everything that is kept. Every definition at the top level of a module is a node: its
-syntax without comments and docstrings, the text of files that it names, and the names of other
-definitions in it. A fingerprint is the hash of all nodes that can be reached from a name. So a new
-word in a docstring changes nothing, a change in `tensors` changes nothing for `train`, and a change
-of a function that `train` calls does.
+It is the key of everything that is kept. Every definition at the top level of a module is a node:
+its syntax without comments and docstrings, the text of files that it names, and the names of
+other definitions in it. A fingerprint is the hash of all nodes that can be reached from a name.
+So a new word in a docstring changes nothing, a change in `tensors` changes nothing for `train`,
+and a change of a function that `train` calls does.
 
-Where one cannot tell, more is taken rather than less: a module that is named by itself, or imported
-as `*`, stands for all of it and all it imports, code that runs on import belongs to every name of its
-module, and whoever reads a registry reads all that registers there.
+Where one cannot tell, more is taken rather than less: a module that is named by itself, or
+imported as `*`, stands for all of it and all it imports, code that runs on import belongs to
+every name of its module, and whoever reads a registry reads all that registers there.
 
 A file is named by a string, as in `Path(__file__).with_name("explorer.js")`: one of `TEXTS` in the
 folder of the module.
 
 A registry is a dict at the top level that a function at the top level of the same module fills by
 `registry[…] = …`, as a decorator or by itself. One that is filled by `append`, `setdefault` or
-`update`, or from another module, is not seen: a change of what is entered there then changes nothing
-for its readers.
+`update`, or from another module, is not seen: a change of what is entered there then changes
+nothing for its readers.
 """
 
 import ast
@@ -81,7 +81,7 @@ def fingerprint(*names: str) -> str:
 
 
 def fingerprint_of(source: str) -> str:
-    """Hash of all the code of this package that can be reached from Python, such as a notebook's cells.
+    """Hash of all the code of this package that a piece of Python, such as a notebook, can reach.
 
     Example:
         >>> fingerprint_of("x = 1") == fingerprint_of("import peeklib as pk\\ny = 2")
@@ -94,8 +94,9 @@ def fingerprint_of(source: str) -> str:
     for word in set().union(*notebook.uses.values()):
         first, _, rest = word.partition(".")
         name = f"{notebook.imports.get(first, '')}.{rest}"
-        roots.append(_find(name.strip(".")))
-    return _hash(_reach(root for root in roots if root))
+        if root := _find(name.strip(".")):
+            roots.append(root)
+    return _hash(_reach(roots))
 
 
 def _unknown(name: str):
@@ -113,7 +114,7 @@ def _home(name: str) -> str:
 
 
 def _reach(roots: Iterable[str]) -> set[str]:
-    """All definitions that can be reached from these, or from the whole module where a root is one."""
+    """All definitions that can be reached from these; a root may be a whole module."""
     found, waiting = set(), list(roots)
     while waiting:
         name = waiting.pop()
@@ -142,7 +143,7 @@ def _next(name: str) -> list[str]:
 
 
 def _resolve(word: str, module: Module, home: str) -> str | None:
-    """The full name of a dotted word as `module` says it; None if it is nothing of this package's."""
+    """The full name of a dotted word in `module`; None if it is nothing of this package's."""
     first, *rest = word.split(".")
     if f"{home}.{first}" in module.code:
         return f"{home}.{first}"
@@ -152,7 +153,7 @@ def _resolve(word: str, module: Module, home: str) -> str | None:
 
 
 def _find(name: str) -> str | None:
-    """The definition, or whole module, that a dotted name leads to; further attributes are left out."""
+    """The definition, or whole module, that a dotted name leads to, without its attributes."""
     if name in SOURCES:
         return name
     words = name.split(".")

@@ -1,14 +1,14 @@
 """Results of long computations as bytes, and back: numbers as safetensors, all around them as JSON.
 
-    SHA-256 of all that follows (32 bytes) · a safetensors file of the tensors "json", "0", "1", "2" …
+    SHA-256 of all that follows (32 bytes) · a safetensors file of tensors "json", "0", "1", …
 
 JSON knows None, truth values, numbers, text and lists. Anything else is a list that begins with its
 kind: ["tuple", 1, 2], ["Sweep", {"fits": …}]. The kinds are those below, and no bytes can name
 another: to read them never runs what somebody wrote into them.
 
 A tensor is kept as the memory that it lies in, its shape and its strides, because sums over other
-strides round differently. So tensors that share memory share it again; everything else that a result
-holds twice comes back as two.
+strides round differently. So tensors that share memory share it again; everything else that a
+result holds twice comes back as two.
 """
 
 import copy
@@ -67,7 +67,9 @@ def write(file: BinaryIO, key: str, result, before: nn.Module | None) -> None:
 
 
 def read(file: BinaryIO, key: str, before: nn.Module | None):
-    """The result that `write` wrote under this key; a model in it is a copy of `before` in its new state.
+    """The result that `write` wrote under this key.
+
+    A model in it is a copy of `before` in its new state. Tensors are on the devices they were on.
 
     Raises:
         Exception: of any type, for bytes that are not what `write` wrote.
