@@ -546,7 +546,9 @@ def test_a_folder_that_can_only_be_read_gives_its_results(folder, spectra_comput
 def test_a_result_of_another_kind_is_given_and_not_kept(folder, monkeypatch):
     layers = cached(pk.relu_layers)
     monkeypatch.setattr(packing, "PLAIN", (int,))
-    with pytest.warns(UserWarning, match="relu_layers is not kept: a builtins.str") as caught:
+    with pytest.warns(
+        UserWarning, match="a result of relu_layers is not kept: a builtins.str"
+    ) as caught:
         for seed in range(3):
             assert layers(pk.models.PaperCNN(seed=seed)) == ["relu1", "relu2"]
     assert len(caught) == 1 and not entries(folder)
@@ -632,7 +634,8 @@ def test_processes_share_a_folder_that_is_too_small_for_them(folder):
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert 0 < sum(path.stat().st_size for path in entries(folder)) <= 3_500_000
+    assert {path.suffix for path in entries(folder)} == {".result"}
+    assert sum(path.stat().st_size for path in entries(folder)) <= 3_500_000
 
 
 def test_another_version_takes_nothing_away(folder, spectra_computed, monkeypatch):
@@ -684,9 +687,11 @@ def test_what_was_used_longest_ago_goes_first(folder, monkeypatch):
         paths.append(new)
         os.utime(new, (1000 + seed, 1000 + seed))
     others = [folder / "notes.result", folder / "spectrum.part"]
-    left = folder / f"spectrum.{'a' * 64}.0123.part"  # by a process that was killed
+    others += [folder / f"spectrum.{'a' * 64}.0123.part"]  # another process is writing it
+    left = folder / f"spectrum.{'b' * 64}.0123.part"  # by a process that was killed
     for path in (*others, left):
         path.write_bytes(bytes(1000))
+    for path in (*others[:2], left):
         os.utime(path, (0, 0))
     spectrum(block(0, 300, 300))
     monkeypatch.setattr(cache, "LIMIT", int(3.5 * paths[0].stat().st_size))
@@ -701,7 +706,7 @@ def test_a_result_larger_than_all_room_takes_nothing_else_away(folder, monkeypat
     spectrum = cached(pk.spectrum)
     spectrum(block())
     monkeypatch.setattr(cache, "LIMIT", entries(folder)[0].stat().st_size + 100)
-    with pytest.warns(UserWarning, match="spectrum is not kept: it is larger"):
+    with pytest.warns(UserWarning, match="a result of spectrum is not kept: it is larger"):
         spectrum(block(0, 300, 300))
     assert len(entries(folder)) == 1
 

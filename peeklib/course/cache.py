@@ -16,6 +16,7 @@ import platform
 import re
 import secrets
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -32,6 +33,7 @@ from . import packing
 from .fingerprint import SOURCES, fingerprint
 
 LIMIT = 4 * 2**30  # bytes on disk; what was used longest ago goes first
+LEFT = 3600  # seconds after which nobody writes on at a file that is not whole
 FORMAT = 1  # of the files
 OURS = re.compile(r"\w+\.[0-9a-f]{64}\.(result|[0-9a-f]+\.part)")  # names of files
 UNCOUNTED = {"progress"}  # arguments that decide no result
@@ -95,22 +97,13 @@ def cached(function: Callable) -> Callable:
         except FileNotFoundError:
             pass
         except OSError as why:
-            reason = f"nothing can be read from {path.parent}: {why.strerror or why}"
-            _warn_once(f"{reason}; name another folder in PEEK_CACHE")
+            _warn_once(_about(path.parent, "nothing can be read from", why))
         except Exception as why:  # damaged bytes raise anything
             message = f"{path} is damaged ({why!r}); {function.__name__} runs again"
             warnings.warn(message, stacklevel=2)
         result = function(*args, **kwargs)
-        try:
-            if _is_whole(result, bound.arguments):
-                _write(path, key, result, before)
-        except KeyboardInterrupt:
-            pass  # the result is there, if not on disk
-        except OSError as why:
-            reason = f"nothing can be written to {path.parent}: {why.strerror or why}"
-            _warn_once(f"{reason}; name another folder in PEEK_CACHE")
-        except Exception as why:
-            _warn_once(f"the result of {function.__name__} is not kept: {why}")
+        if complaint := _keep(path, key, result, before, bound.arguments):
+            _warn_once(complaint)
         return result
 
     return call
@@ -139,6 +132,11 @@ def _is_plain_function(function) -> bool:
 @functools.cache
 def _warn_once(message: str) -> None:
     warnings.warn(message, stacklevel=3)
+
+
+def _about(folder: Path, what: str, why: OSError) -> str:
+    """What is wrong with a folder, in the same words each time."""
+    return f"{what} {folder}: {why.strerror or why}; name another folder in PEEK_CACHE"
 
 
 def _path(function: Callable, key: str) -> Path:
@@ -172,6 +170,20 @@ def _read(path: Path, key: str, before: nn.Module | None):
     return result
 
 
+def _keep(path: Path, key: str, result, before: nn.Module | None, arguments: dict) -> str:
+    """Put a result into its file, if no interrupt cut it short; why that failed, or nothing."""
+    try:
+        if _is_whole(result, arguments):
+            _write(path, key, result, before)
+    except KeyboardInterrupt:  # the result is there, if not on disk
+        pass
+    except OSError as why:
+        return _about(path.parent, "nothing can be written to", why)
+    except Exception as why:
+        return f"a result of {path.name.partition('.')[0]} is not kept: {why}"
+    return ""
+
+
 def _write(path: Path, key: str, result, before: nn.Module | None) -> None:
     """Put a result into its file, whole or not at all."""
     part = path.with_suffix(f".{secrets.token_hex(8)}.part")
@@ -189,15 +201,19 @@ def _write(path: Path, key: str, result, before: nn.Module | None) -> None:
 
 
 def _make_room(folder: Path) -> None:
-    """Remove what was used longest ago, and what killed processes left, until `LIMIT` is kept."""
-    found = []
+    """Remove what was used longest ago until `LIMIT` is kept, and what killed processes left."""
+    results = []
     for entry in os.scandir(folder):
-        if OURS.fullmatch(entry.name):
-            with contextlib.suppress(OSError):  # another process removed it
-                facts = entry.stat(follow_symlinks=False)
-                found.append((facts.st_mtime_ns, facts.st_size, entry.path))
+        if not OURS.fullmatch(entry.name):
+            continue
+        with contextlib.suppress(OSError):  # another process removed it
+            facts = entry.stat(follow_symlinks=False)
+            if entry.name.endswith(".result"):
+                results.append((facts.st_mtime, facts.st_size, entry.path))
+            elif facts.st_mtime < time.time() - LEFT:
+                os.unlink(entry.path)
     room = LIMIT
-    for _, size, path in sorted(found, reverse=True):
+    for _, size, path in sorted(results, reverse=True):
         room -= size
         if room < 0:
             with contextlib.suppress(OSError):
