@@ -6,10 +6,10 @@
 # Folders are meant from where it is called. Without any argument OUT_FOLDER is _build/gpu here in the project.
 #
 # With everything of requirements.txt installed nothing else is needed. On a machine that has PyTorch, torchvision,
-# Triton, scikit-learn, SciPy, pandas, seaborn, joblib, pillow, tqdm and pytest, and no network, name in WHEELS a folder
-# of wheels that is brought along: ipykernel, ipywidgets, nbclient, nbformat, platformdirs, weightwatcher, powerlaw,
-# tensorly, and what these need (`pip download`). PEEK_DATA is a folder with MNIST/raw, its files as they are or as .gz;
-# without it the embedded digits stand in, and gpu.json says so.
+# Triton, scikit-learn, SciPy, pandas, seaborn, pillow, tqdm and pytest, and no network, name in WHEELS a folder of
+# wheels that is brought along: safetensors, ipykernel, ipywidgets, nbclient, nbformat, platformdirs, weightwatcher,
+# powerlaw, tensorly, and what these need (`pip download`). PEEK_DATA is a folder with MNIST/raw, its files as they are
+# or as .gz; without it the embedded digits stand in, and gpu.json says so.
 #
 # COMMIT names the commit that runs; gpu.json and the tables of evidence give it. Set it wherever the tree is a copy without
 # this repository's history, where git would say nothing or name another one:

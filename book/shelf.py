@@ -1,7 +1,8 @@
 """Executed notebooks, kept so that nothing runs twice, and nothing that ran is lost.
 
-A notebook's key covers what its outputs depend on: its code cells, the code of peeklib that these reach, the tables of
-evidence that they name, versions, profile, GPU and data. Prose may change without a new run.
+A notebook's key covers what its outputs depend on: its code cells, the code of peeklib that these
+reach, the tables of evidence that they name, versions, profile, GPU and data. Prose may change
+without a new run.
 """
 
 import ast
@@ -23,11 +24,7 @@ from peeklib.course.fingerprint import SOURCES, fingerprint_of, read_sources
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = 3  # versions of a notebook: the latest, and what it may be compared with or fall back to
-EXTRA = (
-    "tensorly",
-    "weightwatcher",
-    "ipykernel",
-)  # what pages use besides peeklib's own dependencies
+EXTRA = ("tensorly", "weightwatcher", "ipykernel")  # what pages use besides peeklib's dependencies
 
 
 def shelf() -> Path:
@@ -37,8 +34,8 @@ def shelf() -> Path:
 
 def facts() -> list[str]:
     """What every notebook depends on: versions, profile, GPU, data."""
-    names = [requirement.split(">")[0] for requirement in requires("peeklib")] + list(EXTRA)
-    packages = [f"{name} {_version(name)}" for name in sorted(names)]
+    names = {requirement.split(">")[0] for requirement in requires("peeklib") or ()}
+    packages = [f"{name} {_version(name)}" for name in sorted(names.union(EXTRA))]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return [platform.python_version(), pk.profile(), gpu, *packages, *_data()]
 
@@ -52,20 +49,19 @@ def _version(name: str) -> str:
 
 @functools.cache
 def _data() -> list[str]:
-    """What the data sets really are here; names, sizes and times of the files in PEEK_DATA. The small version reads none.
+    """What the data sets really are here; names, sizes and times of the files in PEEK_DATA.
 
-    Finding the data sets also downloads them, once for all notebooks.
+    The small version reads none. Finding the data sets also downloads them, once for all notebooks.
     """
     if pk.profile() == "embedded":
         return []
     found = [repr(pk.load_dataset(name, fallback=True)) for name in ("mnist", "cifar10")]
     root = Path(os.environ.get("PEEK_DATA") or os.devnull)
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    stats = [
-        f"{path.relative_to(root)} {path.stat().st_size} {path.stat().st_mtime_ns}"
-        for path in files
-    ]
-    return found + stats
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            facts = path.stat()
+            found.append(f"{path.relative_to(root)} {facts.st_size} {facts.st_mtime_ns}")
+    return found
 
 
 def _syntax(cell: str) -> ast.Module | None:
@@ -77,17 +73,18 @@ def _syntax(cell: str) -> ast.Module | None:
 
 
 def _essence(cell: str) -> str:
-    """What decides the output of a cell; a semicolon at the end keeps IPython from showing its value."""
+    """What decides the output of a cell: also a last semicolon, at which IPython shows no value."""
     tree = _syntax(cell)
-    return cell if tree is None else ast.dump(tree) + ";" * cell.rstrip().endswith(";")
+    if tree is None:
+        return cell
+    return ast.dump(tree) + ";" * cell.rstrip().endswith(";")
 
 
 def _plain(cell: str) -> str:
-    """A cell without the lines that only IPython understands; nothing if it is no Python even so."""
+    """A cell without the lines that IPython alone understands; nothing if that is no Python."""
     if _syntax(cell) is None:
-        cell = "\n".join(
-            line for line in cell.split("\n") if not line.lstrip().startswith(("%", "!"))
-        )
+        lines = cell.split("\n")
+        cell = "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!")))
     return cell if _syntax(cell) else ""
 
 
@@ -108,7 +105,7 @@ def unchanged(path: Path, before: str) -> bool:
 
 
 def find(path: Path) -> NotebookNode | None:
-    """The notebook at `path` with the outputs of its last run, if nothing has changed since; else None."""
+    """The notebook at `path` with the outputs of its last run; None if anything changed since."""
     notebook = nbformat.read(path, as_version=4)
     kept = shelf() / f"{path.stem}.{key(notebook)}.ipynb"
     if not kept.exists():
@@ -118,13 +115,23 @@ def find(path: Path) -> NotebookNode | None:
 
 
 def last(path: Path) -> NotebookNode | None:
-    """The last version of a notebook that ran, whatever has changed since; None if none ever did."""
+    """The last version of a notebook that ran, whatever changed since; None if none ever did."""
     kept = _versions(path.stem)
     return nbformat.read(kept[-1], as_version=4) if kept else None
 
 
 def keep(path: Path, name: str, executed: NotebookNode, seconds: float) -> bool:
-    """Put a notebook that ran on the shelf, written whole or not at all; False if anything changed since it had that key."""
+    """Put a notebook that ran on the shelf, written whole or not at all.
+
+    Args:
+        path: where the notebook is.
+        name: the key that it had before it ran.
+        executed: the notebook with its outputs.
+        seconds: how long it took.
+
+    Returns:
+        False if it, or the package, changed since it had that key; then it is not kept.
+    """
     if not unchanged(path, name):
         return False
     executed.metadata["peek"] = {"seconds": round(seconds, 1)}
@@ -161,11 +168,10 @@ def with_outputs(notebook: NotebookNode, executed: NotebookNode) -> NotebookNode
 
 
 if __name__ == "__main__":  # is there a notebook that has not passed as it is?
-    waiting = [
-        path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if find(path) is None
-    ]
-    print(
-        f"To run: {', '.join(waiting)}." if waiting else "All notebooks have passed as they are.",
-        flush=True,
-    )
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    waiting = [path.stem for path in notebooks if find(path) is None]
+    if waiting:
+        print(f"To run: {', '.join(waiting)}.", flush=True)
+    else:
+        print("All notebooks have passed as they are.", flush=True)
     sys.exit(bool(waiting))

@@ -1,4 +1,4 @@
-"""Building the book: each notebook runs once, prose costs no run, and a chapter that fails costs that chapter alone."""
+"""The book: a notebook runs once, prose costs no run, a chapter that fails costs that chapter."""
 
 import os
 import signal
@@ -58,10 +58,9 @@ def book(tmp_path, monkeypatch):
 
 def staged(tmp_path, failed):
     """The notebooks that Sphinx reads, by name."""
-    return {
-        path.stem: nbformat.read(path, as_version=4)
-        for path in build.stage(tmp_path / "source", failed)
-    }
+    build.stage(tmp_path / "source", failed)
+    pages = (tmp_path / "source/notebooks").iterdir()
+    return {path.stem: nbformat.read(path, as_version=4) for path in pages}
 
 
 def shown(notebook):
@@ -129,7 +128,8 @@ def test_cells_that_may_show_other_things_have_other_keys(one, other):
 
 def test_what_changed_while_it_ran_is_not_kept(book, tmp_path):
     path = tmp_path / "notebooks/one.ipynb"
-    edit = f"import pathlib; p = pathlib.Path({str(path)!r}); p.write_text(p.read_text().replace('1 + 1', '1 + 2'))"
+    change = "p.write_text(p.read_text().replace('1 + 1', '1 + 2'))"
+    edit = f"import pathlib; p = pathlib.Path({str(path)!r}); {change}"
     book(one=[edit, "1 + 1"])
     failed = build.execute()
     assert failed == {path: build.CHANGED} and shelf.find(path) is None
@@ -200,7 +200,8 @@ def test_findings_apart_are_listed(book, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PEEK_PROFILE", "full")
     monkeypatch.setattr(shelf, "_data", lambda: [])
     assert not build.execute()
-    build.report(build.stage(tmp_path / "source", {}))
+    assert build.stage(tmp_path / "source", {}) == {}
+    build.report([tmp_path / "source/notebooks/one.ipynb"])
     said = capsys.readouterr().out
     assert "one: accuracy: apart (table 0.9, here 0.5" in said
 
@@ -216,7 +217,7 @@ print(*codes, pytest.main(options))
 
 
 def test_a_tested_notebook_is_an_executed_one(book, tmp_path, monkeypatch):
-    """The run that tests the notebooks is the run that the book shows; nothing runs a second time."""
+    """The run that tests the notebooks is the run that the book shows; nothing runs twice."""
     bad, mended = tmp_path / "notebooks/bad.ipynb", tmp_path / "mended.ipynb"
     book(bad=["1 / 1"])
     bad.replace(mended)

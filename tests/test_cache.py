@@ -1,26 +1,34 @@
-"""A cached function computes once; whatever could change its result makes it compute again; damage is repaired."""
+"""A cached function computes once; what could change its result makes it compute again.
 
+Whatever lies in the folder, or befalls it, a call gives the right result and runs no strange code.
+"""
+
+import errno
 import inspect
+import itertools
+import multiprocessing
 import os
+import pickle
+import random
+import resource
+import signal
 import subprocess
 import sys
 import threading
+import time
+import warnings
 
-import joblib
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import peeklib as pk
-from peeklib import cache, nmf, solvers, spectra, training
+from peeklib import nmf, solvers, spectra
+from peeklib.course import cache, packing, training, zoo
 from peeklib.course.cache import cached
 
-pytestmark = pytest.mark.filterwarnings(
-    "error",
-    "ignore:Persisting input arguments:UserWarning",  # joblib's, on a busy machine
-    "ignore:You are using .torch.load. with:FutureWarning",  # torch 2.4 and 2.5, of their own way to read a tensor
-)
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +39,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def count(monkeypatch, module, name):
-    """A list that grows by one at each call of `module.name`, a function that the cached one calls."""
+    """A list that grows at each call of `module.name`, a function that the cached one calls."""
     calls, original = [], getattr(module, name)
-    monkeypatch.setattr(
-        module, name, lambda *args, **kwargs: (calls.append(name), original(*args, **kwargs))[1]
-    )
+
+    def counted(*args, **kwargs):
+        calls.append(name)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, counted)
     return calls
 
 
@@ -49,10 +60,9 @@ def block(seed=0, rows=5, columns=4):
 
 
 def toy(count=12):
-    draw = torch.Generator().manual_seed(0)
-    return torch.randint(256, (count, 1, 2, 2), generator=draw, dtype=torch.uint8), torch.arange(
-        count
-    ) % 3
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, 1, 2, 2), generator=generator, dtype=torch.uint8)
+    return images, torch.arange(count) % 3
 
 
 def linear(seed=0):
@@ -69,7 +79,7 @@ def key(function, *args, **kwargs):
 
 
 def entries(folder):
-    return [path.parent for path in folder.rglob("output.pkl")]
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 # What comes back
@@ -110,12 +120,22 @@ def test_a_sweep_comes_back_whole(monkeypatch):
     second[2, 0].history[0] = 0
 
 
+def test_a_model_that_the_function_builds_comes_back(monkeypatch):
+    split = pk.Split(torch.ones(8, 1, 28, 28, dtype=torch.uint8), torch.arange(8))
+    small = pk.Dataset("digits", split, split, tuple("0123456789"), "white squares")
+    monkeypatch.setattr(zoo, "dataset", lambda name: small)
+    computed, rear = count(monkeypatch, zoo, "training_set"), cached(zoo.rear)
+    recipe = zoo.Recipe("digits", "mlp", images=8, epochs=5)
+    (model, facts), (again, same) = rear(recipe), rear(recipe)
+    assert len(computed) == 1 and facts == same
+    assert torch.equal(model.fc.weight, again.fc.weight) and not again.training
+    assert not torch.equal(model.fc.weight, zoo.build(recipe).fc.weight)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_result_comes_back_on_its_device():
-    spectrum = cached(pk.spectrum)
-    assert [
-        spectrum(block().to(device)).device.type for device in ("cuda", "cuda", "cpu", "cpu")
-    ] == [*("cuda", "cuda", "cpu", "cpu")]
+    spectrum, devices = cached(pk.spectrum), ["cuda", "cuda", "cpu", "cpu"]
+    assert [spectrum(block().to(device)).device.type for device in devices] == devices
 
 
 def test_it_looks_like_the_function():
@@ -254,16 +274,18 @@ def test_what_lies_below_counts(change, spectra_computed, monkeypatch):
 ANOTHER = """
 import torch
 from torch import nn
-from peeklib import cache, models, spectra, spectrum
+from peeklib import models, spectra, spectrum
+from peeklib.course import cache
 
 spectra.as_matrix = None  # whoever computes falls over
 print(cache.cached(spectrum)(torch.arange(6.0).view(2, 3)).tolist())
-print(cache._text([models.PaperCNN(seed=0), nn.BatchNorm1d(2), {"b": 1.5, "a": None}, {"x", "y", "z"}, range(3)]))
+parts = [{"b": 1.5, "a": None}, {"x", "y", "z"}, range(3)]
+print(cache._text([models.PaperCNN(seed=0), nn.BatchNorm1d(2), *parts]))
 """
 
 
 def test_another_process_finds_the_results(folder, monkeypatch):
-    """Also in a second folder, whose results joblib by itself would overlook in the next process."""
+    """Also in a second folder."""
     values, spectrum = torch.arange(6.0).view(2, 3), cached(pk.spectrum)
     spectrum(values)
     monkeypatch.setenv("PEEK_CACHE", str(folder.parent / "second"))
@@ -329,7 +351,7 @@ def test_code_that_the_key_cannot_cover_is_run_and_not_kept(folder, monkeypatch)
     with pytest.warns(UserWarning, match="<lambda> has code"):
         train(hooked, *toy(), seed=0)
     made = type("Made", (nn.Linear,), {"__module__": "peeklib.course.models"})
-    with pytest.warns(UserWarning, match=r"peeklib\.models\.Made has code"):
+    with pytest.warns(UserWarning, match=r"models\.Made has code"):
         train(nn.Sequential(nn.Flatten(), made(4, 3)), *toy(), seed=0)
     assert not folder.exists()
 
@@ -358,20 +380,18 @@ def test_the_folder_is_looked_up_at_the_call(folder, tmp_path, monkeypatch):
 # Damage, interrupts, two at once, size
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-20])
+def flip(data):
+    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 DAMAGE = {
-    "truncated": lambda entry: cut(entry / "output.pkl"),
-    "empty": lambda entry: (entry / "output.pkl").write_bytes(b""),
-    "zeros": lambda entry: (entry / "output.pkl").write_bytes(bytes(1000)),
-    "garbage": lambda entry: (entry / "output.pkl").write_bytes(b"garbage"),
-    "a class that is gone": lambda entry: (entry / "output.pkl").write_bytes(
-        b"cpeeklib.nmf\nGone\n."
-    ),
-    "no metadata": lambda entry: (entry / "metadata.json").unlink(),
-    "truncated metadata": lambda entry: cut(entry / "metadata.json"),
+    "truncated": lambda data: data[:-20],
+    "empty": lambda data: b"",
+    "zeros": lambda data: bytes(1000),
+    "garbage": lambda data: b"garbage",
+    "pickle": lambda data: pickle.dumps({1: 2}),
+    "one bit": flip,
+    "longer": lambda data: data + b"0",
 }
 
 
@@ -382,20 +402,64 @@ def test_a_damaged_result_is_computed_again_with_a_warning_that_names_it(
     spectrum = cached(pk.spectrum)
     expected = spectrum(block())
     (entry,) = entries(folder)
-    damage(entry)
-    with pytest.warns(UserWarning, match=f"{entry} is damaged .*; spectrum runs again") as caught:
-        assert torch.equal(spectrum(block()), expected)
-    told = [one for one in caught if "is damaged" in str(one.message)]
-    assert len(told) == 1 and told[0].filename == __file__
-    assert len(spectra_computed) == 2
+    for times in (2, 3):
+        entry.write_bytes(damage(entry.read_bytes()))
+        with pytest.warns(UserWarning, match=f"{entry} is damaged .*; spectrum runs") as caught:
+            assert torch.equal(spectrum(block()), expected)
+        assert len(caught) == 1 and caught[0].filename == __file__
+        assert len(spectra_computed) == times
     assert torch.equal(spectrum(block()), expected)
-    assert len(spectra_computed) == 2
+    assert len(spectra_computed) == 3
+
+
+class Trap:
+    sprung = []
+
+    def __reduce__(self):
+        return self.sprung.append, ("run",)
+
+
+def test_a_pickle_in_the_place_of_a_result_runs_no_code(folder, spectra_computed):
+    spectrum = cached(pk.spectrum)
+    expected = spectrum(block())
+    entries(folder)[0].write_bytes(pickle.dumps(Trap()))
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert torch.equal(spectrum(block()), expected)
+    assert not Trap.sprung
+
+
+def test_the_result_of_another_call_is_not_taken(folder):
+    spectrum = cached(pk.spectrum)
+    expected = spectrum(block())
+    (entry,) = entries(folder)
+    other = spectrum(block(1))
+    entry.write_bytes(next(path for path in entries(folder) if path != entry).read_bytes())
+    with pytest.warns(UserWarning, match="it belongs to another call"):
+        assert torch.equal(spectrum(block()), expected)
+    assert not torch.equal(other, expected)
+
+
+def test_what_is_no_file_is_not_waited_for(folder, spectra_computed):
+    spectrum = cached(pk.spectrum)
+    spectrum(block())
+    (entry,) = entries(folder)
+    entry.unlink()
+    os.mkfifo(entry)
+    spectrum(block())
+    assert len(spectra_computed) == 2 and entry.is_file()
+    entry.unlink()
+    entry.mkdir()
+    with pytest.warns(UserWarning, match="nothing can be written") as caught:
+        for _ in range(3):
+            spectrum(block())
+    assert len(spectra_computed) == 5 and len(caught) == 1
+    assert not entries(folder)
 
 
 def test_a_result_that_is_gone_is_computed_again(folder, spectra_computed):
     spectrum = cached(pk.spectrum)
     spectrum(block())
-    (entries(folder)[0] / "output.pkl").unlink()
+    entries(folder)[0].unlink()
     spectrum(block())
     spectrum(block())
     assert len(spectra_computed) == 2
@@ -413,14 +477,15 @@ def test_an_interrupted_fit_is_returned_and_not_kept(folder, monkeypatch):
         assert len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1
     with monkeypatch.context() as patch:
         fit, ranks = nmf._fit, []
-        patch.setattr(
-            nmf,
-            "_fit",
-            lambda *args, **how: stop() if ranks else (ranks.append(1), fit(*args, **how))[1],
-        )
-        assert (
-            len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1
-        )  # stopped between two fits
+
+        def only_one(*args, **kwargs):
+            if ranks:
+                stop()
+            ranks.append(1)
+            return fit(*args, **kwargs)
+
+        patch.setattr(nmf, "_fit", only_one)  # stopped between two fits
+        assert len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(spectra, "as_matrix", stop)
         cached(pk.spectrum)(block())
@@ -430,13 +495,13 @@ def test_an_interrupted_fit_is_returned_and_not_kept(folder, monkeypatch):
 
 
 def test_an_interrupt_while_storing_leaves_no_half_result(folder, spectra_computed, monkeypatch):
-    def stop_halfway(value, file, **_):
+    def stop_halfway(file, *_):
         file.write(b"half of it")
         raise KeyboardInterrupt
 
     spectrum = cached(pk.spectrum)
     with monkeypatch.context() as patch:
-        patch.setattr(joblib.numpy_pickle, "dump", stop_halfway)
+        patch.setattr(packing, "write", stop_halfway)
         assert torch.equal(spectrum(block()), pk.spectrum(block()))
     assert not entries(folder)
     spectra_computed.clear()
@@ -446,18 +511,157 @@ def test_an_interrupt_while_storing_leaves_no_half_result(folder, spectra_comput
 
 
 def test_a_full_disk_costs_the_copy_and_not_the_result(folder, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+    def full(file, *_):
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device", file.name)
 
-    monkeypatch.setattr(joblib.numpy_pickle, "dump", full)
-    with pytest.warns(Warning, match="No space left"):
-        assert torch.equal(cached(pk.spectrum)(block()), pk.spectrum(block()))
+    monkeypatch.setattr(packing, "write", full)
+    with pytest.warns(UserWarning, match="No space left") as caught:
+        for seed in range(3):
+            assert torch.equal(cached(pk.spectrum)(block(seed)), pk.spectrum(block(seed)))
+    assert len(caught) == 1 and caught[0].filename == __file__
     assert not entries(folder)
+
+
+def test_a_folder_that_can_only_be_read_gives_its_results(folder, spectra_computed, monkeypatch):
+    def refuse(self, mode="r", *args, **kwargs):
+        if "r" not in mode:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return open(self, mode, *args, **kwargs)
+
+    def refuse_time(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    spectrum = cached(pk.spectrum)
+    expected = spectrum(block())
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    monkeypatch.setattr(os, "utime", refuse_time)
+    assert torch.equal(spectrum(block()), expected) and len(spectra_computed) == 1
+    with pytest.warns(UserWarning, match="nothing can be written to .*Permission") as caught:
+        for seed in range(1, 4):
+            spectrum(block(seed))
+    assert len(caught) == 1
+
+
+def test_a_result_of_another_kind_is_given_and_not_kept(folder, monkeypatch):
+    layers = cached(pk.relu_layers)
+    monkeypatch.setattr(packing, "PLAIN", (int,))
+    with pytest.warns(
+        UserWarning, match="a result of relu_layers is not kept: a builtins.str"
+    ) as caught:
+        for seed in range(3):
+            assert layers(pk.models.PaperCNN(seed=seed)) == ["relu1", "relu2"]
+    assert len(caught) == 1 and not entries(folder)
+
+
+# Several processes and versions
+
+
+def fork(target, *args):
+    """A copy of this process that runs `target`."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=args, daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: threads are not copied
+        process.start()
+    return process
+
+
+def compute_where_files_stay_small():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+    with pytest.warns(UserWarning, match="File too large") as caught:
+        for seed in range(3):
+            assert torch.equal(cached(pk.spectrum)(block(seed)), pk.spectrum(block(seed)))
+    assert len(caught) == 1
+
+
+def test_a_disk_that_stops_halfway(folder):
+    """As a quota does: a file may have 100 bytes."""
+    process = fork(compute_where_files_stay_small)
+    process.join()
+    assert process.exitcode == 0 and not entries(folder)
+
+
+def big(seed):
+    return {"seed": seed, "values": torch.full((200_000,), float(seed))}
+
+
+def path_of(seed):
+    return cache._path(pk.spectrum, f"key {seed}")
+
+
+def store_without_end(started):
+    for seed in itertools.cycle(range(5)):
+        cache._write(path_of(seed), f"key {seed}", big(seed), None)
+        started.set()
+
+
+def test_killed_at_any_moment_it_leaves_whole_results_or_none(folder):
+    """Here 25 times; 500 kills were tried."""
+    generator, found = random.Random(), 0
+    for _ in range(25):
+        started = multiprocessing.get_context("fork").Event()
+        process = fork(store_without_end, started)
+        assert started.wait(60)
+        time.sleep(generator.uniform(0, 0.05))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        for seed in range(5):
+            if path_of(seed).exists():
+                result = cache._read(path_of(seed), f"key {seed}", None)
+                assert torch.equal(result["values"], big(seed)["values"])
+                found += 1
+    assert found >= 25
+    left = [path for path in entries(folder) if path.suffix == ".part"]
+    assert all(cache.OURS.fullmatch(path.name) for path in left), "they go in their turn"
+
+
+def use_without_end(seed, rounds):
+    warnings.simplefilter("error")
+    generator = random.Random(seed)
+    cache.LIMIT = 3_500_000  # room for four
+    for _ in range(rounds):
+        one = generator.randrange(8)
+        try:
+            result = cache._read(path_of(one), f"key {one}", None)
+        except FileNotFoundError:
+            cache._write(path_of(one), f"key {one}", big(one), None)
+        else:
+            assert torch.equal(result["values"], big(one)["values"])
+
+
+def test_processes_share_a_folder_that_is_too_small_for_them(folder):
+    processes = [fork(use_without_end, seed, 100) for seed in range(3)]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert {path.suffix for path in entries(folder)} == {".result"}
+    assert sum(path.stat().st_size for path in entries(folder)) <= 3_500_000
+
+
+def test_another_version_takes_nothing_away(folder, spectra_computed, monkeypatch):
+    spectrum = cached(pk.spectrum)
+    for seed in range(3):
+        spectrum(block(seed))
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "fingerprint", lambda name: "other code")
+        spectrum(block())
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "FORMAT", 99)
+        spectrum(block())
+    assert len(entries(folder)) == len(spectra_computed) == 5
+    for seed in range(3):
+        spectrum(block(seed))
+    assert len(spectra_computed) == 5
 
 
 def test_two_at_once(folder, monkeypatch):
     both, original, found = threading.Barrier(2), spectra.as_matrix, []
-    monkeypatch.setattr(spectra, "as_matrix", lambda *args: (both.wait(10), original(*args))[1])
+
+    def together(*args):
+        both.wait(10)
+        return original(*args)
+
+    monkeypatch.setattr(spectra, "as_matrix", together)
     threads = [
         threading.Thread(target=lambda: found.append(cached(pk.spectrum)(block())))
         for _ in range(2)
@@ -471,27 +675,58 @@ def test_two_at_once(folder, monkeypatch):
     assert len(entries(folder)) == 1
 
 
+# Size
+
+
 def test_what_was_used_longest_ago_goes_first(folder, monkeypatch):
-    spectrum, blocks = cached(pk.spectrum), [block(seed, 300, 300) for seed in range(3)]
-    ages = {}
-    for age, values in enumerate(blocks[:2]):
-        spectrum(values)
-        (new,) = set(entries(folder)) - set(ages)
-        ages[new] = 1000 + age
-    for path, seconds in ages.items():
-        os.utime(path / "output.pkl", (seconds, seconds))
-    spectrum(blocks[0])
-    used, unused = ages
-    size = sum(file.stat().st_size for file in used.iterdir())
-    monkeypatch.setattr(cache, "LIMIT", int(2.5 * size))
-    spectrum(blocks[2])
-    assert used.exists() and not unused.exists() and len(entries(folder)) == 2
+    spectrum = cached(pk.spectrum)
+    paths = []
+    for seed in range(3):
+        spectrum(block(seed, 300, 300))
+        (new,) = set(entries(folder)) - set(paths)
+        paths.append(new)
+        os.utime(new, (1000 + seed, 1000 + seed))
+    others = [folder / "notes.result", folder / "spectrum.part"]
+    others += [folder / f"spectrum.{'a' * 64}.0123.part"]  # another process is writing it
+    left = folder / f"spectrum.{'b' * 64}.0123.part"  # by a process that was killed
+    for path in (*others, left):
+        path.write_bytes(bytes(1000))
+    for path in (*others[:2], left):
+        os.utime(path, (0, 0))
+    spectrum(block(0, 300, 300))
+    monkeypatch.setattr(cache, "LIMIT", int(3.5 * paths[0].stat().st_size))
+    spectrum(block(3, 300, 300))
+    spectrum(block(4, 300, 300))
+    assert paths[0].exists() and not paths[1].exists() and not paths[2].exists()
+    assert not left.exists() and len(entries(folder)) == 3 + len(others)
+    assert all(path.exists() for path in others), "what is not ours stays"
+
+
+def test_a_result_larger_than_all_room_takes_nothing_else_away(folder, monkeypatch):
+    spectrum = cached(pk.spectrum)
+    spectrum(block())
+    monkeypatch.setattr(cache, "LIMIT", entries(folder)[0].stat().st_size + 100)
+    with pytest.warns(UserWarning, match="a result of spectrum is not kept: it is larger"):
+        spectrum(block(0, 300, 300))
+    assert len(entries(folder)) == 1
+
+
+def test_removing_never_fails_a_call(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    spectrum = cached(pk.spectrum)
+    spectrum(block())
+    monkeypatch.setattr(cache, "LIMIT", entries(folder)[0].stat().st_size + 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        spectrum(block(1))
+    assert len(entries(folder)) == 2
 
 
 def test_a_hit_does_not_measure_the_folder(monkeypatch):
-    spectrum, measured = cached(pk.spectrum), []
-    monkeypatch.setattr(joblib.Memory, "reduce_size", lambda *_: measured.append("once"))
+    spectrum, measured = cached(pk.spectrum), count(monkeypatch, cache, "_make_room")
     spectrum(block())
-    assert measured == ["once"]
+    assert len(measured) == 1
     spectrum(block())
-    assert measured == ["once"]
+    assert len(measured) == 1

@@ -1,5 +1,6 @@
 """A key of code: it changes with everything that decides a result, and with nothing else."""
 
+import ast
 import textwrap
 
 import pytest
@@ -83,12 +84,32 @@ PACKAGE = {
         def bystander():
             return 5
     """,
+    "pkg.page": '''
+        from pathlib import Path
+
+        SCRIPT = Path(__file__).with_name("page.js").read_text()
+
+        def show(x):
+            return SCRIPT + x
+
+        def style():
+            return Path(__file__).with_name("page.css").read_text()
+
+        def plain():
+            """Without page.js."""
+            return 1
+    ''',
+    "pkg/page.js": "let x = 1",
+    "pkg/page.css": "p {}",
 }
 
 
 @pytest.fixture
 def package(monkeypatch):
-    """A small package in place of peeklib; call it with (module, old text, new text) for the hash after that change."""
+    """A small package in place of peeklib.
+
+    Call it with (names, module, old text, new text) for the hash after that change.
+    """
 
     def hashed(names, module=None, old="", new=""):
         sources = {name: textwrap.dedent(text) for name, text in PACKAGE.items()}
@@ -143,6 +164,16 @@ def test_nothing_else_counts(package, module, old, new):
     assert package("pkg.a.top") == package("pkg.a.top", module, old, new)
 
 
+def test_a_file_that_is_named_counts_for_who_reaches_its_name(package):
+    for name, file, new in (("show", "js", "let x = 2"), ("style", "css", "p { color: red }")):
+        change = f"pkg/page.{file}", PACKAGE[f"pkg/page.{file}"], new
+        assert package(f"pkg.page.{name}") != package(f"pkg.page.{name}", *change)
+        assert package("pkg.page.plain") == package("pkg.page.plain", *change)
+    source = "from pkg.page import show\nshow(1)\n"
+    assert package(source) != package(source, "pkg/page.js", "let x = 1", "let x = 2")
+    assert package(source) == package(source, "pkg/page.css", "p {}", "p { color: red }")
+
+
 @pytest.mark.parametrize("name", ["pkg.registry.run", "pkg.registry.ALL"])
 def test_a_registry_stands_for_all_that_enters_it(package, name):
     assert package(name) != package(name, "pkg.registry", "return 2", "return 3")
@@ -186,13 +217,38 @@ def test_a_definition_under_a_condition_is_one(package, name):
     assert package("pkg.choice.Other")
 
 
+def test_sources_are_all_that_the_code_names(tmp_path, monkeypatch):
+    """A stub stands for its module, a file has its path, and none that is named is missing."""
+    texts = {"a.py": "1", "b/__init__.py": "2", "b/c.py": "3", "b/c.pyi": "4", "b/d.toml": "5"}
+    (tmp_path / "pkg/b").mkdir(parents=True)
+    for name, text in (texts | {"b/e.csv": "6"}).items():
+        (tmp_path / "pkg" / name).write_text(text)
+    with monkeypatch.context() as patch:
+        patch.setattr(own, "HOME", tmp_path / "pkg")
+        assert own.read_sources() == {
+            "pkg.a": "1",
+            "pkg.b": "2",
+            "pkg.b.c": "4",
+            "pkg/b/d.toml": "5",
+        }
+    named = set()
+    for path in own.HOME.rglob("*.py"):
+        folder = path.parent.relative_to(own.HOME.parent).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant):
+                named.add(f"{folder}/{node.value}")
+    there = {path.relative_to(own.HOME.parent).as_posix() for path in own.HOME.rglob("*.*")}
+    files = {path for path in named & there if not path.endswith(".py")}
+    assert files <= own.SOURCES.keys(), "their type is not among TEXTS"
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(KeyError, match=r"peeklib\.course\.training\.nothing"):
         fingerprint("peeklib.course.training.nothing")
 
 
 def test_the_package_itself():
-    """Training knows nothing of tensors; scores are entered in a registry; a hint of one exercise is that exercise's."""
+    """Training knows no tensors; a registry holds the scores; an exercise has its own hint."""
     reached = own._reach([own._find("peeklib.course.training.train")])
     assert "peeklib.hooks.to_float" in reached and not any("tensors" in name for name in reached)
     assert {f"peeklib.study.scores.{name}" for name in pk.scores.SCORES} <= own._reach(

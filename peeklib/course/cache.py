@@ -1,8 +1,10 @@
-"""Results of long computations, kept on disk: a page that runs again reads what it computed the first time.
+"""Results of long computations, kept on disk: a page that runs again reads what it computed first.
 
-joblib.Memory does the keeping. The key is a text made here, of all that decides a result: the arguments, the code that
-the function reaches in this package (`fingerprint`), versions and GPU. joblib's own hash will not do: equal tensors differ
-in it, and so does one tensor in two processes, but dicts in another order do not.
+The key is a text of all that decides a result: the arguments, the code that the function reaches
+in this package (`fingerprint`), versions and GPU. Each result is one file, named by a hash of its
+key, so any number of processes, and of versions of this package, can share a folder. A file is
+written beside its place and renamed: whole or absent. What it says is data (`packing`); to read
+it runs no code.
 """
 
 import contextlib
@@ -11,8 +13,10 @@ import hashlib
 import inspect
 import os
 import platform
+import re
+import secrets
 import sys
-import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -22,53 +26,57 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import torch
-from joblib import Memory
 from torch import Tensor, nn
 
 from ..nmf import Sweep
+from . import packing
 from .fingerprint import SOURCES, fingerprint
 
 LIMIT = 4 * 2**30  # bytes on disk; what was used longest ago goes first
+LEFT = 3600  # seconds after which nobody writes on at a file that is not whole
+FORMAT = 1  # of the files
+OURS = re.compile(r"\w+\.[0-9a-f]{64}\.(result|[0-9a-f]+\.part)")  # names of files
 UNCOUNTED = {"progress"}  # arguments that decide no result
 PLAIN = (
-    type(None),
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    range,
-    np.generic,
-    torch.device,
-    torch.dtype,
+    *(type(None), bool, int, float, complex, str, bytes, range),
+    *(np.generic, torch.device, torch.dtype),
 )
 DATA_MAKERS = "scikit-learn", "pillow"  # they draw and decode images
 PACKAGES = {"torch", "torchvision", *sys.stdlib_module_names}  # a version stands for their code
+BUILDERS: dict[Callable, Callable] = {}  # function → what builds the model in its result
 
 
 def cached(function: Callable) -> Callable:
-    """`function` with its results kept on disk: the same call gives the same result, now or in another process.
+    """`function` with its results kept on disk: one call gives one result, in any process.
 
-    Use what is returned: `train` changes the model it is given when it computes, and leaves it alone when the
-    result comes from disk. Results come back on the device they were on.
+    Use what is returned: `train` changes the model it is given when it computes, and leaves it
+    alone when the result comes from disk. Results come back on the device they were on.
 
-    They lie in the folder PEEK_CACHE, else in the user's cache, up to 4 GB. A damaged one is computed anew, with a
-    warning. Where the folder cannot be written, or an argument has code of its own (a model class from a notebook,
-    say), the call says so once and computes. A fit that was interrupted is returned and not kept.
+    They lie in the folder PEEK_CACHE, else in the user's cache, up to 4 GB. A damaged one is
+    computed anew, with a warning. Where nothing can be written, where an argument has code of its
+    own (a model class from a notebook, say), or where a result is of a kind that cannot be kept,
+    the call says so once and computes. A fit that was interrupted is returned and not kept.
+
+    Whoever can write to the folder can put wrong numbers there, but no code.
 
     Args:
-        function: of peeklib; its arguments alone decide its result (not so `load_dataset`, which reads files).
+        function: of peeklib; its arguments alone decide its result (not so `load_dataset`, which
+            reads files).
+
+    Returns:
+        A function of the same arguments.
 
     Raises:
         TypeError: for any other function: the key covers peeklib's code alone.
+
+    Example:
+        >>> import torch
+        >>> import peeklib as pk
+        >>> spectrum = pk.cached(pk.spectrum)
+        >>> spectrum(torch.eye(2)).tolist()  # read from disk, if it was ever computed
+        [1.0, 1.0]
     """
-    home = sys.modules.get(getattr(function, "__module__", None))
-    if (
-        not inspect.isfunction(function)
-        or not _is_ours(function)
-        or vars(home).get(function.__name__) is not function
-    ):
+    if not _is_plain_function(function):
         raise TypeError(
             f"{function!r} is not a function of peeklib; the key covers peeklib's code alone"
         )
@@ -78,28 +86,47 @@ def cached(function: Callable) -> Callable:
         bound = inspect.signature(function).bind(*args, **kwargs)
         bound.apply_defaults()
         try:
-            key, folder = _key(function, bound.arguments), _folder()
-        except (TypeError, OSError) as why:
+            key = _key(function, bound.arguments)
+            path = _path(function, key)
+            before = _model_before(function, bound)
+        except Exception as why:  # a strange argument raises anything
             _warn_once(f"computed without the cache: {why}")
             return function(*args, **kwargs)
-        return _recall(function, bound, key, folder)
+        try:
+            return _read(path, key, before)
+        except FileNotFoundError:
+            pass
+        except OSError as why:
+            _warn_once(_about(path.parent, "nothing can be read from", why))
+        except Exception as why:  # damaged bytes raise anything
+            message = f"{path} is damaged ({why!r}); {function.__name__} runs again"
+            warnings.warn(message, stacklevel=2)
+        result = function(*args, **kwargs)
+        if complaint := _keep(path, key, result, before, bound.arguments):
+            _warn_once(complaint)
+        return result
 
     return call
 
 
-def _folder() -> Path:
-    """The folder of results, there and writable; else OSError."""
-    folder = Path(
-        os.environ.get("PEEK_CACHE") or platformdirs.user_cache_path("peeklib") / "results"
-    ).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as why:
-        raise OSError(
-            f"nothing can be written to {folder} ({why}); name another folder in PEEK_CACHE"
-        ) from why
-    return folder
+def gives_model(build: Callable) -> Callable:
+    """Mark a function whose result holds the model that `build` makes of its arguments, trained.
+
+    Of a model `cached` keeps the state alone, and must know the model that it belongs to.
+    """
+
+    def mark(function: Callable) -> Callable:
+        BUILDERS[function] = build
+        return function
+
+    return mark
+
+
+def _is_plain_function(function) -> bool:
+    """Whether the package has this very function under its name."""
+    if not inspect.isfunction(function) or not _is_ours(function):
+        return False
+    return getattr(sys.modules[function.__module__], function.__name__, None) is function
 
 
 @functools.cache
@@ -107,45 +134,90 @@ def _warn_once(message: str) -> None:
     warnings.warn(message, stacklevel=3)
 
 
-def _recall(function: Callable, bound: inspect.BoundArguments, key: str, folder: Path):
-    """The result under `key` in `folder`; computed and stored if it is not there, or damaged."""
-    fresh = []
+def _about(folder: Path, what: str, why: OSError) -> str:
+    """What is wrong with a folder, in the same words each time."""
+    return f"{what} {folder}: {why.strerror or why}; name another folder in PEEK_CACHE"
 
-    def compute(key):
-        fresh.append(function(*bound.args, **bound.kwargs))
-        if not _is_whole(fresh[0], bound.arguments):
-            raise KeyboardInterrupt
-        return fresh[0]
 
-    # joblib files results under these names. A new function each time: those it knows make it overlook a new folder.
-    compute.__module__, compute.__qualname__ = function.__module__, function.__name__
-    compute.__name__ = function.__name__
-    memory = Memory(folder, verbose=0)
-    shelf = memory.cache(compute)
+def _path(function: Callable, key: str) -> Path:
+    """The file of a result, in the folder of now."""
+    named = os.environ.get("PEEK_CACHE")
+    folder = Path(named) if named else platformdirs.user_cache_path("peeklib") / "results"
+    digest = hashlib.sha256(f"{FORMAT}\n{key}".encode()).hexdigest()
+    return folder.expanduser() / f"{function.__name__}.{digest}.result"
+
+
+def _model_before(function: Callable, bound: inspect.BoundArguments) -> nn.Module | None:
+    """The model that the result may hold, before it was trained: an argument, or built of them."""
+    for value in bound.arguments.values():
+        if isinstance(value, nn.Module):
+            return value
+    if function in BUILDERS:
+        return BUILDERS[function](*bound.args, **bound.kwargs)
+    return None
+
+
+def _read(path: Path, key: str, before: nn.Module | None):
+    """The result in a file."""
+    if not path.is_file():  # a pipe would be waited for without end
+        raise FileNotFoundError(path)
+    if path.stat().st_size > LIMIT:
+        raise ValueError("it is too large to be a result")
+    with path.open("rb") as file:
+        result = packing.read(file, key, before)
+    with contextlib.suppress(OSError):
+        os.utime(path)  # its last use, which many file systems do not note
+    return result
+
+
+def _keep(path: Path, key: str, result, before: nn.Module | None, arguments: dict) -> str:
+    """Put a result into its file, if no interrupt cut it short; why that failed, or nothing."""
     try:
-        entry = shelf.call_and_shelve(key)
-        if not fresh:
-            path = folder / entry.func_id / entry.args_id
-            try:
-                return _load(entry, path)
-            except Exception as why:  # damaged bytes raise anything
-                warnings.warn(
-                    f"{path} is damaged ({why!r}); {function.__name__} runs again", stacklevel=3
-                )
-                shelf.call(key)
-    except KeyboardInterrupt:
-        if not fresh:
-            raise
-    else:
-        memory.reduce_size(LIMIT)
-    return fresh[0]
+        if _is_whole(result, arguments):
+            _write(path, key, result, before)
+    except KeyboardInterrupt:  # the result is there, if not on disk
+        pass
+    except OSError as why:
+        return _about(path.parent, "nothing can be written to", why)
+    except Exception as why:
+        return f"a result of {path.name.partition('.')[0]} is not kept: {why}"
+    return ""
 
 
-def _load(entry, path: Path):
-    if not entry.metadata:  # joblib writes it last, and would do without
-        raise FileNotFoundError("metadata.json is missing or unreadable")
-    os.utime(path / "output.pkl")  # its last use, which many file systems do not note
-    return entry.get()
+def _write(path: Path, key: str, result, before: nn.Module | None) -> None:
+    """Put a result into its file, whole or not at all."""
+    part = path.with_suffix(f".{secrets.token_hex(8)}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with part.open("xb") as file:
+            packing.write(file, key, result, before)
+        if part.stat().st_size > LIMIT:
+            raise ValueError("it is larger than all that is kept may be")
+        part.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+    _make_room(path.parent)
+
+
+def _make_room(folder: Path) -> None:
+    """Remove what was used longest ago until `LIMIT` is kept, and what killed processes left."""
+    results = []
+    for entry in os.scandir(folder):
+        if not OURS.fullmatch(entry.name):
+            continue
+        with contextlib.suppress(OSError):  # another process removed it
+            facts = entry.stat(follow_symlinks=False)
+            if entry.name.endswith(".result"):
+                results.append((facts.st_mtime, facts.st_size, entry.path))
+            elif facts.st_mtime < time.time() - LEFT:
+                os.unlink(entry.path)
+    room = LIMIT
+    for _, size, path in sorted(results, reverse=True):
+        room -= size
+        if room < 0:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _is_whole(result, arguments: dict) -> bool:
@@ -157,18 +229,23 @@ def _is_whole(result, arguments: dict) -> bool:
 
 
 def _key(function: Callable, arguments: dict) -> str:
-    """All that decides the result, as text. Raises TypeError for an argument whose value or code it cannot tell."""
+    """All that decides the result, as text.
+
+    Raises:
+        TypeError: for an argument whose value or code it cannot tell.
+    """
     versions = {
         "Python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
     versions |= {name: metadata.version(name) for name in DATA_MAKERS}
-    lines = [_name(function), str(versions)]
-    lines.append(f"GPU: {_gpu()}, precision of products: {torch.get_float32_matmul_precision()}")
-    return "\n".join(
-        lines + [f"{k}: {_text(value)}" for k, value in arguments.items() if k not in UNCOUNTED]
-    )
+    precision = torch.get_float32_matmul_precision()
+    lines = [_name(function), str(versions), f"GPU: {_gpu()}, precision of products: {precision}"]
+    for name, value in arguments.items():
+        if name not in UNCOUNTED:
+            lines.append(f"{name}: {_text(value)}")
+    return "\n".join(lines)
 
 
 def _gpu() -> str:
@@ -176,26 +253,32 @@ def _gpu() -> str:
 
 
 def _text(value) -> str:
-    """A value as text, in every process the same: equal text means equal value. Raises TypeError as `_key`."""
+    """A value as text, in every process the same: equal text means equal value.
+
+    Raises:
+        TypeError: as `_key`.
+    """
     kind = type(value)
     if isinstance(value, PLAIN):
         return repr(value)
     if isinstance(value, Tensor):
-        return f"{_name(kind)}{(str(value.device), value.requires_grad)} {_text(value.contiguous().numpy(force=True))}"
+        place = (str(value.device), value.requires_grad)
+        return f"{_name(kind)}{place} {_text(value.contiguous().numpy(force=True))}"
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        digest = hashlib.sha256(np.ascontiguousarray(value)).hexdigest()  # 0.1 s for 100 MB
+        digest = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()  # 0.1 s for 100 MB
         return f"{value.dtype.str}{value.shape} {digest}"
-    if isinstance(value, nn.Module) or (is_dataclass(value) and not isinstance(value, type)):
+    if isinstance(value, nn.Module):
         # a weight that two layers share has one name here, two equal weights have two
-        names = (
-            [name for name, _ in value.named_parameters()] if isinstance(value, nn.Module) else []
-        )
+        names = [name for name, _ in value.named_parameters()]
         return f"{_name(kind)} {names} {_text(vars(value))}"
+    if is_dataclass(value) and not isinstance(value, type):
+        return f"{_name(kind)} [] {_text(vars(value))}"
     if isinstance(value, dict):
         return f"{_name(kind)} {_text(list(value.items()))}"
-    if isinstance(value, list | tuple | set | frozenset):
-        parts = [_text(part) for part in value]
-        return f"{_name(kind)} [{', '.join(sorted(parts) if isinstance(value, set | frozenset) else parts)}]"
+    if isinstance(value, set | frozenset):
+        return f"{_name(kind)} [{', '.join(sorted(map(_text, value)))}]"
+    if isinstance(value, list | tuple):
+        return f"{_name(kind)} [{', '.join(map(_text, value))}]"
     if isinstance(value, type) or inspect.isfunction(value):
         return _name(value)
     raise TypeError(f"{kind.__module__}.{kind.__qualname__} has no value that the key could hold")
@@ -206,7 +289,10 @@ def _is_ours(thing) -> bool:
 
 
 def _name(thing) -> str:
-    """Full name of a class or function, and what stands for its code: a fingerprint, or the version of its package."""
+    """Full name of a class or function, and what stands for its code.
+
+    That is a fingerprint for code of this package, and the version of any other.
+    """
     name = f"{thing.__module__}.{thing.__qualname__}"
     if _is_ours(thing) and "<" not in name:
         with contextlib.suppress(KeyError):  # made by a call: no module has its code

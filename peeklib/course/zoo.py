@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..hooks import predict
 from . import models
+from .cache import gives_model
 from .data import Dataset, Split, load_dataset, subset
 from .training import accuracy, train
 
@@ -156,6 +157,7 @@ def training_set(recipe: Recipe) -> Split:
     return Split(images[order], torch.where(wrong < recipe.noise, anything, labels)[order])
 
 
+@gives_model(build)
 def rear(recipe: Recipe) -> tuple[nn.Module, dict]:
     """Train the network of a recipe: the network, on the CPU, and what labels say of it.
 
