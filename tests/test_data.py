@@ -57,7 +57,10 @@ def md5(content):
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path):
-    """No settings, an empty cache, nothing kept, no network, few digits; and torchvision takes the batches above for CIFAR-10."""
+    """No settings, an empty cache, nothing kept, no network, few digits.
+
+    And torchvision takes the batches above for CIFAR-10.
+    """
 
     def refuse(*_):
         waits.append(socket.getdefaulttimeout())
@@ -166,7 +169,7 @@ def masks(train, test, seed):
 
 
 def photographs(monkeypatch, left, right):
-    """Two photographs of one colour left of three fifths of their width, and another one right of it."""
+    """Two photographs of one colour in the left three fifths, and another in the rest."""
     photograph = np.full((427, 640, 3), right, dtype=np.uint8)
     photograph[:, :384] = left
     monkeypatch.setattr(
@@ -270,7 +273,8 @@ def test_the_embedded_profile_gives_the_stand_in_to_those_who_allow_it(
 
 @BOTH
 def test_no_download_is_an_error_and_the_page_of_the_stand_in_says_why(name, kind):
-    why = "(the network is off in tests|Error downloading)"  # torchvision before 0.20 names the file alone
+    # torchvision before 0.20 names the file alone
+    why = "(the network is off in tests|Error downloading)"
     with pytest.raises(ConnectionError, match=f"{kind} could not be had.*{why}"):
         load_dataset(name)
     found = load_dataset(name, fallback=True)
@@ -353,7 +357,10 @@ HOSTS = [urlsplit(url).netloc for url in MIRRORS]
 
 
 def serve(monkeypatch, *answers):
-    """The mirrors of CIFAR-10 give these archives in turn, the rest none; returns a list of those that were asked."""
+    """The mirrors of CIFAR-10 give these archives in turn, the rest none.
+
+    Returns a list of those that were asked, as it fills.
+    """
     asked = []
 
     def retrieve(url, path, *_, **__):

@@ -1,4 +1,4 @@
-"""Training repeats exactly, keeps out of the way, and learns; accuracy counts; the models are the papers'."""
+"""Training repeats exactly and learns; accuracy counts; the models are the papers'."""
 
 import pytest
 import torch

@@ -21,9 +21,10 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
     """A data set by name: "mnist", "cifar10", "digits", "digits-rgb", or any of image files.
 
     Looked for in the folder that PEEK_DATA names, then in the user's cache: in torchvision's layout
-    (`MNIST/raw/…`, `cifar-10-batches-py/…`) or as image files `<name>/{train,test}/<class>/*.png|jpg`,
-    in folders or in a zip `<name>*.zip`. Else mnist and cifar10 are downloaded from the first mirror
-    whose files have the right checksums, waiting at most 5 s for each to answer.
+    (`MNIST/raw/…`, `cifar-10-batches-py/…`) or as image files
+    `<name>/{train,test}/<class>/*.png|jpg`, in folders or in a zip `<name>*.zip`. Else mnist and
+    cifar10 are downloaded from the first mirror whose files have the right checksums, waiting at
+    most 5 s for each to answer.
 
     Args:
         name: which one.
