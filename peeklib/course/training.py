@@ -15,7 +15,7 @@ EVERY = 50  # steps that make one row of a history
 
 
 class Trained(NamedTuple):
-    """A trained model and how its loss went.
+    """A trained model, and its loss as a table: step, images seen so far, mean since the last row.
 
     Example:
         >>> import peeklib as pk
@@ -28,7 +28,7 @@ class Trained(NamedTuple):
     """
 
     model: nn.Module
-    history: pd.DataFrame  #: step, images (seen so far), loss (mean since the last row)
+    history: pd.DataFrame  #: with columns step, images and loss; a row for every 50 steps
 
 
 def train(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Split(NamedTuple):
-    """Images and their labels; unpacks into the two.
+    """Images (uint8, images × channels × height × width) and their labels (int64, images).
 
     Example:
         >>> import torch
@@ -20,8 +20,8 @@ class Split(NamedTuple):
         >>> images, labels = pk.Split(images, labels=torch.arange(5))
     """
 
-    images: Tensor  #: uint8, images × channels × height × width
-    labels: Tensor  #: int64, one for each image: the place of its class in `classes`
+    images: Tensor
+    labels: Tensor  #: for each image, the place of its class in `Dataset.classes`
 
 
 @dataclass(frozen=True, repr=False)
