@@ -456,6 +456,10 @@ def test_channels_come_first():
     assert channels_first(images[:, 0]).tolist() == images[:, :1].tolist()
 
 
+def test_grey_images_keep_the_strides_that_the_evidence_was_made_with():
+    assert channels_first(torch.zeros(5, 28, 28)).stride() == (784, 1, 28, 1)
+
+
 @pytest.mark.skipif(
     not (REAL / "MNIST/raw/train-images-idx3-ubyte").exists(), reason="PEEK_DATA has no MNIST"
 )
