@@ -1,8 +1,9 @@
-"""The zoo: train every network of `peeklib.course.zoo`, score each without labels, write the table `zoo` of evidence.
+"""Train every network of `peeklib.course.zoo`, score it, write the table `zoo` of evidence.
 
-`make zoo`. Every network is a file of its own in _build/zoo, written whole or not at all: killed at any moment and
-started again, it goes on where it was and trains nothing twice. Scores are files too, made anew when the code that
-computes them has changed; networks are not: after a change of how they are trained, delete that folder.
+`make zoo`. Every network is a file of its own in _build/zoo, written whole or not at all: killed at
+any moment and started again, it goes on where it was and trains nothing twice. Scores are files
+too, made anew when the code that computes them has changed; networks are not: after a change of how
+they are trained, delete that folder.
 """
 
 import json
@@ -23,10 +24,16 @@ from peeklib import zoo
 from peeklib.course.fingerprint import fingerprint
 
 KEPT = Path(__file__).resolve().parent.parent / "_build" / "zoo"
+SCORING = (
+    "peeklib.study.scores.table",
+    "peeklib.course.zoo.build",
+    "peeklib.course.zoo.probe_images",
+)
+CODE = fingerprint(*SCORING)[:12]
 
 
 def trained(recipe: zoo.Recipe) -> Path:
-    """The file of a network: its weights, what labels say of it, and the code and seconds that made it."""
+    """The file of a network: its weights, what labels say of it, what code made it and how long."""
     path = KEPT / f"{recipe.name}.pt"
     if not path.exists():
         started = time.perf_counter()
@@ -37,7 +44,7 @@ def trained(recipe: zoo.Recipe) -> Path:
     return path
 
 
-def write(path: Path, save: Callable[[Path], None]) -> None:
+def write(path: Path, save: Callable[[Path], object]) -> None:
     """Save under another name first: a file that is there is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
@@ -47,16 +54,17 @@ def write(path: Path, save: Callable[[Path], None]) -> None:
 
 def everywhere(task: Callable, recipes: list[zoo.Recipe], title: str) -> list:
     """`task` of every recipe, one process and one thread for each core; in order."""
-    results, started = {}, time.perf_counter()
+    results = {}
+    started = time.perf_counter()
     workers = 1 if torch.cuda.is_available() else os.cpu_count()
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
         jobs = {pool.submit(task, recipe): recipe for recipe in recipes}
         for done in as_completed(jobs):
-            results[jobs[done]] = done.result()
-            print(
-                f"{title}: {len(results)} of {len(recipes)}, {time.perf_counter() - started:.0f} s, {jobs[done].name}",
-                flush=True,
-            )
+            recipe = jobs[done]
+            results[recipe] = done.result()
+            seconds = time.perf_counter() - started
+            count = f"{len(results)} of {len(recipes)}"
+            print(f"{title}: {count}, {seconds:.0f} s, {recipe.name}", flush=True)
     return [results[recipe] for recipe in recipes]
 
 
@@ -69,36 +77,32 @@ def scored(recipe: zoo.Recipe) -> dict:
         model.load_state_dict(kept["weights"])
         started = time.perf_counter()
         seen = pk.scores.observe(model, zoo.probe_images(recipe.data))
-        values = {
-            name: score(seen) for name, score in pk.scores.SCORES.items()
-        }  # one that fails stops the run
-        row = {**asdict(recipe), "half": recipe.half, **kept["facts"], **values}
+        row = {**asdict(recipe), "half": recipe.half, **kept["facts"]}
+        for name, score in pk.scores.SCORES.items():  # one that fails stops the run
+            row[name] = score(seen)
         row["score_seconds"] = time.perf_counter() - started
         write(path, lambda part: part.write_text(json.dumps(row)))
     return json.loads(path.read_text())
-
-
-CODE = fingerprint(
-    "peeklib.study.scores.table", "peeklib.course.zoo.build", "peeklib.course.zoo.probe_images"
-)[:12]
 
 
 def main() -> None:
     """Train, score, write the table and how it was made."""
     recipes = zoo.recipes()
     everywhere(trained, recipes, "trained")
-    table = pd.DataFrame(everywhere(scored, recipes, "scored"))
-    made = table.pop("commit")
-    how = evidence.sidecar(
-        "zoo", evidence.commit(), table, table["seconds"].sum() + table["score_seconds"].sum()
-    )
+    rows = everywhere(scored, recipes, "scored")
+    table = pd.DataFrame(rows).drop(columns="commit")
+    training = sum(row["seconds"] for row in rows)
+    scoring = sum(row["score_seconds"] for row in rows)
+    how = evidence.sidecar("zoo", evidence.commit(), table, training + scoring)
     how |= {
         "command": "make zoo",
-        "trained at": sorted(made.unique()),
+        "trained at": sorted({row["commit"] for row in rows}),
         "fit": {"ranks": pk.scores.RANKS, **pk.scores.FIT},
         "device": f"cpu, one thread for each network, {os.cpu_count()} at a time",
-        "minutes": {"training, one core": round(table["seconds"].sum() / 60, 1)}
-        | {"scoring, one core": round(table["score_seconds"].sum() / 60, 1)},
+        "minutes": {
+            "training, one core": round(training / 60, 1),
+            "scoring, one core": round(scoring / 60, 1),
+        },
     }
     table.to_csv(evidence.HERE / "zoo.csv", index=False, float_format="%.5g")
     (evidence.HERE / "zoo.json").write_text(json.dumps(how, indent=1, ensure_ascii=False) + "\n")

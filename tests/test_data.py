@@ -22,8 +22,9 @@ from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 from torchvision.datasets import CIFAR10
 
-from peeklib import Dataset, Split, cache, data, load_dataset, profile, subset
-from peeklib.course.data import digits, digits_rgb
+from peeklib import Dataset, Split, cached, load_dataset, profile, subset
+from peeklib.course.data import digits, digits_rgb, image_files, loading, originals, stand_ins
+from peeklib.course.data.dataset import channels_first
 
 REAL = Path(os.environ.get("PEEK_DATA") or "nowhere").expanduser()
 BOTH = pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("cifar10", "CIFAR10")])
@@ -56,7 +57,10 @@ def md5(content):
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path):
-    """No settings, an empty cache, nothing kept, no network, few digits; and torchvision takes the batches above for CIFAR-10."""
+    """No settings, an empty cache, nothing kept, no network, few digits.
+
+    And torchvision takes the batches above for CIFAR-10.
+    """
 
     def refuse(*_):
         waits.append(socket.getdefaulttimeout())
@@ -68,17 +72,13 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path / "cache")
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(data, "cached", lambda function: function)
-    monkeypatch.setattr(
-        data, "digits", lambda train=40, test=20: digits(min(train, 40), min(test, 20))
-    )
-    monkeypatch.setattr(
-        data, "digits_rgb", lambda train=40, test=20: digits_rgb(min(train, 40), min(test, 20))
-    )
+    for module in (loading, image_files):
+        monkeypatch.setattr(module, "cached", lambda function: function)
+    monkeypatch.setattr(loading, "digits", lambda *_: digits(40, 20))
+    monkeypatch.setattr(loading, "digits_rgb", lambda *_: digits_rgb(40, 20))
     for part in ("train_list", "test_list"):
-        monkeypatch.setattr(
-            CIFAR10, part, [[file, md5(BATCH)] for file, _ in getattr(CIFAR10, part)]
-        )
+        files = [[file, md5(BATCH)] for file, _ in getattr(CIFAR10, part)]
+        monkeypatch.setattr(CIFAR10, part, files)
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": md5(NAMES)})
 
 
@@ -94,11 +94,11 @@ def test_in_the_small_version_few_digits_stand_in(monkeypatch):
     monkeypatch.setenv("PEEK_PROFILE", "embedded")
     asked = []
     for name in ("digits", "digits_rgb"):
-        monkeypatch.setattr(data, name, lambda *counts: asked.append(counts) or digits(40, 20))
+        monkeypatch.setattr(loading, name, lambda *counts: asked.append(counts) or digits(40, 20))
     assert load_dataset("mnist", fallback=True).stand_in_for == "mnist"
     assert load_dataset("cifar10", fallback=True).stand_in_for == "cifar10"
     load_dataset("digits")
-    assert asked == [data.SMALL["digits"], data.SMALL["digits-rgb"], ()]
+    assert asked == [loading.SMALL["digits"], loading.SMALL["digits-rgb"], ()]
 
 
 # The digits
@@ -126,10 +126,9 @@ def test_digits_are_the_same_for_the_same_seed_and_leave_random_state_alone(make
     assert torch.equal(torch.get_rng_state(), before)
     for split in ("train", "test"):
         for part in ("images", "labels"):
-            one, two, three = (
-                getattr(getattr(made, split), part) for made in (first, again, other)
-            )
-            assert torch.equal(one, two) and not torch.equal(one, three)
+            tensors = [getattr(getattr(made, split), part) for made in (first, again, other)]
+            assert torch.equal(tensors[0], tensors[1])
+            assert not torch.equal(tensors[0], tensors[2])
 
 
 def test_digits_have_ink_in_the_middle_and_none_at_the_corners():
@@ -140,11 +139,10 @@ def test_digits_have_ink_in_the_middle_and_none_at_the_corners():
 
 
 def test_originals_do_not_serve_twice(monkeypatch):
-    monkeypatch.setattr(data, "_warp", lambda images, *_: images)
+    monkeypatch.setattr(stand_ins, "_warp", lambda images, *_: images)
     made = digits(5000, 1500)
-    train, test = (
-        {image.numpy().tobytes() for image in split.images} for split in (made.train, made.test)
-    )
+    train = {image.numpy().tobytes() for image in made.train.images}
+    test = {image.numpy().tobytes() for image in made.test.images}
     assert len(train) > 1000 and len(test) > 300
     assert not train & test
 
@@ -152,11 +150,10 @@ def test_originals_do_not_serve_twice(monkeypatch):
 def test_labels_belong_to_their_images(monkeypatch):
     from sklearn.datasets import load_digits
 
-    monkeypatch.setattr(data, "_warp", lambda images, *_: images)
-    originals, truth = load_digits().images, load_digits().target
+    monkeypatch.setattr(stand_ins, "_warp", lambda images, *_: images)
+    pixels = (load_digits().images / 16).astype(np.float32)
     label_of = {
-        (image / 16).astype(np.float32).tobytes(): label
-        for image, label in zip(originals, truth, strict=True)
+        image.tobytes(): label for image, label in zip(pixels, load_digits().target, strict=True)
     }
     images, labels = digits(300, 5).train
     assert [label_of[image[0].numpy().tobytes()] for image in images] == labels.tolist()
@@ -168,11 +165,11 @@ def luma(images):
 
 def masks(train, test, seed):
     """The digits that `digits_rgb` paints."""
-    return data._warped_digits(train, test, 32, torch.Generator().manual_seed(seed))
+    return stand_ins._warped_digits(train, test, 32, torch.Generator().manual_seed(seed))
 
 
 def photographs(monkeypatch, left, right):
-    """Two photographs of one colour left of three fifths of their width, and another one right of it."""
+    """Two photographs of one colour in the left three fifths, and another in the rest."""
     photograph = np.full((427, 640, 3), right, dtype=np.uint8)
     photograph[:, :384] = left
     monkeypatch.setattr(
@@ -187,11 +184,8 @@ def test_on_black_only_the_digits_are_left(monkeypatch):
     for split, mask in zip((made.train, made.test), masks(60, 30, seed=3), strict=True):
         assert torch.equal(split.labels, mask.labels)
         brightest = split.images.amax(1).float()
-        expected = (
-            mask.images[:, 0]
-            * brightest.amax((1, 2), keepdim=True)
-            / mask.images.amax((1, 2, 3)).view(-1, 1, 1)
-        )
+        shape = mask.images[:, 0] / mask.images[:, 0].amax((1, 2), keepdim=True)
+        expected = shape * brightest.amax((1, 2), keepdim=True)
         assert (brightest - expected).abs().max() <= 1
     assert made.train.images.amax((2, 3)).unique(dim=0).shape[0] > 50  # colours
 
@@ -200,51 +194,45 @@ def test_test_images_show_no_part_of_a_photograph_that_training_images_show(monk
     photographs(monkeypatch, (200, 0, 0), (0, 0, 200))
     made = digits_rgb(300, 300)
     for split, shown in ((made.train, [200, 0, 0]), (made.test, [0, 0, 200])):
-        edges = (
-            split.images[..., [0, -1]].median(dim=2).values
-        )  # images × 3 × 2: left and right of the digit
+        edges = split.images[..., [0, -1]].median(dim=2).values  # images × 3 × left and right
         assert (edges.int() - torch.tensor(shown).view(3, 1)).abs().max() < 20
 
 
 def test_every_digit_stands_out_from_its_patch():
     made = digits_rgb(1000, 300, seed=1)
     for split, mask in zip((made.train, made.test), masks(1000, 300, seed=1), strict=True):
-        values, (ink, ground) = (
-            luma(split.images),
-            (mask.images[:, 0] > 230, mask.images[:, 0] < 20),
-        )
+        values = luma(split.images)
+        ink, ground = mask.images[:, 0] > 230, mask.images[:, 0] < 20
         digit, patch = ((values * where).sum((1, 2)) / where.sum((1, 2)) for where in (ink, ground))
-        assert ((digit - patch).abs() > 0.3).all()
         spread = torch.stack([values[k][ground[k]].std() for k in range(len(values))])
-        assert (
-            (digit - patch).abs() > 1.5 * spread
-        ).all() and spread.mean() > 0.03  # and patches are not plain
+        assert ((digit - patch).abs() > 0.3).all()
+        assert ((digit - patch).abs() > 1.5 * spread).all()
+        assert spread.mean() > 0.03, "patches are not plain"
 
 
 @pytest.mark.parametrize("ground", [0, 0.49, 0.5, 0.51, 1])
 def test_colours_are_legible_on_any_ground(ground):
-    colours = torch.cat(
-        [
-            torch.zeros(1, 3),
-            torch.ones(1, 3),
-            torch.rand(500, 3, generator=torch.Generator().manual_seed(0)),
-        ]
-    )[..., None, None]
-    chosen = data._legible(colours, torch.full_like(colours, ground))
+    some = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    colours = torch.cat([torch.zeros(1, 3), torch.ones(1, 3), some])[..., None, None]
+    chosen = stand_ins._legible(colours, torch.full_like(colours, ground))
     assert chosen.min() >= 0 and chosen.max() <= 1
-    assert ((luma(255 * chosen) - ground).abs() >= data.CONTRAST - 1e-6).all()
+    assert ((luma(255 * chosen) - ground).abs() >= stand_ins.CONTRAST - 1e-6).all()
 
 
 def test_neighbours_find_the_digits_on_photographs():
     made = digits_rgb(1000, 300)
     train, test = (luma(split.images).flatten(1) for split in (made.train, made.test))
     train, test = (values - values.mean(1, keepdim=True) for values in (train, test))
-    found = (
-        KNeighborsClassifier(5, metric="cosine")
-        .fit(train, made.train.labels)
-        .score(test, made.test.labels)
-    )
-    assert found > 0.5  # chance is 0.1
+    neighbours = KNeighborsClassifier(5, metric="cosine").fit(train, made.train.labels)
+    assert neighbours.score(test, made.test.labels) > 0.5  # chance is 0.1
+
+
+@pytest.mark.parametrize(("count", "error"), [(0, ValueError), (-3, ValueError), (2.5, TypeError)])
+@pytest.mark.parametrize("make", [digits, digits_rgb])
+def test_a_number_of_digits_that_cannot_be_is_an_error(make, count, error):
+    for counts in ({"train": count, "test": 2}, {"train": 2, "test": count}):
+        with pytest.raises(error, match="train is|test is"):
+            make(**counts)
 
 
 # Profiles and fallbacks
@@ -278,24 +266,23 @@ def test_the_embedded_profile_gives_the_stand_in_to_those_who_allow_it(
     write(name, folder)
     monkeypatch.setenv("PEEK_PROFILE", "embedded")
     found = load_dataset(name, fallback=True)
-    assert (found.name, found.stand_in_for) == (data.STAND_INS[name], name)
+    assert (found.name, found.stand_in_for) == (loading.STAND_INS[name], name)
     assert load_dataset(name).name == name
     assert not waits
 
 
 @BOTH
 def test_no_download_is_an_error_and_the_page_of_the_stand_in_says_why(name, kind):
-    why = "(the network is off in tests|Error downloading)"  # torchvision before 0.20 names the file alone
+    # torchvision before 0.20 names the file alone
+    why = "(the network is off in tests|Error downloading)"
     with pytest.raises(ConnectionError, match=f"{kind} could not be had.*{why}"):
         load_dataset(name)
     found = load_dataset(name, fallback=True)
-    assert (found.name, found.stand_in_for) == (data.STAND_INS[name], name)
+    assert (found.name, found.stand_in_for) == (loading.STAND_INS[name], name)
     assert repr(found).startswith(f"stand-in for {name}: {found.name}")
     page = found._repr_html_()
-    assert all(
-        part in page
-        for part in ("Stand-in", f"asked for {name}", found.name, f"{kind} could not be had")
-    )
+    for part in ("Stand-in", f"asked for {name}", found.name, f"{kind} could not be had"):
+        assert part in page
 
 
 @BOTH
@@ -304,7 +291,7 @@ def test_servers_are_given_a_few_seconds_and_the_old_time_out_comes_back(name, k
     socket.setdefaulttimeout(123)
     try:
         load_dataset(name, fallback=True)
-        assert waits and set(waits) == {data.TIMEOUT}
+        assert waits and set(waits) == {originals.TIMEOUT}
         assert socket.getdefaulttimeout() == 123
     finally:
         socket.setdefaulttimeout(before)
@@ -330,13 +317,14 @@ def test_whatever_goes_wrong_in_a_download_is_a_connection_error(monkeypatch, na
 )
 def test_a_damaged_file_is_an_error_that_a_stand_in_can_replace(folder, name, kind, damage):
     write(name, folder)
-    file = next(
-        folder / file for file in FILES[name] if "train-images" in file or "test_batch" in file
-    )
+    some = {
+        "mnist": "MNIST/raw/train-images-idx3-ubyte",
+        "cifar10": "cifar-10-batches-py/test_batch",
+    }
+    file = folder / some[name]
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(
-        OSError, match=rf"{kind} in the folder PEEK_DATA is damaged.*{re.escape(str(file.parent))}"
-    ):
+    where = re.escape(str(file.parent))
+    with pytest.raises(OSError, match=rf"{kind} in the folder PEEK_DATA is damaged.*{where}"):
         load_dataset(name)
     assert load_dataset(name, fallback=True).stand_in_for == name
 
@@ -364,11 +352,15 @@ def packed(files):
 
 
 TRUE = packed(FILES["cifar10"])
-HOSTS = [urlsplit(url).netloc for url in data.ORIGINALS["cifar10"].mirrors]
+MIRRORS = originals.ORIGINALS["cifar10"].mirrors
+HOSTS = [urlsplit(url).netloc for url in MIRRORS]
 
 
 def serve(monkeypatch, *answers):
-    """The mirrors of CIFAR-10 give these archives in turn, the rest none; returns a list of those that were asked."""
+    """The mirrors of CIFAR-10 give these archives in turn, the rest none.
+
+    Returns a list of those that were asked, as it fills.
+    """
     asked = []
 
     def retrieve(url, path, *_, **__):
@@ -388,9 +380,8 @@ def test_mirrors_are_asked_in_turn_until_one_has_the_true_archive(monkeypatch, t
     asked = serve(monkeypatch, TRUE[:-9], b"<html>moved</html>", TRUE)
     found = load_dataset("cifar10")
     assert asked == HOSTS[:3] and "download, checksums verified" in found.source
-    assert [file.name for file in (tmp_path / "cache").iterdir()] == [
-        "cifar-10-batches-py"
-    ]  # no archive stays
+    left = [file.name for file in (tmp_path / "cache").iterdir()]
+    assert left == ["cifar-10-batches-py"], "no archive stays"
     again = load_dataset("cifar10")
     assert asked == HOSTS[:3] and "cache" in again.source
     assert torch.equal(again.train.images, found.train.images)
@@ -400,14 +391,11 @@ def test_no_mirror_with_the_true_archive_is_an_error_that_names_them_all(monkeyp
     asked = serve(monkeypatch, TRUE[:-9])
     with pytest.raises(ConnectionError) as error:
         load_dataset("cifar10")
-    assert (
-        asked == HOSTS and data.ORIGINALS["cifar10"].mirrors[-1] == CIFAR10.url
-    )  # its slow home comes last
-    assert re.findall("|".join(map(re.escape, HOSTS)), str(error.value)) == HOSTS
-    assert (
-        str(error.value).count("corrupted") == 1
-        and str(error.value).count("no answer") == len(HOSTS) - 1
-    )
+    assert asked == HOSTS
+    assert MIRRORS[-1] == CIFAR10.url, "its slow home comes last"
+    told = str(error.value)
+    assert re.findall("|".join(map(re.escape, HOSTS)), told) == HOSTS
+    assert told.count("corrupted") == 1 and told.count("no answer") == len(HOSTS) - 1
 
 
 # Folders
@@ -422,9 +410,8 @@ def test_a_wrong_folder_is_an_error_whatever_the_fallback(monkeypatch, tmp_path,
 
 @pytest.mark.parametrize("fallback", [True, False])
 def test_an_unknown_name_is_an_error_whatever_the_fallback(folder, fallback):
-    with pytest.raises(
-        FileNotFoundError, match="'imagenet'.*mnist.*cifar10.*digits.*digits-rgb.*PEEK_DATA"
-    ):
+    words = "'imagenet'.*mnist.*cifar10.*digits.*digits-rgb.*PEEK_DATA"
+    with pytest.raises(FileNotFoundError, match=words):
         load_dataset("imagenet", fallback=fallback)
 
 
@@ -463,10 +450,14 @@ def test_the_folder_comes_before_the_cache_and_originals_before_image_files(
 
 
 def test_channels_come_first():
-    image = np.arange(3 * 32 * 32).reshape(1, 3, 32, 32) % 251  # as the batches have it
-    assert (
-        data._channels_first(image.transpose(0, 2, 3, 1)).tolist() == image.tolist()
-    )  # as torchvision gives it
+    images = np.arange(3 * 32 * 32).reshape(1, 3, 32, 32) % 251  # as the batches have them
+    as_torchvision_gives_them = images.transpose(0, 2, 3, 1)
+    assert channels_first(as_torchvision_gives_them).tolist() == images.tolist()
+    assert channels_first(images[:, 0]).tolist() == images[:, :1].tolist()
+
+
+def test_grey_images_keep_the_strides_that_the_evidence_was_made_with():
+    assert channels_first(torch.zeros(5, 28, 28)).stride() == (784, 1, 28, 1)
 
 
 @pytest.mark.skipif(
@@ -475,49 +466,27 @@ def test_channels_come_first():
 def test_the_real_mnist(monkeypatch):
     monkeypatch.setenv("PEEK_DATA", str(REAL))
     mnist = load_dataset("mnist")
-    assert mnist.train.images.shape == (60_000, 1, 28, 28) and mnist.test.images.shape == (
-        10_000,
-        1,
-        28,
-        28,
-    )
+    assert mnist.train.images.shape == (60_000, 1, 28, 28)
+    assert mnist.test.images.shape == (10_000, 1, 28, 28)
     train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    test = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert mnist.train.labels.bincount().tolist() == train
-    assert mnist.test.labels.bincount().tolist() == [
-        980,
-        1135,
-        1032,
-        1010,
-        982,
-        892,
-        958,
-        1028,
-        974,
-        1009,
-    ]
+    assert mnist.test.labels.bincount().tolist() == test
 
 
 @pytest.mark.skipif(not list(REAL.glob("cifar10*.zip")), reason="PEEK_DATA has no zip of CIFAR-10")
 def test_the_real_cifar10(monkeypatch):
     monkeypatch.setenv("PEEK_DATA", str(REAL))
     cifar = load_dataset("cifar10")
-    assert cifar.train.images.shape == (50_000, 3, 32, 32) and cifar.test.images.shape == (
-        10_000,
-        3,
-        32,
-        32,
-    )
-    assert cifar.classes == tuple(
-        "airplane automobile bird cat deer dog frog horse ship truck".split()
-    )
-    assert (
-        cifar.train.labels.bincount().tolist() == [5000] * 10
-        and cifar.test.labels.bincount().tolist() == [1000] * 10
-    )
+    assert cifar.train.images.shape == (50_000, 3, 32, 32)
+    assert cifar.test.images.shape == (10_000, 3, 32, 32)
+    classes = "airplane automobile bird cat deer dog frog horse ship truck"
+    assert cifar.classes == tuple(classes.split())
+    assert cifar.train.labels.bincount().tolist() == [5000] * 10
+    assert cifar.test.labels.bincount().tolist() == [1000] * 10
     means = cifar.train.images.float().mean((0, 2, 3)) / 255
-    assert means.tolist() == pytest.approx(
-        [0.4914, 0.4822, 0.4465], abs=0.005
-    )  # the well-known ones
+    well_known = [0.4914, 0.4822, 0.4465]
+    assert means.tolist() == pytest.approx(well_known, abs=0.005)
 
 
 # Image folders
@@ -554,9 +523,8 @@ def test_images_are_read_from_folders_and_zips(folder, zipped, suffix, slack, mo
     assert pets.classes == ("cat", "dog")
     assert pets.train.labels.tolist() == [0, 1, 1] and pets.test.labels.tolist() == [1]
     assert pets.train.images.shape == (3, channels, 3, 4) and pets.train.images.dtype == torch.uint8
-    expected = torch.tensor([90, 10, 200]).view(3, 1, 1, 1) * torch.tensor(
-        [1, 0, 1][:channels]
-    ).view(1, -1, 1, 1)
+    colour = torch.tensor([1, 0, 1][:channels]).view(1, -1, 1, 1)
+    expected = torch.tensor([90, 10, 200]).view(3, 1, 1, 1) * colour
     assert (pets.train.images.int() - expected).abs().max() <= slack
     assert ("PNG" if slack == 0 else "JPEG") in pets.source and (".zip" in pets.source) == zipped
 
@@ -589,9 +557,8 @@ def test_an_image_that_cannot_be_read_is_named(folder, content):
     write_images(folder / "pets", "train", "cat", [1, 2], size=(64, 64))
     file = folder / "pets/train/cat/1.png"
     file.write_bytes(file.read_bytes()[:-40] if content == "cut" else content)
-    with pytest.raises(
-        ValueError, match=r"pets.train.cat.1\.png cannot be read.*replace or delete"
-    ):
+    words = r"pets.train.cat.1\.png cannot be read.*replace or delete"
+    with pytest.raises(ValueError, match=words):
         load_dataset("pets")
 
 
@@ -607,12 +574,10 @@ def test_a_zip_cut_short_is_named(folder):
 def test_sixteen_bit_grey_is_scaled_not_clipped(folder):
     write_images(folder / "scans", "test", "cell", [1], mode="L", size=(3, 1))
     (folder / "scans/train/cell").mkdir(parents=True)
-    Image.fromarray(np.array([[0, 0x4000, 0xFFFF]], dtype=np.uint16)).save(
-        folder / "scans/train/cell/0.png"
-    )
-    assert load_dataset("scans").train.images.flatten().tolist() == pytest.approx(
-        [0, 64, 255], abs=1
-    )
+    pixels = np.array([[0, 0x4000, 0xFFFF]], dtype=np.uint16)
+    Image.fromarray(pixels).save(folder / "scans/train/cell/0.png")
+    found = load_dataset("scans").train.images.flatten().tolist()
+    assert found == pytest.approx([0, 64, 255], abs=1)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -638,17 +603,15 @@ def test_an_image_data_set_in_the_cache_is_found(tmp_path):
 
 def test_the_page_escapes_every_name():
     nasty = """<b onclick="x">&'"""
-    images, labels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
-    dataset = Dataset(
-        nasty, Split(images, labels), Split(images, labels), (nasty,), nasty, stand_in_for=nasty
-    )
+    split = Split(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+    dataset = Dataset(nasty, split, split, (nasty,), nasty, stand_in_for=nasty)
     page = dataset._repr_html_()
     assert set(re.findall(r"</?(\w+)", page)) == {"p", "strong"}
     assert page.count(html.escape(nasty)) >= 3 and f'data-source="{html.escape(nasty)}"' in page
 
 
 def test_the_page_of_true_data_claims_no_stand_in():
-    page = data.digits()._repr_html_()
+    page = digits(40, 20)._repr_html_()
     assert "Stand-in" not in page and "stand-in" not in page
     assert "40 training and 20 test images, 1×28×28, 10 classes" in page
 
@@ -683,11 +646,8 @@ def test_smaller_parts_lie_in_larger_ones(toy, seed):
 
 
 def test_parts_depend_on_the_seed_alone(toy):
-    assert (
-        kept(toy, fraction=0.5, seed=1)
-        == kept(toy, fraction=0.5, seed=1)
-        != kept(toy, fraction=0.5, seed=2)
-    )
+    first, again, other = (kept(toy, fraction=0.5, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
 
 
 def test_only_some_classes(toy):
@@ -695,16 +655,14 @@ def test_only_some_classes(toy):
 
 
 def test_class_by_class_in_the_asked_order(toy):
-    assert kept(toy, order=(2, 0, 3, 1)) == [
-        k for label in (2, 0, 3, 1) for k in range(label, 40, 4)
-    ]
+    expected = [k for label in (2, 0, 3, 1) for k in range(label, 40, 4)]
+    assert kept(toy, order=(2, 0, 3, 1)) == expected
 
 
 def test_fraction_classes_and_order_together(toy):
     part = kept(toy, fraction=0.5, seed=1)
-    assert kept(toy, fraction=0.5, classes=[1, 2], order=[2, 1], seed=1) == [
-        k for label in (2, 1) for k in part if k % 4 == label
-    ]
+    expected = [k for label in (2, 1) for k in part if k % 4 == label]
+    assert kept(toy, fraction=0.5, classes=[1, 2], order=[2, 1], seed=1) == expected
 
 
 @pytest.mark.parametrize(
@@ -730,11 +688,16 @@ def test_a_subset_that_cannot_be_is_an_error(toy, options, words):
 
 
 def test_a_zip_is_decoded_once_until_it_changes(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "cached", cache.cached)
+    monkeypatch.setattr(image_files, "cached", cached)
     monkeypatch.setenv("PEEK_CACHE", str(tmp_path / "kept"))
     monkeypatch.setenv("PEEK_DATA", str(tmp_path))
-    read, original = [], data._pixels
-    monkeypatch.setattr(data, "_pixels", lambda file: (read.append(1), original(file))[1])
+    decoded, decode = [], image_files._decode
+
+    def counted(file):
+        decoded.append(file.name)
+        return decode(file)
+
+    monkeypatch.setattr(image_files, "_decode", counted)
 
     def write(value):
         picture = io.BytesIO()
@@ -744,9 +707,12 @@ def test_a_zip_is_decoded_once_until_it_changes(tmp_path, monkeypatch):
                 archive.writestr(f"dots/{part}/a/0.png", picture.getvalue())
         os.utime(tmp_path / "dots.zip", (value, value))
 
+    def brightest():
+        return int(load_dataset("dots").train.images.max())
+
     write(7)
-    assert {int(load_dataset("dots").train.images.max()) for _ in range(2)} == {7} and len(
-        read
-    ) == 2
+    assert (brightest(), brightest()) == (7, 7)
+    assert len(decoded) == 2
     write(9)
-    assert int(load_dataset("dots").train.images.max()) == 9 and len(read) == 4
+    assert brightest() == 9
+    assert len(decoded) == 4

@@ -1,4 +1,4 @@
-"""Ranking against scipy, counts against repeated rows, the protocol against tables whose answer is known."""
+"""Ranking against scipy, counts against repeated rows, the protocol against known answers."""
 
 import numpy as np
 import pandas as pd
@@ -24,13 +24,11 @@ def tied(seed, n=40):
 
 
 def zoo(groups=3, seed=0):
-    """`groups` architectures with a base of three networks, four that depart in "lr" and four in "width"."""
+    """`groups` architectures, each with a base of three networks and others that depart from it."""
     draw, rows = np.random.default_rng(seed), []
     for group in range(groups):
         for factor, many in {"base": 3, "lr": 4, "width": 4, "several": 6}.items():
-            rows += [
-                {"data": "d", "architecture": f"a{group}", "factor": factor} for _ in range(many)
-            ]
+            rows += many * [{"data": "d", "architecture": f"a{group}", "factor": factor}]
     table = pd.DataFrame(rows)
     table["accuracy"] = draw.permutation(len(table)) / len(table)  # steps of 2 points
     table["perfect"], table["reversed"] = table.accuracy * 3 + 1, -table.accuracy
@@ -52,6 +50,19 @@ def test_a_count_is_a_repeated_network(measure):
     for row, value in zip(counts, measure(x, y, counts), strict=True):
         again = np.repeat(np.arange(len(x)), row)
         assert value == pytest.approx(measure(x[again], y[again])[0])
+
+
+def test_ranks_of_repeated_networks_are_refused():
+    once = np.ones((1, 3))
+    assert spearman([1, 2, 3], [1, 3, 2], once) == pytest.approx(spearman([1, 2, 3], [1, 3, 2]))
+    with pytest.raises(ValueError, match="repeated networks"):
+        spearman([1, 2, 3], [1, 3, 2], 2 * once)
+
+
+@pytest.mark.parametrize(("draws", "error"), [(0, ValueError), (1.5, TypeError)])
+def test_a_bootstrap_without_draws_is_refused(draws, error):
+    with pytest.raises(error, match=f"draws is {draws}"):
+        leaderboard(zoo(), {"noise": 1}, draws=draws)
 
 
 def test_sign_error_counts_pairs():
@@ -94,24 +105,23 @@ def test_an_environment_is_a_factor_and_its_base():
     table = zoo(groups=2)
     found = dict(environments(table))
     assert sorted(found) == [
-        ("d", f"a{group}", factor) for group in range(2) for factor in ("lr", "width")
+        ("d", "a0", "lr"),
+        ("d", "a0", "width"),
+        ("d", "a1", "lr"),
+        ("d", "a1", "width"),
     ]
     rows = table.iloc[found["d", "a1", "lr"]]
-    assert (
-        set(rows.factor) == {"base", "lr"} and set(rows.architecture) == {"a1"} and len(rows) == 7
-    )
+    assert len(rows) == 7
+    assert set(rows.factor) == {"base", "lr"} and set(rows.architecture) == {"a1"}
 
 
 def test_the_leaderboard_knows_perfect_from_reversed():
     table = zoo()
-    board = leaderboard(table, {"noise": 1, "perfect": 1, "reversed": 1}, draws=200).set_index(
-        "score"
-    )
-    best, worst, noise = board.loc["perfect"], board.loc["reversed"], board.loc["noise"]
-    assert list(board.index) == ["perfect", "noise", "reversed"]
-    assert list(
-        best[["pooled", "spearman", "within", "low", "high", "granulated"]]
-    ) == pytest.approx([1] * 6)
+    board = leaderboard(table, {"noise": 1, "perfect": 1, "reversed": 1}, draws=200)
+    assert board.score.tolist() == ["perfect", "noise", "reversed"]
+    best, noise, worst = (board.loc[place] for place in range(3))
+    for column in ("pooled", "spearman", "within", "low", "high", "granulated"):
+        assert best[column] == pytest.approx(1), column
     assert best.sign_error == best.worst == 0 and worst.sign_error == worst.worst == 1
     assert worst.within == pytest.approx(-1) and noise.low < 0 < noise.high
     turned = leaderboard(table, {"reversed": -1}, draws=10).iloc[0]

@@ -1,4 +1,4 @@
-"""The networks and images of the second study: only what is right, at the ends of the layers, and a real ImageNet path."""
+"""The networks and images of the second study: what is right, layers' ends, a folder of images."""
 
 import numpy as np
 import pytest
@@ -26,15 +26,12 @@ def test_only_images_that_the_network_gets_right():
     few = pk.subjects.cifar(model, data, count=7, only_correct=False)
     assert len(few.images) == 7 and "7 images" in repr(few)
     where = (data.test.images[:, None] == few.images[None]).flatten(2).all(2).nonzero()
-    assert (data.test.labels[where[:, 0]] == few.labels[where[:, 1]]).all(), (
-        "labels stay with their images"
-    )
+    assert (data.test.labels[where[:, 0]] == few.labels[where[:, 1]]).all(), "labels stay"
     with torch.no_grad():
         model.fc.bias[4] = -1e6
     wrong = data.test.labels == 4
-    never = Dataset(
-        "n", data.train, Split(data.test.images[wrong], data.test.labels[wrong]), data.classes, ""
-    )
+    others = Split(data.test.images[wrong], data.test.labels[wrong])
+    never = Dataset("n", data.train, others, data.classes, "")
     with pytest.raises(ValueError, match="only_correct=False"):
         pk.subjects.cifar(model, never)
 
@@ -43,15 +40,12 @@ def test_layers_are_taken_after_the_pool_with_their_shapes():
     data, model = cifar_like(), pk.models.CifarAlexNet(3)
     subject = pk.subjects.cifar(model, data, only_correct=False, count=5)
     shapes = {layer: subject.shape(layer) for layer in subject.layers}
-    assert (
-        shapes["pool1"] == (64, 4, 4) and shapes["pool5"] == (256, 1, 1) and shapes["fc"] == (10,)
-    )
-    assert {k: len(subject.activations(k)) for k in shapes} == {
-        k: int(np.prod(s)) for k, s in shapes.items()
-    }
-    assert torch.allclose(
-        subject.activations("fc").T, model(pk.to_float(subject.images)), atol=1e-5
-    )
+    assert shapes["pool1"] == (64, 4, 4) and shapes["pool5"] == (256, 1, 1)
+    assert shapes["fc"] == (10,)
+    for layer, shape in shapes.items():
+        assert len(subject.activations(layer)) == np.prod(shape)
+    answers = model(pk.to_float(subject.images))
+    assert torch.allclose(subject.activations("fc").T, answers, atol=1e-5)
     assert not any(module._forward_hooks for module in model.modules())
 
 
@@ -71,16 +65,8 @@ def test_imagenet_reads_a_folder_through_the_whole_alexnet(folder):
     subject = pk.subjects.imagenet(folder, weights=None, only_correct=False)
     assert subject.images.shape == (6, 3, 224, 224) and subject.images.dtype == torch.uint8
     assert sorted(subject.labels.tolist()) == [0, 0, 0, 1, 1, 1]  # tench, goldfish
-    assert list(subject.layers) == [
-        "pool1",
-        "pool2",
-        "relu3",
-        "relu4",
-        "pool5",
-        "fc6",
-        "fc7",
-        "fc8",
-    ]
+    names = "pool1 pool2 relu3 relu4 pool5 fc6 fc7 fc8"
+    assert list(subject.layers) == names.split()
     assert subject.shape("pool5") == (256, 6, 6) and subject.activations("fc6").shape == (4096, 6)
     assert subject.activations("fc6").min() >= 0 > subject.activations("fc8").min()
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
@@ -99,11 +85,17 @@ def test_imagenet_says_what_is_wrong_with_a_folder(folder, tmp_path):
         pk.subjects.imagenet(tmp_path / "none", weights=None)
 
 
+@pytest.mark.parametrize(("count", "error"), [(0, ValueError), (1.5, TypeError)])
+def test_a_count_that_makes_no_sense_is_refused(folder, count, error):
+    with pytest.raises(error, match=f"count is {count}"):
+        pk.subjects.cifar(pk.models.CifarAlexNet(3), cifar_like(), count=count)
+    with pytest.raises(error, match=f"count is {count}"):
+        pk.subjects.imagenet(folder, weights=None, count=count)
+
+
 def test_train_cifar_learns(monkeypatch, tmp_path):
     monkeypatch.setenv("PEEK_CACHE", str(tmp_path))
     part = cifar_like(128).train
-    model = pk.subjects.train_cifar(
-        pk.models.CifarAlexNet(3), part.images, part.labels, seed=0, epochs=1
-    )
     untouched = pk.models.CifarAlexNet(3)
+    model = pk.subjects.train_cifar(pk.models.CifarAlexNet(3), *part, seed=0, epochs=1)
     assert not torch.equal(model.conv1.weight, untouched.conv1.weight) and not model.training

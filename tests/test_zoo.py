@@ -1,4 +1,4 @@
-"""The zoo: recipes as documented, training sets as described, a table with every network, and a run that can be killed."""
+"""The zoo: recipes, training sets, a table with every network, a run that can be killed."""
 
 import json
 import sys
@@ -22,22 +22,11 @@ import zoo as run  # noqa: E402
 @pytest.fixture
 def tiny(monkeypatch):
     """Every data set is 2,000 images of one pixel value each; label k is every tenth image."""
-    images = (
-        torch.arange(2000)
-        .remainder(251)
-        .to(torch.uint8)
-        .reshape(-1, 1, 1, 1)
-        .expand(-1, 1, 28, 28)
-        .contiguous()
-    )
+    values = (torch.arange(2000) % 251).to(torch.uint8)
+    images = values.view(-1, 1, 1, 1).expand(-1, 1, 28, 28).contiguous()
     labels = torch.arange(2000) % 10
-    data = Dataset(
-        "tiny",
-        Split(images, labels),
-        Split(images[:600], labels[:600]),
-        tuple("0123456789"),
-        "made",
-    )
+    train, test = Split(images, labels), Split(images[:600], labels[:600])
+    data = Dataset("tiny", train, test, tuple("0123456789"), "made")
     monkeypatch.setattr(zoo, "dataset", lambda name: data)
     return data
 
@@ -54,12 +43,8 @@ def test_the_zoo_is_balanced_and_no_network_is_in_it_twice():
 def test_a_network_departs_in_its_factor_alone():
     default = asdict(Recipe("mnist", "cnn"))
     for recipe in recipes():
-        departs = {k for k, v in asdict(recipe).items() if v != default[k]} - {
-            "data",
-            "architecture",
-            "factor",
-            "seed",
-        }
+        departs = {k for k, v in asdict(recipe).items() if v != default[k]}
+        departs -= {"data", "architecture", "factor", "seed"}
         if recipe.factor in FACTORS:
             assert departs == {recipe.factor}
         elif recipe.factor in ("base", "untrained"):
@@ -74,24 +59,24 @@ def test_training_sets(tiny):
     assert int((labels[1:] != labels[:-1]).sum()) == 9, "class after class"
     half, mixed = (training_set(replace(base, sorting=s)).labels for s in (0.5, 0.0))
     late = labels[-1]
-    assert (
-        (half[:300] == late).sum() < (mixed[:300] == late).sum() / 2 < (half[-300:] == late).sum()
-    )
+    early, even, end = ((part == late).sum() for part in (half[:300], mixed[:300], half[-300:]))
+    assert early < even / 2 < end
 
 
 def test_label_noise_replaces_that_share(tiny):
-    clean, noisy = (
-        training_set(Recipe("mnist", "mlp", images=2000, noise=share)) for share in (0.0, 0.6)
-    )
+    recipe = Recipe("mnist", "mlp", images=2000)
+    clean, noisy = training_set(recipe), training_set(replace(recipe, noise=0.6))
     assert torch.equal(clean.images, noisy.images)
     assert (clean.labels != noisy.labels).float().mean() == pytest.approx(0.6 * 0.9, abs=0.04)
 
 
 def test_the_last_fifth_of_the_epochs_is_slow(tiny, monkeypatch):
     calls = []
-    monkeypatch.setattr(
-        zoo, "train", lambda model, *part, **how: calls.append((how["epochs"], how["lr"]))
-    )
+
+    def train(model, images, labels, *, epochs, lr, **_):
+        calls.append((epochs, lr))
+
+    monkeypatch.setattr(zoo, "train", train)
     for epochs in (0, 1, 5, 60):
         zoo.rear(Recipe("mnist", "mlp", images=100, epochs=epochs))
     assert calls == [(1, 0.02), (4, 0.02), (1, 0.002), (48, 0.02), (12, 0.002)]
@@ -107,11 +92,8 @@ def kept(tmp_path, monkeypatch, tiny):
 
 
 def test_nothing_is_trained_twice(kept, monkeypatch):
-    cheap = {
-        name: score
-        for name, score in scores.SCORES.items()
-        if score.family in ("outputs", "spectrum")
-    }
+    families = ("outputs", "spectrum")
+    cheap = {name: one for name, one in scores.SCORES.items() if one.family in families}
     monkeypatch.setattr(scores, "SCORES", cheap)
     first = run.scored(SMALL)
     monkeypatch.setattr(zoo, "rear", None)
@@ -154,13 +136,11 @@ def test_the_table_has_every_network_once():
     table = pd.read_csv(ROOT / "peeklib/course/evidence/zoo.csv")
     asked = pd.DataFrame(asdict(recipe) | {"half": recipe.half} for recipe in recipes())
     pd.testing.assert_frame_equal(table[asked.columns], asked, check_dtype=False)
-    assert (
-        set(scores.SCORES) <= set(table) and table[list(scores.SCORES)].notna().mean().min() > 0.95
-    )
+    assert set(scores.SCORES) <= set(table)
+    assert table[list(scores.SCORES)].notna().mean().min() > 0.95
     how = json.loads((ROOT / "peeklib/course/evidence/zoo.json").read_text())
-    assert {"pins", "device", "data", "date", "minutes", "fit"} <= how.keys() and how[
-        "command"
-    ] == "make zoo"
+    assert {"pins", "device", "data", "date", "minutes", "fit"} <= how.keys()
+    assert how["command"] == "make zoo"
     assert "dirty" not in how["commit"] + "".join(how["trained at"])
 
 

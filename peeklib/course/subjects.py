@@ -1,30 +1,44 @@
-"""What Zhang (2015) looks into: a trained network, images that it gets right, and the ends of its layers.
+"""What Zhang (2015) looks into: a trained network, images that it gets right, its layers' ends.
 
-Convolutions are taken at the end of their pipeline of convolution, ReLU and pooling. Besides `CifarAlexNet` there is
-torchvision's AlexNet, close to the study's CaffeNet (which normalizes responses after the first two pools), for a folder
-of ImageNet images, where one is.
+Convolutions are taken at the end of their pipeline of convolution, ReLU and pooling. Besides
+`CifarAlexNet` there is torchvision's AlexNet, close to the study's CaffeNet (which normalizes
+responses after the first two pools), for a folder of ImageNet images, where one is.
 """
 
 import os
 import re
 from collections import OrderedDict
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..blocks import pick_device
-from ..hooks import home_of, record, visiting
+from ..blocks import check_count, pick_device
+from ..hooks import home_of, predict, record, visiting
 from .cache import cached
-from .data import Dataset
+from .data import Dataset, Split
 from .training import correct, train
+
+BATCH = 250  # images in one forward pass
+ALEXNET = {  # name on the page → module of torchvision's AlexNet
+    "pool1": "features.2",
+    "pool2": "features.5",
+    "relu3": "features.7",
+    "relu4": "features.9",
+    "pool5": "features.12",
+    "fc6": "classifier.2",
+    "fc7": "classifier.5",
+    "fc8": "classifier.6",
+}
 
 
 class Subject(NamedTuple):
     """A network and images it gets right; shows itself in words.
 
-    All of it is on the CPU. Its methods take a GPU if there is one, and give what they find on the CPU.
+    All of it is on the CPU. Its methods take a GPU if there is one, and give what they find on the
+    CPU.
     """
 
     model: nn.Module
@@ -35,37 +49,56 @@ class Subject(NamedTuple):
     source: str  #: which network and images these are
 
     def activations(self, layer: str) -> Tensor:
-        """Φ of one layer, neurons × images, negative values kept; KeyError for a layer it has not."""
+        """Φ of one layer, neurons × images, negative values kept.
+
+        Raises:
+            KeyError: for a layer it has not.
+        """
         name = self.layers[layer]
         with _at_work(self.model, self.images):
-            return record(self.model, self.images, [name], negative="keep", batch_size=250)[name]
+            blocks = record(self.model, self.images, [name], negative="keep", batch_size=BATCH)
+        return blocks[name]
 
     def shape(self, layer: str) -> tuple[int, ...]:
-        """Of one image's activations: channels, height and width, or neurons alone."""
+        """Of one image's activations: channels, height and width, or neurons alone.
+
+        Raises:
+            KeyError: for a layer it has not.
+        """
         found = []
-        hook = self.model.get_submodule(self.layers[layer]).register_forward_hook(
-            lambda *args: found.append(args[2])
-        )
+        module = self.model.get_submodule(self.layers[layer])
+        hook = module.register_forward_hook(lambda module, inputs, output: found.append(output))
         try:
-            correct(self.model, self.images[:1], self.labels[:1])
+            predict(self.model, self.images[:1])
         finally:
             hook.remove()
         return tuple(found[0].shape[1:])
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{self.source}: {len(self.images):,} images, layers {', '.join(self.layers)}"
 
 
 def train_cifar(
     model: nn.Module, images: Tensor, labels: Tensor, *, seed: int = 0, epochs: int = 4
 ) -> nn.Module:
-    """`model` trained for `epochs` at learning rate 0.02, then for one at 0.002, with momentum 0.9; results are cached.
+    """Train a `CifarAlexNet` with momentum 0.9, and keep the result on disk.
+
+    For `epochs` at learning rate 0.02, then for one at 0.002.
 
     Args:
-        model: changed in place where nothing was cached; use what is returned.
+        model: changed in place where nothing was kept; use what is returned.
         images, labels: as for `train`.
         seed: of the order of images.
         epochs: before the last one.
+
+    Returns:
+        The trained network.
+
+    Example:
+        >>> import peeklib as pk
+        >>> data = pk.load_dataset("cifar10")  # doctest: +SKIP
+        >>> model = pk.models.CifarAlexNet(in_channels=3, seed=0)
+        >>> model = pk.subjects.train_cifar(model, *data.train)  # doctest: +SKIP
     """
     fit = cached(train)
     model = fit(model, images, labels, seed=seed, epochs=epochs, lr=0.02, momentum=0.9).model
@@ -75,7 +108,7 @@ def train_cifar(
 def cifar(
     model: nn.Module, data: Dataset, *, count: int = 6000, only_correct: bool = True, seed: int = 0
 ) -> Subject:
-    """A `CifarAlexNet` and at most `count` random test images, by default of those that it classifies correctly.
+    """A `CifarAlexNet` and random test images, by default of those that it classifies correctly.
 
     Args:
         model: the network.
@@ -85,19 +118,26 @@ def cifar(
         seed: of the draw.
 
     Raises:
-        ValueError: if no image is classified correctly.
+        TypeError: for a count that is no whole number.
+        ValueError: for one below 1, or if no image is classified correctly.
+
+    Example:
+        >>> import peeklib as pk
+        >>> import torch
+        >>> some = pk.Split(torch.zeros(5, 3, 32, 32, dtype=torch.uint8), torch.arange(5))
+        >>> black = pk.Dataset("black", some, some, classes=tuple("abcde"), source="made up")
+        >>> subject = pk.subjects.cifar(pk.models.CifarAlexNet(3), black, only_correct=False)
+        >>> subject
+        CifarAlexNet on black: 5 images, layers pool1, pool2, relu3, relu4, pool5, fc
+        >>> subject.shape("pool1")
+        (64, 4, 4)
+        >>> subject.activations("pool1").shape
+        torch.Size([1024, 5])
     """
+    check_count(count, "count")
+    chosen = _choose(model, data.test, count, only_correct, seed)
     layers = {name: name for name in ("pool1", "pool2", "relu3", "relu4", "pool5", "fc")}
-    return _choose(
-        model,
-        layers,
-        *data.test,
-        data.classes,
-        f"CifarAlexNet on {data.name}",
-        count,
-        only_correct,
-        seed,
-    )
+    return Subject(model, layers, *chosen, data.classes, f"CifarAlexNet on {data.name}")
 
 
 def imagenet(
@@ -108,10 +148,11 @@ def imagenet(
     only_correct: bool = True,
     seed: int = 0,
 ) -> Subject:
-    """torchvision's pretrained AlexNet and at most `count` images of a folder `<folder>/<class>/<image>`.
+    """torchvision's pretrained AlexNet and images of a folder `<folder>/<class>/<image>`.
 
-    The class folders are all 1,000 under their WordNet numbers, or some, named as torchvision does ("goldfish").
-    The network begins with the normalization it was trained with, so that it takes images from 0 to 1.
+    The class folders are all 1,000 under their WordNet numbers, or some, named as torchvision does
+    ("goldfish"). The network begins with the normalization it was trained with, so that it takes
+    images from 0 to 1.
 
     Args:
         folder: of images, such as the validation set sorted by class.
@@ -121,73 +162,83 @@ def imagenet(
 
     Raises:
         FileNotFoundError: without such a folder, or without images in it.
-        ValueError: for class folders that it cannot name, or if no image is classified correctly.
-    """
-    from torchvision import datasets, models, transforms
+        TypeError: for a count that is no whole number.
+        ValueError: for one below 1, class folders that it cannot name, or if no image is classified
+            correctly.
 
-    known = models.AlexNet_Weights.DEFAULT
-    prepare, classes = known.transforms(), tuple(known.meta["categories"])
-    look = [transforms.Resize(prepare.resize_size[0]), transforms.CenterCrop(prepare.crop_size[0])]
-    files = datasets.ImageFolder(
-        Path(folder).expanduser(), transforms.Compose([*look, transforms.PILToTensor()])
+    Example:
+        >>> import peeklib as pk
+        >>> subject = pk.subjects.imagenet("~/imagenet/val", count=1000)  # doctest: +SKIP
+    """
+    from torchvision import models, transforms
+
+    check_count(count, "count")
+    prepare = models.AlexNet_Weights.DEFAULT.transforms()
+    classes = tuple(models.AlexNet_Weights.DEFAULT.meta["categories"])
+    size, cut = prepare.resize_size[0], prepare.crop_size[0]
+    look = transforms.Compose(
+        [transforms.Resize(size), transforms.CenterCrop(cut), transforms.PILToTensor()]
     )
-    named = _class_numbers(files.classes, classes)
-    draw = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(files), generator=draw)[
-        : 2 * count if only_correct else count
-    ].tolist()
-    images = torch.stack([files[k][0] for k in chosen])
-    labels = torch.tensor([named[files.targets[k]] for k in chosen])
+    some = 2 * count if only_correct else count  # AlexNet is right on more than half
+    read = _read_images(Path(folder).expanduser(), look, classes, some, seed)
     model = nn.Sequential(
         OrderedDict(
             normalize=transforms.Normalize(prepare.mean, prepare.std),
             net=models.alexnet(weights=weights).eval(),
         )
     )
-    ends = {
-        "pool1": "features.2",
-        "pool2": "features.5",
-        "relu3": "features.7",
-        "relu4": "features.9",
-    }
-    ends |= {
-        "pool5": "features.12",
-        "fc6": "classifier.2",
-        "fc7": "classifier.5",
-        "fc8": "classifier.6",
-    }
-    layers = {name: f"net.{module}" for name, module in ends.items()}
+    chosen = _choose(model, read, count, only_correct, seed)
+    layers = {name: f"net.{module}" for name, module in ALEXNET.items()}
     source = f"AlexNet of torchvision, {weights or 'random'} weights, on {Path(folder).name}"
-    return _choose(model, layers, images, labels, classes, source, count, only_correct, seed)
+    return Subject(model, layers, *chosen, classes, source)
+
+
+def _read_images(folder: Path, look, classes: tuple[str, ...], count: int, seed: int) -> Split:
+    """At most `count` random images of the class folders, each through the transform `look`."""
+    from torchvision.datasets import ImageFolder
+
+    files = ImageFolder(folder, look)
+    number_of = _class_numbers(files.classes, classes)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(files), generator=generator)[:count].tolist()
+    images = torch.stack([files[k][0] for k in chosen])
+    labels = torch.tensor([number_of[files.targets[k]] for k in chosen])
+    return Split(images, labels)
 
 
 def _class_numbers(folders: list[str], classes: tuple[str, ...]) -> list[int]:
-    """The class of each folder: by its name, or by its place if all are there under WordNet numbers, which sort so."""
-    unknown = [name for name in folders if name not in classes]
-    if len(folders) == len(classes) and all(re.fullmatch(r"n\d{8}", name) for name in folders):
+    """The class of each folder, by its name.
+
+    By its place if all are there under their WordNet numbers, which sort as the classes do.
+    """
+    numbered = all(re.fullmatch(r"n\d{8}", name) for name in folders)
+    if numbered and len(folders) == len(classes):
         return list(range(len(classes)))
-    if unknown:
+    if unknown := [name for name in folders if name not in classes]:
         raise ValueError(
-            f"{len(folders)} class folders, and {unknown[:3]} are no names of classes; give all {len(classes)} by their WordNet "
-            f"numbers (n01440764 …), or name each as torchvision does, such as {classes[1]!r}"
+            f"{len(folders)} class folders, and {unknown[:3]} are no names of classes; give all "
+            f"{len(classes)} by their WordNet numbers (n01440764 …), or name each as torchvision "
+            f"does, such as {classes[1]!r}"
         )
     return [classes.index(name) for name in folders]
 
 
-def _at_work(model: nn.Module, images: Tensor):
+def _at_work(model: nn.Module, images: Tensor) -> AbstractContextManager[None]:
     """The model on a GPU for a while, if there is one."""
     return visiting(model, pick_device(None, home_of(model, images.device)))
 
 
-def _choose(model, layers, images, labels, classes, source, count, only_correct, seed) -> Subject:
-    kept = torch.ones(len(labels), dtype=torch.bool)
+def _choose(model: nn.Module, known: Split, count: int, only_correct: bool, seed: int) -> Split:
+    """At most `count` random images, of those that the model gets right or of all."""
+    images, labels = known
+    kept = torch.arange(len(labels))
     if only_correct:
         with _at_work(model, images):
-            kept = correct(model, images, labels, batch_size=250)
-    kept = kept.nonzero().flatten()
+            kept = kept[correct(model, images, labels, batch_size=BATCH)]
     if not len(kept):
         raise ValueError(
-            f"{source}: none of {len(labels)} images is classified correctly; set only_correct=False"
+            f"none of {len(labels)} images is classified correctly; set only_correct=False"
         )
-    kept = kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))[:count]]
-    return Subject(model, layers, images[kept], labels[kept], classes, source)
+    generator = torch.Generator().manual_seed(seed)
+    kept = kept[torch.randperm(len(kept), generator=generator)[:count]]
+    return Split(images[kept], labels[kept])

@@ -5,19 +5,30 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.optim.sgd import sgd
 from tqdm.auto import tqdm
 
-from ..blocks import pick_device
+from ..blocks import check_count, pick_device
 from ..crew import threads_of_pytorch
 from ..hooks import home_of, predict, to_float, visiting
 
+EVERY = 50  # steps that make one row of a history
+
 
 class Trained(NamedTuple):
-    """A trained model, and its loss as a table: step, images (seen so far), loss (mean since the last row)."""
+    """A trained model, and its loss as a table: step, images seen so far, mean since the last row.
+
+    Example:
+        >>> import peeklib as pk
+        >>> import torch
+        >>> labels = torch.tensor([0, 1]).repeat(40)
+        >>> trained = pk.train(torch.nn.Linear(3, 2), torch.rand(80, 3), labels, seed=0)
+        >>> trained.history[["step", "images"]]
+           step  images
+        0     1      80
+    """
 
     model: nn.Module
-    history: pd.DataFrame
+    history: pd.DataFrame  #: with columns step, images and loss; a row for every 50 steps
 
 
 def train(
@@ -36,11 +47,13 @@ def train(
     threads: int = 1,
     progress: bool = False,
 ) -> Trained:
-    """Train `model` in place by SGD on the cross-entropy; the defaults give the accuracies of Saini & Papalexakis.
+    """Train `model` in place by SGD on the cross-entropy.
+
+    The defaults give the accuracies of Saini & Papalexakis (2018).
 
     Args:
-        model: trained on `device`; it comes back in eval mode, without gradients, on the device where it was; after an
-            error too.
+        model: trained on `device`; it comes back in eval mode, without gradients, on the device
+            where it was; after an error too.
         images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
         labels: one integer for each image.
         seed: of the order of the images, and of dropout.
@@ -48,92 +61,130 @@ def train(
         shuffle: a new order each epoch; False keeps the order given (their Case Study III).
         lr, momentum, weight_decay, batch_size: of stochastic gradient descent.
         device: where to train; None takes a GPU if there is one.
-        threads: of PyTorch on a CPU. One is safe: a step of these networks is made of many small ones, so that more threads lose
-            much where cores are shared, and each number of them rounds in its own way. On a quiet machine more are faster.
+        threads: of PyTorch on a CPU. One is safe: a step of these networks is made of many small
+            ones, so that more threads lose much where cores are shared, and each number of them
+            rounds in its own way. On a quiet machine more are faster.
         progress: show a progress bar.
 
+    Returns:
+        The same model, and a row of history for every 50 steps.
+
     Raises:
-        ValueError: for no images, differing lengths, no epochs, a negative lr, momentum or weight_decay, or a loss that is
-            no longer finite.
+        TypeError: for epochs, a batch_size or threads that are no whole number.
+        ValueError: for one below 1, no images, differing lengths, a negative lr, momentum or
+            weight_decay, or a loss that is no longer finite.
+
+    Example:
+        >>> import peeklib as pk
+        >>> import torch
+        >>> images = torch.rand(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+        >>> labels = (images.mean((1, 2, 3)) > 0.5).long()
+        >>> model, history = pk.train(pk.models.PaperCNN(2), images, labels, seed=0, epochs=3)
+        >>> bool(history.loss.isna().any())
+        False
     """
-    if not len(images) or len(images) != len(labels):
-        raise ValueError(
-            f"there are {len(images)} images and {len(labels)} labels; give one label for each image"
-        )
-    if epochs < 1:
-        raise ValueError(f"epochs is {epochs}; it is at least 1")
-    how = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-    if negative := {name: value for name, value in how.items() if not value >= 0}:
-        raise ValueError(f"{negative}: none of these can be negative or NaN")
-    batches = _batches(len(images), seed, epochs, shuffle, batch_size)
+    _check_labels(images, labels)
+    check_count(epochs, "epochs")
+    check_count(batch_size, "batch_size")
+    check_count(threads, "threads")
+    rates = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+    if wrong := {name: rate for name, rate in rates.items() if not rate >= 0}:
+        raise ValueError(f"{wrong}: none of these can be negative or NaN")
     device = pick_device(device, home_of(model, images.device))
-    with visiting(model, device), threads_of_pytorch(threads):
+    batches = _batches(len(images), batch_size, epochs, shuffle, seed)
+    optimizer = _SGD(model, lr, momentum, weight_decay)
+    losses = []
+    with visiting(model, device), threads_of_pytorch(threads), torch.random.fork_rng():
+        torch.manual_seed(seed)  # dropout, if the model has any
         try:
-            losses = _descend(model.train(), images, labels, batches, seed, how, progress)
+            model.train().zero_grad()
+            for batch in tqdm(batches, disable=not progress, desc="training", leave=False):
+                pixels = to_float(images[batch].to(device))
+                loss = nn.functional.cross_entropy(model(pixels), labels[batch].to(device))
+                loss.backward()
+                optimizer.step()
+                model.zero_grad()
+                losses.append(loss.detach())
         finally:
             model.eval().zero_grad()
-    return Trained(model, _history(losses, [len(batch) for batch in batches]))
+    return Trained(model, _history(torch.stack(losses).cpu(), batches))
 
 
-def _batches(count: int, seed: int, epochs: int, shuffle: bool, size: int) -> list[Tensor]:
-    """Which images each step sees."""
-    draw = torch.Generator().manual_seed(seed)
-    orders = (
-        torch.randperm(count, generator=draw) if shuffle else torch.arange(count)
-        for _ in range(epochs)
-    )
-    return [batch for order in orders for batch in order.split(size)]
+class _SGD:
+    """`torch.optim.SGD`, whose first use would import PyTorch's compiler: seconds, each process.
+
+    For each weight w with gradient g: v ← momentum · v + g + weight_decay · w, w ← w − lr · v.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, momentum: float, weight_decay: float):
+        self.model = model
+        self.lr = lr
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.velocities: dict[Tensor, Tensor] = {}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for weight in self.model.parameters():
+            if weight.grad is None:  # frozen, or no part of this pass
+                continue
+            velocity = weight.grad
+            if self.weight_decay:
+                velocity = velocity.add(weight, alpha=self.weight_decay)
+            if weight in self.velocities:
+                velocity = self.velocities[weight].mul_(self.momentum).add_(velocity)
+            self.velocities[weight] = velocity
+            weight.add_(velocity, alpha=-self.lr)
 
 
-def _descend(model, images, labels, batches, seed: int, how: dict, progress: bool) -> Tensor:
-    """SGD on the model's device; the loss of each step, on the CPU."""
-    home, momenta, losses = home_of(model, images.device), {}, []
-    model.zero_grad()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)  # dropout, if the model has any
-        for batch in tqdm(batches, disable=not progress, desc="training", leave=False):
-            x, y = to_float(images[batch].to(home)), labels[batch].to(home)
-            loss = nn.functional.cross_entropy(model(x), y)
-            loss.backward()
-            _step(model, momenta, how)
-            losses.append(loss.detach())
-    return torch.stack(losses).cpu()
+def _batches(count: int, size: int, epochs: int, shuffle: bool, seed: int) -> list[Tensor]:
+    """The numbers of the images that each step sees."""
+    generator = torch.Generator().manual_seed(seed)
+    batches = []
+    for _ in range(epochs):
+        order = torch.arange(count)
+        if shuffle:
+            order = torch.randperm(count, generator=generator)
+        batches.extend(order.split(size))
+    return batches
 
 
-def _step(model: nn.Module, momenta: dict[Tensor, Tensor], how: dict) -> None:
-    """A step of `torch.optim.SGD`, whose first use would import all of PyTorch's compiler: seconds, in each process."""
-    moved = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    buffers = [momenta.get(parameter) for parameter in moved]
-    gradients = [parameter.grad for parameter in moved]
-    sparse = any(gradient.is_sparse for gradient in gradients)
-    with torch.no_grad():
-        sgd(moved, gradients, buffers, sparse, dampening=0, nesterov=False, maximize=False, **how)
-    momenta.update(zip(moved, buffers, strict=True))
-    model.zero_grad()
-
-
-def _history(losses: Tensor, sizes: list[int], every: int = 50) -> pd.DataFrame:
+def _history(losses: Tensor, batches: list[Tensor]) -> pd.DataFrame:
+    """The table of a history, from the loss of every step."""
     if not losses.isfinite().all():
         step = int((~losses.isfinite()).nonzero()[0])
         raise ValueError(
-            f"the loss is {losses[step]} at step {step}; try a smaller lr, and look for NaN in the images"
+            f"the loss is {losses[step]} at step {step}; try a smaller lr, "
+            "and look for NaN in the images"
         )
-    table = pd.DataFrame(
-        {"step": range(len(losses)), "images": pd.Series(sizes).cumsum(), "loss": losses.numpy()}
-    )
-    return (
-        table.groupby(table.step // every)
-        .agg({"step": "max", "images": "max", "loss": "mean"})
-        .reset_index(drop=True)
-    )
+    seen = pd.Series([len(batch) for batch in batches]).cumsum()
+    table = pd.DataFrame({"step": range(len(losses)), "images": seen, "loss": losses.numpy()})
+    rows = table.groupby(table.step // EVERY)
+    return rows.agg({"step": "max", "images": "max", "loss": "mean"}).reset_index(drop=True)
+
+
+def _check_labels(images: Tensor, labels: Tensor) -> None:
+    if not len(images) or len(images) != len(labels):
+        raise ValueError(
+            f"there are {len(images)} images and {len(labels)} labels; "
+            "give one label for each image"
+        )
 
 
 def correct(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> Tensor:
-    """For each image, on the CPU, whether its largest output is at its label; arguments as for `accuracy`."""
-    if not len(images) or len(images) != len(labels):
-        raise ValueError(
-            f"there are {len(images)} images and {len(labels)} labels; give one label for each image"
-        )
+    """For each image, whether the model's largest output is at its label.
+
+    Arguments and errors as for `accuracy`.
+
+    Returns:
+        One boolean for each image, on the CPU.
+
+    Example:
+        >>> correct(nn.Identity(), torch.eye(3), torch.tensor([0, 1, 0]))
+        tensor([ True,  True, False])
+    """
+    _check_labels(images, labels)
+    check_count(batch_size, "batch_size")
     outputs = predict(model, images, batch_size=batch_size)
     return outputs.argmax(1).cpu() == labels.cpu()
 
@@ -148,6 +199,13 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
         batch_size: images in one forward pass.
 
     Raises:
-        ValueError: for no images, or another number of labels.
+        TypeError: for a batch_size that is no whole number.
+        ValueError: for one below 1, no images, or another number of labels.
+
+    Example:
+        >>> import peeklib as pk
+        >>> import torch
+        >>> pk.accuracy(torch.nn.Identity(), torch.eye(4), torch.tensor([0, 1, 2, 0]))
+        0.75
     """
     return correct(model, images, labels, batch_size=batch_size).double().mean().item()
