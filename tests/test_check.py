@@ -1,4 +1,4 @@
-"""Exercise checks: a right answer passes, a wrong one fails with a hint, and no answer is neither."""
+"""Exercise checks: a right answer passes, a wrong one fails with a hint, none is neither."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Tensors at equal rank and size: the pieces of the study, and what chapter 15 says of its tables."""
+"""Tensors at equal rank and size: pieces of the study, and what chapter 15 says of its tables."""
 
 import numpy as np
 import pytest

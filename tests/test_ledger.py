@@ -1,4 +1,4 @@
-"""The ledger: a verdict follows from the parts of a criterion, and every claim is judged once and shown."""
+"""The ledger: a verdict follows from its criterion, and every claim is judged once and shown."""
 
 import re
 from pathlib import Path

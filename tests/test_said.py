@@ -1,4 +1,4 @@
-"""What the chapters' prose says of tables: one that is made anew and says otherwise asks for new prose."""
+"""What the chapters' prose says of tables: one that says otherwise asks for new prose."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Rank or scale: changes that keep a network's answers keep them, and what the page says of them."""
+"""Rank or scale: changes that keep answers keep them, and what the page says of them."""
 
 import numpy as np
 import pandas as pd

@@ -71,7 +71,7 @@ class Finding:
         return data, {"scrapbook": {"name": f"claim-{self.name}", "mime_prefix": ""}}
 
     def to_html(self) -> str:
-        """A definition list: the claim, our criterion part by part, our measurement, the verdict."""
+        """A definition list: the claim, our criterion by parts, our measurement, the verdict."""
         claim = CLAIMS[self.name]
         parts = ""
         for part, held in zip(claim.parts, self.holds, strict=True):

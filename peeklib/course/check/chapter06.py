@@ -26,7 +26,7 @@ def closest_pair(answer: tuple[int, int], overlap: Tensor) -> None:
 
 @exercise
 def overlap(answer: Callable[[Tensor, Tensor], float]) -> None:
-    """Chapter 6: `answer(a, b)` is the Jaccard index of two boolean vectors, 0 if both are empty."""
+    """Chapter 6: `answer(a, b)` is the Jaccard index of two boolean vectors; 0 for empty ones."""
     a = torch.tensor([1, 1, 0, 0, 1]).bool()
     b = torch.tensor([1, 0, 0, 1, 1]).bool()
     found = answer(a, b)

@@ -17,7 +17,7 @@ def load(name: str) -> pk.Dataset:
 
 
 def entropy_rank(values: Tensor) -> float:
-    """Entropy rank of a block, or from its singular values; NaN if all are zero: networks can die."""
+    """Entropy rank of a block or of its singular values; NaN if all are zero: networks can die."""
     return pk.effective_rank(values) if values.any() else float("nan")
 
 

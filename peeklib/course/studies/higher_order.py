@@ -53,7 +53,7 @@ def length(model: str) -> int:
 
 
 def equal_size(model: str, rank: int, count: int = COUNT) -> int:
-    """The rank at which `model` holds as many numbers as the matrix model at `rank`, for so many images."""
+    """The rank at which `model` holds as many numbers as the matrix model at `rank`."""
     return round(rank * (length("matrix") + count) / (length(model) + count))
 
 
@@ -118,7 +118,7 @@ def rank_of(which: Mapping) -> int:
 
 
 def row(blocks: Blocks, which: Mapping, seed: int = 0) -> dict:
-    """One setting and one start: errors, of the fit and of new images, and how well the next start agrees."""
+    """One setting and one start: errors, also of new images, and how well another start agrees."""
     if which["shuffle"] != "none":
         blocks = shuffled(blocks, which["shuffle"], seed)
     model, rank, count = which["model"], rank_of(which), which["images"]

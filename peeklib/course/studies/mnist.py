@@ -82,7 +82,7 @@ def case(data: pk.Dataset, setting: str, seed: int) -> Case:
 
 
 def network(data: pk.Dataset, setting: str, seed: int) -> nn.Module:
-    """The network of one setting. The seed draws images, initial weights, and the order of the images."""
+    """The network of one setting; the seed draws images, initial weights, and their order."""
     model = pk.models.PaperCNN(seed=seed)
     if setting == "untrained":
         return model
@@ -140,7 +140,7 @@ def rows(one: Case, deep: bool = False) -> Iterator[dict]:
 
 
 def studied(seed: int) -> Iterator[tuple[str, Case]]:
-    """All networks of the three case studies and the untrained one, each with its key of `STUDIES`."""
+    """All networks of the case studies and the untrained one, each with its key of `STUDIES`."""
     for study, settings in STUDIES.items():
         for setting in settings:
             yield study, case(load("mnist"), setting, seed)
@@ -155,7 +155,7 @@ def cases(seeds=range(5)) -> Iterator[dict]:
 
 
 def controls(seeds=range(5)) -> Iterator[dict]:
-    """The same at rank 30 of networks trained on as many images of all classes, or on wrong labels."""
+    """The same at rank 30 of networks trained on as many images of all classes, or wrong labels."""
     for seed in seeds:
         for setting in CONTROLS:
             yield from rows(case(load("mnist"), setting, seed))

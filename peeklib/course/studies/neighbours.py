@@ -125,7 +125,7 @@ def rescalings(seeds=range(3)) -> Iterator[dict]:
 
 
 def errors_when_moved(model: nn.Module, images: Tensor, seed: int) -> Iterator[dict]:
-    """Relative errors of relu2 under components of these images: on them, and on them moved aside."""
+    """Relative errors of relu2 under components of these images: on them, and on them moved."""
     home = pk.record(model, images, ["relu2"])["relu2"]
     away = pk.record(model, images.roll(MOVED, dims=3), ["relu2"])["relu2"]
     fit = flattened(home, seed)
@@ -151,7 +151,7 @@ def relative_error(fit: pk.CoupledFactors, block: Tensor) -> float:
 
 
 def moved(seeds=range(5)) -> Iterator[dict]:
-    """Whether components of a layer serve for images that have moved: flattened, and by position."""
+    """Whether components of a layer serve for images that have moved: flattened, by position."""
     data = load("mnist")
     for seed in seeds:
         model = mnist.network(data, "100%", seed)
@@ -159,7 +159,7 @@ def moved(seeds=range(5)) -> Iterator[dict]:
 
 
 def orders(count: int) -> dict[str, Tensor]:
-    """So many images in the same order, and shuffled: what is still alike then is alike by chance."""
+    """So many images in the same order, and shuffled: what is alike then is alike by chance."""
     shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     return {"same": torch.arange(count), "shuffled": shuffled}
 

@@ -56,7 +56,7 @@ def active(block: Tensor, labels: Tensor) -> Tensor:
 
 
 def shared(sets: Tensor) -> Iterator[dict]:
-    """For each pair of digits, how many neurons are active for both, for each, for any of the ten."""
+    """For each pair of digits: neurons active for both, for each, and for any of the ten."""
     both = (sets.int() @ sets.int().T).tolist()  # digits × digits
     counts = sets.sum(1).tolist()
     of_any = int(sets.any(0).sum())

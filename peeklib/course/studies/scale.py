@@ -1,7 +1,7 @@
 """Rank or scale: good and poor networks of the zoo, and how label-free scores react to changes.
 
-`controls(...)` are the twins of a network: three changes of which two keep every answer. `rows(...)`
-is all that the table holds of one of them, a row for each rank.
+`controls(...)` are the twins of a network: three changes of which two keep every answer.
+`rows(...)` is all that the table holds of one of them, a row for each rank.
 """
 
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def permuted(look: scores.Seen, seed: int = 0) -> scores.Seen:
 
 
 def controls(model: nn.Module, images: Tensor) -> dict[str, scores.Seen]:
-    """Three changes of a network: the first two keep its answers, the third its neurons one by one."""
+    """Three changes of a network: two keep its answers, the third its neurons one by one."""
     return {
         "rescaled": scores.observe(rescale(model, LOUDER), images),
         "dead units": scores.observe(padded(model), images),
@@ -92,7 +92,7 @@ def floor(block: Tensor) -> dict[int, float]:
 
 
 def facts(look: scores.Seen) -> dict:
-    """Of all the data and of each block its root mean square, and entropy ranks; and every score."""
+    """Root mean squares of all the data and of each block, entropy ranks, and every score."""
     blocks = look.inputs | look.hidden
     found = {"size": size(torch.cat([*blocks.values()]))}
     for name, block in blocks.items():
@@ -102,7 +102,7 @@ def facts(look: scores.Seen) -> dict:
 
 
 def fits(look: scores.Seen) -> Iterator[dict]:
-    """A row for each rank: the plain fit, that of blocks of one norm, and the floor of each block."""
+    """A row for each rank: the plain fit, that of blocks of one norm, and each block's floor."""
     floors = {name: floor(block) for name, block in (look.inputs | look.hidden).items()}
     for rank in scores.RANKS:
         plain, unit = look.plain[rank, 0], look.unit[rank, 0]

@@ -58,7 +58,7 @@ def share(hits: Tensor) -> float:
 
 
 def agreement(one: mnist.Case, fit: pk.CoupledFactors, places: dict[str, Tensor]) -> dict:
-    """How often both places name the same strongest component, and how well they explain the layers.
+    """How often both places name one strongest component, and how well they explain layers.
 
     `places` as `place` gives them. For chance, each image is compared with another one.
     """

@@ -17,7 +17,7 @@ SHOWN = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)  # rounds with
 
 
 def ends(seeds=range(3)) -> Iterator[dict]:
-    """Three solvers from the same random starts, at two ranks: their errors, and how near an end."""
+    """Three solvers from the same random starts, at two ranks: where and how they end."""
     data = load("mnist")
     model = pk.train(pk.models.PaperCNN(seed=0), *data.train, seed=0).model
     blocks = pk.input_blocks(data.test.images) | pk.record(model, data.test.images)

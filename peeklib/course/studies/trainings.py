@@ -73,7 +73,7 @@ def alexnet(seeds=range(3)) -> Iterator[dict]:
 
 
 def untrained(seeds=range(3)) -> Iterator[dict]:
-    """Entropy ranks of the deeper network's layers as it starts, for the same images of CIFAR-10."""
+    """Entropy ranks of the deeper network's layers as it starts, for the images of `alexnet`."""
     images, _ = shuffled_test(load("cifar10"), 5_000)
     for seed in seeds:
         blocks = pk.record(pk.models.CifarAlexNet(3, seed=seed), images)

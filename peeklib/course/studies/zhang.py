@@ -45,28 +45,32 @@ def directions(seeds=range(5)) -> Iterator[dict]:
     for which, one in subjects(seeds):
         pixels = pk.to_float(one.images).mean(dim=(2, 3))  # images × 3
         of_any = pixels.var(dim=0).sum().item()
-        raw = {layer: one.activations(layer) for layer in one.layers}
-        blocks = {layer: A for layer, A in raw.items() if A.min() >= 0}
-        fit = pk.coupled_nmf(pk.input_blocks(one.images) | blocks, 30, seed=which["seed"], **FIT)
-        for layer, A in raw.items():
-            alive = A.std(dim=1) > 0
-            found = {
-                "normalized": kinds(pk.directions.normalize(A), alive, which["seed"], (8, 50)),
-                "raw": kinds(A, alive, which["seed"], (8,)),
+        for layer, activations, method, count, some in found_in(one, which["seed"]):
+            yield {
+                **which,
+                "layer": layer,
+                "activations": activations,
+                "method": method,
+                "count": count,
+                **pk.directions.describe(some, one.labels),
+                "colour": colour_variance(some, pixels) / of_any,
             }
-            if layer in blocks:
-                found["raw"]["nmf", 8] = pk.directions.nmf(A, 8, fit=fit, layer=layer)
-            for activations, of_each_kind in found.items():
-                for (method, count), some in of_each_kind.items():
-                    yield {
-                        **which,
-                        "layer": layer,
-                        "activations": activations,
-                        "method": method,
-                        "count": count,
-                        **pk.directions.describe(some, one.labels),
-                        "colour": colour_variance(some, pixels) / of_any,
-                    }
+
+
+def found_in(one: pk.subjects.Subject, seed: int) -> Iterator[tuple[str, str, str, int, list]]:
+    """Layer, activations (normalized or raw), method, count, and the directions found with them."""
+    raw = {layer: one.activations(layer) for layer in one.layers}
+    blocks = {layer: A for layer, A in raw.items() if A.min() >= 0}
+    fit = pk.coupled_nmf(pk.input_blocks(one.images) | blocks, 30, seed=seed, **FIT)
+    for layer, A in raw.items():
+        alive = A.std(dim=1) > 0
+        normalized = pk.directions.normalize(A)
+        for (method, count), some in kinds(normalized, alive, seed, counts=(8, 50)).items():
+            yield layer, "normalized", method, count, some
+        for (method, count), some in kinds(A, alive, seed, counts=(8,)).items():
+            yield layer, "raw", method, count, some
+        if layer in blocks:
+            yield layer, "raw", "nmf", 8, pk.directions.nmf(A, 8, fit=fit, layer=layer)
 
 
 def kinds(A: Tensor, alive: Tensor, seed: int, counts: tuple[int, ...]) -> Found:
@@ -126,7 +130,7 @@ def layers(seeds=range(5)) -> Iterator[dict]:
 def large_values(A: Tensor) -> dict:
     """Singular values above the study's cut-off, above chance, and what the first of them is."""
     mean = A.mean(dim=1)
-    values, centred = pk.spectrum(A), pk.spectrum(A - A.mean(dim=1, keepdim=True))
+    values, centred = pk.spectrum(A), pk.spectrum(A - mean[:, None])
     norm = values.norm().item()
     one_cut = CUT * norm * (OWN_NEURONS / len(A)) ** 0.5
     shuffled = torch.from_numpy(np.random.default_rng(0).permuted(A.numpy(), axis=1))
@@ -173,7 +177,7 @@ def neurons_by_variance(A: Tensor, labels: Tensor) -> dict:
 
 
 def directions_by_value(A: Tensor, labels: Tensor) -> dict:
-    """Class purity, mean of both ends, of the first 50 singular directions, against their values."""
+    """Class purity, mean of both ends, of the first 50 singular directions, by their values."""
     found = pk.directions.singular(A, min(50, len(A)))
     both_ends = []
     for direction in found:
