@@ -1,7 +1,8 @@
 """Heavy evidence: the tables of `peeklib.course.evidence`, made anew.
 
-`python book/evidence.py [study …]` (`make evidence`) runs the studies of `peeklib.course.studies` that are named, or all
-of them. A study writes `<study>.csv`, and `<study>.json`, which says how the table was made.
+`python book/evidence.py [study …]` (`make evidence`) runs the studies of `peeklib.course.studies`
+that are named, or all of them. A study writes `<study>.csv`, and `<study>.json`, which says how the
+table was made.
 """
 
 import json
@@ -17,51 +18,49 @@ import pandas as pd
 import torch
 
 import peeklib as pk
-from peeklib.course.studies import DATA, FIT, FITS, STUDIES, load
+from peeklib.course.studies import STUDIES
+from peeklib.course.studies.common import load
 
 HERE = pk.evidence.FOLDER
 
 
 def commit() -> str:
     """The code that runs."""
-    git = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-    ]
+    folder = str(Path(__file__).parent)
+    git = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=12"]
     return subprocess.run(git, capture_output=True, text=True).stdout.strip()
 
 
 def sidecar(study: str, code: str, table: pd.DataFrame, seconds: float) -> dict:
-    """How a table was made."""
+    """How a table was made: that of a study, or of the zoo, which says for itself how it fits."""
+    device = f"cpu, {torch.get_num_threads()} of {os.cpu_count()} cores"
+    data = STUDIES[study].data if study in STUDIES else pk.zoo.DATA
     return {
         "command": f"python book/evidence.py {study}",
         "commit": code,
         "seeds": sorted(map(int, table["seed"].unique())),
-        "fit": FITS.get(study, FIT),
+        "fit": STUDIES[study].fit if study in STUDIES else None,
         "pins": {
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
         },
-        "device": "cuda"
-        if torch.cuda.is_available()
-        else f"cpu, {torch.get_num_threads()} of {os.cpu_count()} cores",
-        "data": {name: load(name).source for name in (DATA | {"zoo": pk.zoo.DATA})[study]},
+        "device": "cuda" if torch.cuda.is_available() else device,
+        "data": {name: load(name).source for name in data},
         "date": time.strftime("%Y-%m-%d"),
         "minutes": round(seconds / 60, 1),
     }
 
 
 def run(study: str, code: str) -> None:
-    """One study into its two files, both put in place at the end; a table without its last network stays a `.part`."""
+    """One study into its two files, both put in place at the end.
+
+    A table without its last network stays a `.part`.
+    """
     rows, started = [], time.perf_counter()
     part, how = HERE / f"{study}.part", HERE / f"{study}.json.part"
-    for row in STUDIES[study]():
+    table = pd.DataFrame()
+    for row in STUDIES[study].rows():
         rows.append(row)
         print(f"{study}: {list(row.values())[:8]}", flush=True)
         table = pd.DataFrame(rows)

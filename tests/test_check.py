@@ -1,5 +1,6 @@
-"""Exercise checks: a right answer passes, a wrong one fails with a hint, and no answer is neither."""
+"""Exercise checks: a right answer passes, a wrong one fails with a hint, none is neither."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -46,8 +47,8 @@ def right_alignment(X, Y):
 
 
 def permuted_rows(block):
-    draw = torch.Generator().manual_seed(1)
-    return block.gather(1, torch.rand(block.shape, generator=draw).argsort(dim=1))
+    generator = torch.Generator().manual_seed(1)
+    return block.gather(1, torch.rand(block.shape, generator=generator).argsort(dim=1))
 
 
 # NMF of rank 10 leaves about 0.4 of `relu` on its own scale: between a third of 1 and 1
@@ -57,8 +58,9 @@ WIDE = {
 }
 OVERLAP = torch.tensor([[1.0, 0.2, 0.6], [0.2, 1.0, 0.3], [0.6, 0.3, 1.0]])
 PIXELS = {
-    f"input.{name}": torch.tensor([[k, 9.0]] * 4)
-    for k, name in enumerate(("red", "green", "blue"), start=1)
+    "input.red": torch.tensor([[1.0, 9.0]] * 4),
+    "input.green": torch.tensor([[2.0, 9.0]] * 4),
+    "input.blue": torch.tensor([[3.0, 9.0]] * 4),
 }
 COLOURS = SimpleNamespace(factors=PIXELS)
 CLASSES = torch.tensor([0, 1, 1, 2])
@@ -70,7 +72,7 @@ def jaccard(a, b):
 
 COLUMN = torch.tensor([5.0, 0.0, 3.0, 3.0])  # the brightest neuron is not in the strongest channel
 PLACES = torch.tensor([[1.0, 1.0], [3.0, 0.0]])
-# two components of 2 × 2 pixels, all of them and the upper row; DRAWING would take the second one negatively
+# two components of 2 × 2 pixels, all and the upper row; DRAWING would take the second negatively
 ROWS = replace(
     coupled_nmf({"input": torch.ones(4, 3)}, 2, max_iter=1),
     factors={"input": torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [1.0, 0.0]])},
@@ -78,13 +80,18 @@ ROWS = replace(
 DRAWING = torch.tensor([[0.25, 0.25], [0.75, 0.75]])
 SPREADS = torch.arange(26.0)
 GAINS = pd.DataFrame({5: [0.9, 0.2], 10: [0.7, 0.1]}, index=["a", "b"])  # 0.2 less, and half
+NORMS = torch.tensor([6, 5, 2, 1, 3, 4])  # err in width
 NETWORKS = pd.DataFrame(
-    {"data": "d", "architecture": "a", "factor": ["base", "base", "lr", "lr", "width", "width"]}
+    {
+        "data": "d",
+        "architecture": "a",
+        "factor": ["base", "base", "lr", "lr", "width", "width"],
+        "accuracy": [0.9, 0.8, 0.5, 0.4, 0.7, 0.6],
+        "nuclear_norm": NORMS,
+        "rmse_area": NORMS,
+        "weight_norm": -NORMS,
+    }
 )
-NETWORKS = NETWORKS.assign(
-    accuracy=[0.9, 0.8, 0.5, 0.4, 0.7, 0.6], nuclear_norm=[6, 5, 2, 1, 3, 4]
-)  # errs in width
-NETWORKS = NETWORKS.assign(rmse_area=NETWORKS.nuclear_norm, weight_norm=-NETWORKS.nuclear_norm)
 TURNED = {"nuclear_norm": 1, "rmse_area": 1, "weight_norm": -1}
 RIGHT = [
     ("neuron_counts", {"relu1": 1960, "relu2": 500}, ()),
@@ -233,21 +240,17 @@ WRONG = [
 ]
 
 
-def named(cases):
-    return pytest.mark.parametrize(
-        ("name", *("answer", "given", "hint")[: len(cases[0]) - 1]),
-        cases,
-        ids=lambda x: str(x)[:20],
-    )
+def short(value):
+    return str(value)[:20]
 
 
-@named(RIGHT)
+@pytest.mark.parametrize(("name", "answer", "given"), RIGHT, ids=short)
 def test_a_right_answer_passes_and_is_told_so(capsys, name, answer, given):
     getattr(check, name)(answer, *given)
     assert capsys.readouterr().out == "✓ right\n"
 
 
-@named(WRONG)
+@pytest.mark.parametrize(("name", "answer", "given", "hint"), WRONG, ids=short)
 def test_a_wrong_answer_fails_with_a_hint(capsys, name, answer, given, hint):
     with pytest.raises(AssertionError, match=hint):
         getattr(check, name)(answer, *given)
@@ -268,3 +271,11 @@ def test_arguments_can_be_named(capsys):
 def test_every_check_is_tested():
     checks = {name for name, value in vars(check).items() if hasattr(value, "__wrapped__")}
     assert checks == {name for name, *_ in RIGHT} == {name for name, *_ in WRONG}
+    assert checks == set(check.__all__)
+
+
+def test_every_check_says_its_chapter_and_stands_there():
+    for name in check.__all__:
+        one = getattr(check, name)
+        chapter = int(one.__module__.rpartition("chapter")[2])
+        assert re.match(rf"Chapters? {chapter}\b", one.__doc__), name

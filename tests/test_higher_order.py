@@ -1,4 +1,4 @@
-"""Tensors at equal rank and size: the pieces of the study by heart, and what chapter 15 says against its tables."""
+"""Tensors at equal rank and size: pieces of the study, and what chapter 15 says of its tables."""
 
 import numpy as np
 import pytest
@@ -11,11 +11,9 @@ from peeklib.tensors import coupled_ntf
 
 @pytest.fixture(scope="module")
 def blocks():
-    draw = torch.Generator().manual_seed(0)
-    return {
-        name: torch.rand(shape[0], 20, generator=draw)
-        for name, shape in study.SHAPES["matrix"].items()
-    }
+    generator = torch.Generator().manual_seed(0)
+    sizes = study.SHAPES["matrix"].items()
+    return {name: torch.rand(*shape, 20, generator=generator) for name, shape in sizes}
 
 
 def test_every_model_holds_the_same_numbers(blocks):
@@ -78,25 +76,21 @@ def mean(part, column, *by):
 
 
 def test_the_table_has_every_setting(table):
-    asked = {
-        tuple(which[name] for name in ("equal", "base", "images", "shuffle", "model"))
-        for which in study.settings()
-    }
-    held = table[["equal", "base", "images", "shuffle", "model"]].itertuples(index=False, name=None)
+    varied = ["equal", "base", "images", "shuffle", "model"]
+    asked = {tuple(which[name] for name in varied) for which in study.settings()}
+    held = table[varied].itertuples(index=False, name=None)
     assert set(held) == asked and len(table) == len(asked) * table.seed.nunique()
     assert table.converged.mean() > 0.95
 
 
 def test_order_at_equal_rank_and_size(plain):
     part = plain[(plain.images == study.COUNT) & plain.model.isin(study.SHAPES)]
-    rank, size = (
-        mean(part[part.equal == equal], "relative_error", "base", "model")
-        for equal in ("rank", "size")
-    )
-    assert (rank["matrix"] < rank["channel × place"]).all() and (
-        rank["channel × place"] < rank["CP"]
-    ).all()
-    assert (size["CP"] < size["matrix"]).all() and (size["matrix"] < size["channel × place"]).all()
+    rank = mean(part[part.equal == "rank"], "relative_error", "base", "model")
+    size = mean(part[part.equal == "size"], "relative_error", "base", "model")
+    assert (rank["matrix"] < rank["channel × place"]).all()
+    assert (rank["channel × place"] < rank["CP"]).all()
+    assert (size["CP"] < size["matrix"]).all()
+    assert (size["matrix"] < size["channel × place"]).all()
     spread = part.groupby(["equal", "base", "model"])["relative_error"].agg(["min", "max"])
     assert (spread["max"] / spread["min"] - 1).max() <= 0.015
 
@@ -116,16 +110,12 @@ def test_what_the_mixtures_say(plain):
 def test_more_images_favour_the_matrix_model(plain):
     part = plain[(plain.base == 10) & plain.model.isin(study.SHAPES)]
     size = mean(part[part.equal == "size"], "relative_error", "images", "model")
-    curve = (
-        plain[(plain.model == "CP") & (plain.images == study.COUNT)]
-        .groupby("rank")
-        .relative_error.mean()
-    )
+    curve = plain[(plain.model == "CP") & (plain.images == study.COUNT)]
+    curve = curve.groupby("rank").relative_error.mean()
     needed = np.interp(-size["matrix"][study.COUNT], -curve.to_numpy(), curve.index)
     even = (10 * study.length("matrix") - needed * study.length("CP")) / (needed - 10)
-    assert list(size.index[size["CP"] < size["matrix"]]) == [
-        count for count in study.COUNTS if count < even
-    ]
+    fewer = [count for count in study.COUNTS if count < even]
+    assert list(size.index[size["CP"] < size["matrix"]]) == fewer
     assert (size["channel × place"] > size[["matrix", "CP"]].max(axis=1)).all()
     new = mean(part[part.equal == "rank"], "new_error", "images", "model")
     assert (new.idxmin(axis=1) == "matrix").all()
@@ -137,26 +127,21 @@ def test_only_models_with_a_layout_mind_a_shuffle(table):
     part = table[(table.equal == "size") & (table.base == 10) & (table.images == study.COUNT)]
     error = mean(part[part.model.isin(study.SHAPES)], "relative_error", "model", "shuffle")
     lost = error.div(error["none"], axis=0) - 1
-    assert (
-        lost.loc["matrix"].abs().max() < 0.01 and abs(lost.loc["channel × place", "places"]) < 0.01
-    )
+    assert lost.loc["matrix"].abs().max() < 0.01
+    assert abs(lost.loc["channel × place", "places"]) < 0.01
     assert lost.loc["channel × place", "neurons"] > 0.05 and lost.loc["CP", "places"] > 0.05
-    assert (
-        error.loc["CP", ["places", "neurons"]] > error.loc["matrix", ["places", "neurons"]]
-    ).all()
+    shuffled = error[["places", "neurons"]]
+    assert (shuffled.loc["CP"] > shuffled.loc["matrix"]).all()
 
 
 def test_starts_of_cp_agree_no_better(plain):
-    part = plain[
-        (plain.images == study.COUNT) & (plain.base == 10) & plain.model.isin(study.SHAPES)
-    ]
+    part = plain[(plain.images == study.COUNT) & (plain.base == 10)]
+    part = part[part.model.isin(study.SHAPES)]
     agreement = part.groupby(["equal", "model"])["agreement"].agg(["min", "max", "mean"])
     for equal in ("rank", "size"):
         found = agreement.loc[equal]
-        assert (
-            found["min"].max() < found["max"].min()
-            and found["mean"]["CP"] < found["mean"]["matrix"]
-        )
+        assert found["min"].max() < found["max"].min()
+        assert found["mean"]["CP"] < found["mean"]["matrix"]
 
 
 def test_both_programs_reach_one_error():

@@ -1,4 +1,4 @@
-"""The ledger: a verdict follows from the parts of a criterion, and every claim is judged once and shown."""
+"""The ledger: a verdict follows from its criterion, and every claim is judged once and shown."""
 
 import re
 from pathlib import Path
@@ -14,6 +14,11 @@ from peeklib.course.studies import STUDIES
 ROOT = Path(__file__).resolve().parent.parent
 TWO = next(name for name, claim in CLAIMS.items() if len(claim.parts) == 2)
 EMPTY = Split(None, None)
+SETTINGS = {  # columns that tell rows of one seed from each other
+    *("data", "recipe", "fraction", "order", "lr", "study", "setting", "layer", "activations"),
+    *("method", "count", "rank", "solver", "network", "control", "images", "model", "program"),
+    *("equal", "base", "shuffle", "digit", "other"),
+}
 
 
 @pytest.mark.parametrize(
@@ -24,11 +29,8 @@ def test_the_verdict_follows_from_the_parts(holds, verdict, kind):
     finding = judge(TWO, holds, "1 < 2", chapter="03-x", data=None)
     assert finding.verdict == verdict
     html = finding.to_html()
-    assert (
-        f'data-verdict="{kind}"' in html
-        and html.count("✓") == sum(holds)
-        and html.count("✗") == 2 - sum(holds)
-    )
+    assert f'data-verdict="{kind}"' in html
+    assert html.count("✓") == sum(holds) and html.count("✗") == 2 - sum(holds)
     assert f'href="../notebooks/03-x.html#claim-{TWO}"' in html and "1 &lt; 2" in html
 
 
@@ -57,9 +59,8 @@ def test_wrong_claims_and_numbers_of_parts_are_refused():
 def test_every_claim_is_judged_in_one_chapter_and_shown_in_the_ledger():
     judged = {}
     for script in (ROOT / "notebooks").glob("*.py"):
-        for name in re.findall(
-            r'(?:judge|persists|spectral)\(\s*"([a-z0-9-]+)"', script.read_text()
-        ):
+        calls = r'(?:judge|persists|spectral)\(\s*"([a-z0-9-]+)"'
+        for name in re.findall(calls, script.read_text()):
             judged.setdefault(name, []).append(script.stem)
     assert judged.keys() == CLAIMS.keys()
     ledger = (ROOT / "book/ledger.md").read_text()
@@ -83,14 +84,11 @@ def test_every_table_of_a_study_says_how_it_was_made(study):
     assert how["command"] == f"python book/evidence.py {study}"
     assert {"commit", "pins", "device", "data", "date", "minutes", "fit"} <= how.keys()
     assert how["seeds"] == sorted(rows.seed.unique())
-    known = "data recipe fraction order lr study setting layer activations method count rank solver".split()
-    known += "network control images model program equal base shuffle digit other".split()
-    settings = [name for name in rows if name in known]
-    whole = (
-        rows[rows.control == "none"] if study == "rank_or_scale" else rows
-    )  # twins are of one seed
-    assert (whole.groupby(settings).seed.nunique() == len(how["seeds"])).all(), (
-        "a network is missing"
-    )
+    settings = [name for name in rows if name in SETTINGS]
+    whole = rows
+    if study == "rank_or_scale":
+        whole = rows[rows.control == "none"]  # twins are of one seed
+    seeds = whole.groupby(settings).seed.nunique()
+    assert (seeds == len(how["seeds"])).all(), "a network is missing"
     assert not rows.duplicated([*settings, "seed"]).any()
     assert "-dirty" not in how["commit"]

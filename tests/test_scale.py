@@ -1,7 +1,6 @@
-"""Rank or scale: changes that keep a network's answers keep them, and what is computed from blocks of one norm."""
+"""Rank or scale: changes that keep answers keep them, and what the page says of them."""
 
-import math
-
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -49,12 +48,7 @@ def test_a_power_of_two_changes_no_bit(own, twins):
     assert torch.equal(twin.logits, own.logits)
     assert all(torch.equal(block, unit(own)[name]) for name, block in unit(twin).items())
     assert torch.equal(twin.hidden["relu2"], 4 * own.hidden["relu2"])
-    for name in (
-        "entropy_rank",
-        "rankme",
-        "stable_rank",
-        "nuclear_norm",
-    ):  # fits start from equal blocks
+    for name in ("entropy_rank", "rankme", "stable_rank", "nuclear_norm"):  # exact: not from fits
         assert scale.SCORES[name](twin) == pytest.approx(scale.SCORES[name](own), rel=1e-6), name
     assert twin.plain[4, 0].rmse > 1.2 * own.plain[4, 0].rmse
 
@@ -85,9 +79,8 @@ def test_a_network_with_another_embedding_is_not_permuted(images):
 def test_rows_agree_with_each_other(own):
     table = pd.DataFrame(scale.rows(own, network="fresh"))
     assert list(table["rank"]) == list(scores.RANKS) and set(scale.SCORES) < set(table)
-    assert list(table["size"] * table["relative_error"]) == pytest.approx(
-        list(table["rmse"]), rel=1e-4
-    )
+    rmse = table["size"] * table["relative_error"]
+    assert list(rmse) == pytest.approx(list(table["rmse"]), rel=1e-4)
     assert table["rmse"].mean() == pytest.approx(table["rmse_area"][0])
     for name in own.inputs | own.hidden:
         assert (table[f"unit error of {name}"] >= table[f"floor of {name}"] - 1e-4).all()
@@ -132,49 +125,37 @@ def test_the_table_keeps_the_laws(table, asis):
 
 def test_what_chapter_13_says_holds_for_the_table(table, asis):
     """The page draws numbers from the table; these are the sentences."""
-    assert (
-        table[["converged", "unit converged"]].all(axis=None)
-        and table[["kkt", "unit kkt"]].max(axis=None) < 0.02
-    )
+    assert table[["converged", "unit converged"]].all(axis=None)
+    assert table[["kkt", "unit kkt"]].max(axis=None) < 0.02
     once = asis.drop_duplicates(["network", "seed"]).set_index(["network", "seed"])
     poor = ["little data", "class order", "untrained"]
     assert once.accuracy["good"].min() > once.accuracy[poor].max()
     means = once.groupby(level=0)[["size of relu1", "size of relu2"]].mean()
-    assert all(
-        means.loc[["good", "little data", "untrained"], c].is_monotonic_decreasing for c in means
-    )
+    for column in means:
+        assert means.loc[["good", "little data", "untrained"], column].is_monotonic_decreasing
     assert (once["size of relu2"]["class order"] < 0.001).all()
     error = asis.groupby(["network", "rank"])[["rmse", "relative_error"]].mean().unstack("network")
     assert (error["rmse"]["class order"] == error["rmse"].min(axis=1)).all()
-    assert (
-        error["relative_error"]["class order"]
-        == error["relative_error"][["good", *poor]].max(axis=1)
-    ).all()
+    highest = error["relative_error"][["good", *poor]].max(axis=1)
+    assert (error["relative_error"]["class order"] == highest).all()
 
 
 def test_shares_of_size_in_chapter_13(asis):
-    logs = asis[["network", "seed", "rank"]].assign(
-        rmse=asis.rmse.map(math.log), size=asis["size"].map(math.log)
-    )
-    logs = logs.set_index(["network", "seed", "rank"])
-    share = {
-        k: (g["size"] / g["rmse"]).mean()
-        for k in scale.KINDS
-        if k != "good"
-        for g in [logs.loc["good"] - logs.loc[k]]
-    }
-    assert (
-        share["untrained"] > 0.95 and share["class order"] > 1 and 0.35 < share["little data"] < 0.6
-    )
+    logs = np.log(asis.set_index(["network", "seed", "rank"])[["rmse", "size"]])
+    share = {}
+    for kind in ("untrained", "class order", "little data"):
+        gap = logs.loc["good"] - logs.loc[kind]
+        share[kind] = (gap["size"] / gap["rmse"]).mean()
+    assert share["untrained"] > 0.95 and share["class order"] > 1
+    assert 0.35 < share["little data"] < 0.6
 
 
 def test_blocks_of_chapter_13(asis):
     at = asis[asis["rank"] == 16].groupby("network").mean(numeric_only=True)
-    ratio = {
-        name: at[f"unit error of {name}"]["good"] / at[f"unit error of {name}"]
-        for name in ("input", "relu1", "relu2")
-    }
-    ratio = pd.DataFrame(ratio)
+    ratio = pd.DataFrame()
+    for name in ("input", "relu1", "relu2"):
+        error = at[f"unit error of {name}"]
+        ratio[name] = error["good"] / error
     for kind in ("untrained", "little data"):
         assert ratio.loc[kind].idxmax() == "relu2"
     assert ratio.loc["untrained", "relu2"] > 1.5 and ratio.loc["untrained", "relu1"] < 1.2
@@ -196,21 +177,17 @@ def test_one_score_stands_by_the_rule_of_chapter_13(values):
     change = values.xs((0, 500), level=["seed", "images"]).unstack("control").dropna()
     once = change.xs("none", axis=1, level="control")
     change = change.sub(once, level=0).div(once, level=0).abs()
-    still = {
-        c: change.xs(c, axis=1, level="control").max() <= 0.01 for c in ("rescaled", "dead units")
-    }
     apart = change.xs("permuted", axis=1, level="control").loc["good"]
+    rest = pd.Series(True, index=values.columns)
+    for control in ("rescaled", "dead units"):  # keeps still
+        rest &= change.xs(control, axis=1, level="control").max() <= 0.01
     poor = ["little data", "class order", "untrained"]
-    knows = [t.loc["good"].min() > t.loc[poor].max() for t in (own, few)]
-    rest = still["rescaled"] & still["dead units"] & knows[0] & knows[1]
+    for some in (own, few):  # knows good from poor
+        rest &= some.loc["good"].min() > some.loc[poor].max()
     assert list(rest.index[rest & (apart > 0.05)]) == ["last_block_area"]
     assert set(rest.index[rest & (apart > 0.01)]) == {"last_block_area", "stable_rank"}
-    assert set(apart.index[apart == 0]) >= {
-        "answers_alone_area",
-        "nuclear_norm",
-        "confidence",
-        "prediction_entropy",
-    }
+    of_answers = {"answers_alone_area", "nuclear_norm", "confidence", "prediction_entropy"}
+    assert set(apart.index[apart == 0]) >= of_answers
 
 
 def test_who_is_fooled_in_chapter_13(table, values):

@@ -1,7 +1,7 @@
-"""Higher order: one network's layers factorized as matrices and as tensors, at equal rank and at equal size.
+"""Higher order: one network's layers factorized as matrices and as tensors, at equal rank or size.
 
-A *model* says in which shape each block is given to `coupled_ntf`: its feature modes; images come last. `block[:, :n]` are
-the first n of the test images, the last `NEW` recorded are never in a fit.
+A *model* says in which shape each block is given to `coupled_ntf`: its feature modes; images come
+last. `block[:, :n]` are the first n of the test images, the last `NEW` recorded are never in a fit.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,8 +13,8 @@ from torch import Tensor
 
 import peeklib as pk
 
-from ... import zoo
 from ...tensors import CoupledTensors, coupled_ntf
+from .. import zoo
 
 SHAPES = {
     "matrix": {"input": (784,), "relu1": (1440,), "relu2": (320,)},
@@ -37,7 +37,6 @@ PROGRAMS = {  # the settings of `libraries`
     "CP, TensorLy": {"n_iter_max": 200, "tol": 1e-6, "init": "random"},
     "Tucker, TensorLy": {"n_iter_max": 50, "init": "svd"},
 }
-PROGRAM_COLUMNS = ("model", "program", "rank", "numbers", "relative_error")
 SHUFFLES = ("places", "neurons")
 rear, factorize = pk.cached(zoo.rear), pk.cached(coupled_ntf)
 Blocks = Mapping[str, Tensor]
@@ -54,7 +53,7 @@ def length(model: str) -> int:
 
 
 def equal_size(model: str, rank: int, count: int = COUNT) -> int:
-    """The rank at which `model` holds as many numbers as the matrix model at `rank`, for so many images."""
+    """The rank at which `model` holds as many numbers as the matrix model at `rank`."""
     return round(rank * (length("matrix") + count) / (length(model) + count))
 
 
@@ -67,43 +66,48 @@ def fit(blocks: Blocks, model: str, rank: int, count: int = COUNT, seed: int = 0
 def new_error(found: CoupledTensors, new: Blocks, model: str) -> float:
     """Relative error of new images, placed in a fit."""
     F = found.transform(shaped(new, model))
-    lost = sum((new[name] - W @ F.T).square().sum() for name, W in found.factors.items())
-    return (lost / sum(block.square().sum() for block in new.values())).sqrt().item()
+    lost = [(new[name] - W @ F.T).square().sum() for name, W in found.factors.items()]
+    energy = [block.square().sum() for block in new.values()]
+    return (sum(lost, torch.zeros(())) / sum(energy)).sqrt().item()
 
 
 def shuffled(blocks: Blocks, what: str, seed: int) -> dict[str, Tensor]:
-    """Blocks with their "places" shuffled, alike in all channels, or all their "neurons" among each other."""
-    draw, out = torch.Generator().manual_seed(seed), {}
+    """Blocks with their "places" shuffled, alike in all channels, or all their "neurons"."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
     for name, block in blocks.items():
         channels, height, width = MAPS[name]
+        count = height * width if what == "places" else len(block)
+        order = torch.randperm(count, generator=generator).to(block.device)
         if what == "places":
-            order = torch.randperm(height * width, generator=draw)
-            out[name] = block.unflatten(0, (channels, -1))[:, order.to(block.device)].flatten(0, 1)
+            found[name] = block.unflatten(0, (channels, -1))[:, order].flatten(0, 1)
         else:
-            out[name] = block[torch.randperm(len(block), generator=draw).to(block.device)]
-    return out
+            found[name] = block[order]
+    return found
 
 
 def agreement(one: CoupledTensors, other: CoupledTensors) -> float:
-    """Mean correlation of the components' columns of F, after the best matching of two fits of one rank."""
-    both = [found.image_factor.T.cpu() for found in (one, other)]
-    r = np.corrcoef(*both)[: one.rank, one.rank :]
-    return float(r[linear_sum_assignment(-r)].mean())
+    """Mean correlation of the components' columns of F, after the best matching of two fits."""
+    correlation = np.corrcoef(one.image_factor.T.cpu(), other.image_factor.T.cpu())
+    correlation = correlation[: one.rank, one.rank :]  # components of one × of the other
+    return float(correlation[linear_sum_assignment(-correlation)].mean())
 
 
 def settings() -> Iterator[dict]:
-    """What is varied: model, its shuffle, the images, and whether rank or size equals that of a matrix model."""
+    """What is varied: model, shuffle, images, and whether rank or size equals a matrix model's."""
     plain = {"equal": "size", "base": BASE, "images": COUNT, "shuffle": "none"}
     for equal in ("rank", "size"):
         for model in SHAPES:
-            yield from ({**plain, "model": model, "equal": equal, "base": base} for base in RANKS)
-            counts = [count for count in COUNTS if count != COUNT]
-            yield from (
-                {**plain, "model": model, "equal": equal, "images": count} for count in counts
-            )
-        yield from ({**plain, "model": model, "equal": equal} for model in MIXED)
+            for base in RANKS:
+                yield {**plain, "model": model, "equal": equal, "base": base}
+            for count in COUNTS:
+                if count != COUNT:
+                    yield {**plain, "model": model, "equal": equal, "images": count}
+        for model in MIXED:
+            yield {**plain, "model": model, "equal": equal}
     for model in SHAPES:
-        yield from ({**plain, "model": model, "shuffle": what} for what in SHUFFLES)
+        for what in SHUFFLES:
+            yield {**plain, "model": model, "shuffle": what}
 
 
 def rank_of(which: Mapping) -> int:
@@ -114,10 +118,13 @@ def rank_of(which: Mapping) -> int:
 
 
 def row(blocks: Blocks, which: Mapping, seed: int = 0) -> dict:
-    """One setting and one start: errors, of the fit and of new images, and how well the next start agrees."""
-    known = blocks if which["shuffle"] == "none" else shuffled(blocks, which["shuffle"], seed)
-    how = known, which["model"], rank_of(which), which["images"]
-    found, new = fit(*how, seed), {name: block[:, -NEW:] for name, block in known.items()}
+    """One setting and one start: errors, also of new images, and how well another start agrees."""
+    if which["shuffle"] != "none":
+        blocks = shuffled(blocks, which["shuffle"], seed)
+    model, rank, count = which["model"], rank_of(which), which["images"]
+    found = fit(blocks, model, rank, count, seed)
+    again = fit(blocks, model, rank, count, seed + 1)
+    new = {name: block[:, -NEW:] for name, block in blocks.items()}
     return {
         **which,
         "seed": seed,
@@ -125,8 +132,8 @@ def row(blocks: Blocks, which: Mapping, seed: int = 0) -> dict:
         "numbers": found.parameters,
         "relative_error": found.relative_error,
         **{f"error of {name}": error for name, error in found.block_errors.items()},
-        "new_error": new_error(found, new, which["model"]),
-        "agreement": agreement(found, fit(*how, seed + 1)),
+        "new_error": new_error(found, new, model),
+        "agreement": agreement(found, again),
         "iterations": found.iterations,
         "converged": found.converged,
     }
@@ -147,34 +154,50 @@ def higher_order(seeds=range(5)) -> Iterator[dict]:
             yield row(blocks, which, seed)
 
 
-def one_tensor(matrix: Tensor, seed: int) -> Iterator[tuple]:
-    """`relu2`, as a tensor and as a matrix, by our program and by TensorLy's, from one start: see `PROGRAM_COLUMNS`."""
-    import tensorly.decomposition as theirs  # the book's, not the package's
+def theirs(block: Tensor, seed: int) -> Iterator[dict]:
+    """`relu2`, neurons × images, as a tensor by TensorLy's programs: a CP and a Tucker model."""
+    from tensorly import decomposition  # the book's, not the package's
 
-    X = matrix.unflatten(0, SHAPES["CP"]["relu2"])
-    array, how = X.double().cpu().numpy(), {"return_errors": True}
-    found, lost = theirs.non_negative_parafac_hals(
-        array, BASE, random_state=seed, **PROGRAMS["CP, TensorLy"], **how
+    array = block.unflatten(0, SHAPES["CP"]["relu2"]).double().cpu().numpy()
+    found, errors = decomposition.non_negative_parafac_hals(
+        array, BASE, random_state=seed, return_errors=True, **PROGRAMS["CP, TensorLy"]
     )
-    yield "CP", "TensorLy", BASE, sum(factor.size for factor in found.factors), float(lost[-1])
-    found, lost = theirs.non_negative_tucker_hals(
-        array, TUCKER, **PROGRAMS["Tucker, TensorLy"], **how
+    numbers = sum(factor.size for factor in found.factors)
+    yield program_row("CP", "TensorLy", BASE, numbers, float(errors[-1]))
+    found, errors = decomposition.non_negative_tucker_hals(
+        array, TUCKER, return_errors=True, **PROGRAMS["Tucker, TensorLy"]
     )
-    size = found.core.size + sum(factor.size for factor in found.factors)
-    yield "Tucker", "TensorLy", BASE, size, float(lost[-1])
-    larger = round(size / sum(X.shape))  # CP of the size of Tucker
-    for model, block, rank in (
-        ("CP", X, BASE),
-        ("CP, larger", X, larger),
-        ("matrix", matrix, BASE),
-    ):
-        found = coupled_ntf({"block": block}, rank, seed=seed, **PROGRAMS["ours"])
-        yield model, "ours", rank, found.parameters, found.relative_error
+    numbers = found.core.size + sum(factor.size for factor in found.factors)
+    yield program_row("Tucker", "TensorLy", BASE, numbers, float(errors[-1]))
+
+
+def ours(block: Tensor, seed: int, larger: int) -> Iterator[dict]:
+    """The same block by our program: as a tensor, at a larger rank too, and as a matrix."""
+    X = block.unflatten(0, SHAPES["CP"]["relu2"])
+    for model, form, rank in (("CP", X, BASE), ("CP, larger", X, larger), ("matrix", block, BASE)):
+        found = coupled_ntf({"block": form}, rank, seed=seed, **PROGRAMS["ours"])
+        yield program_row(model, "ours", rank, found.parameters, found.relative_error)
+
+
+def program_row(model: str, program: str, rank: int, numbers: int, relative_error: float) -> dict:
+    """What the table holds of one fit; `numbers` is how many the model has."""
+    return {
+        "model": model,
+        "program": program,
+        "rank": rank,
+        "numbers": numbers,
+        "relative_error": relative_error,
+    }
 
 
 def libraries(seeds=range(5)) -> Iterator[dict]:
-    """`relu2` alone: what TensorLy finds and what we find. Its Tucker model has one start, from the SVD."""
+    """`relu2` alone: what TensorLy finds and what we find, from one start.
+
+    Its Tucker model has one start for all seeds, from the SVD; our larger CP model has its size.
+    """
     block = recorded()["relu2"][:, :COUNT].contiguous()
     for seed in seeds:
-        for found in one_tensor(block, seed):
-            yield {"seed": seed, **dict(zip(PROGRAM_COLUMNS, found, strict=True))}
+        rows = list(theirs(block, seed))
+        larger = round(rows[-1]["numbers"] / (sum(SHAPES["CP"]["relu2"]) + COUNT))
+        for row in [*rows, *ours(block, seed, larger)]:
+            yield {"seed": seed, **row}

@@ -1,7 +1,8 @@
-"""Saini and Papalexakis's network on MNIST: the networks of their three case studies, and some that control for them.
+"""Saini and Papalexakis's network on MNIST: their three case studies, and what controls for them.
 
-A *setting* says on which images a network was trained, and in what order. `case(data, "25%", 0)` is one network and all
-that is found in it; whatever takes long is computed when it is first asked for, and kept on disk.
+A *setting* says on which images a network was trained, and in what order. `case(data, "25%", 0)` is
+one network and all that is found in it; whatever takes long is computed when it is first asked for,
+and kept on disk.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 
 import peeklib as pk
 
-from ...training import correct
-from .common import FIT, load
+from ..training import correct
+from .common import FIT, entropy_rank, load, size
 
 RANKS = (10, 20, 30, 40, 50)
 FRACTIONS = {"25%": 0.25, "50%": 0.5, "75%": 0.75, "100%": 1.0}
@@ -43,9 +44,9 @@ class Case:
     """One network, what it makes of the test images, and what factorizations find in that."""
 
     setting: str
-    seed: int
+    seed: int  #: drew images, initial weights and their order; starts the factorizations
     data: pk.Dataset
-    model: nn.Module
+    model: nn.Module  #: a PaperCNN
     blocks: dict[str, Tensor]  #: input, relu1 and relu2, features × test images
 
     @cached_property
@@ -60,11 +61,11 @@ class Case:
 
     @cached_property
     def even(self) -> pk.CoupledFactors:
-        """The factorization of rank 30 in which every block has the same say: weights of one over its energy."""
-        energy = {name: float(block.square().sum()) for name, block in self.blocks.items()}
-        weights = {
-            name: 1 / energy[name] if energy[name] else 1.0 for name in energy
-        }  # a network can die
+        """The factorization of rank 30 with the same say for every block: weights 1 / energy."""
+        weights = {}
+        for name, block in self.blocks.items():
+            energy = float(block.square().sum())
+            weights[name] = 1 / energy if energy else 1.0  # a network can die
         return factorize(self.blocks, 30, weights=weights, seed=self.seed, **FIT)
 
     def spectrum(self, name: str) -> Tensor:
@@ -74,12 +75,14 @@ class Case:
 
 def case(data: pk.Dataset, setting: str, seed: int) -> Case:
     """The network of one setting, trained, and the test images recorded."""
-    model, images = network(data, setting, seed), data.test.images
-    return Case(setting, seed, data, model, pk.input_blocks(images) | pk.record(model, images))
+    model = network(data, setting, seed)
+    images = data.test.images
+    blocks = pk.input_blocks(images) | pk.record(model, images)
+    return Case(setting, seed, data, model, blocks)
 
 
 def network(data: pk.Dataset, setting: str, seed: int) -> nn.Module:
-    """The network of one setting. The seed draws images, initial weights, and the order of the images."""
+    """The network of one setting; the seed draws images, initial weights, and their order."""
     model = pk.models.PaperCNN(seed=seed)
     if setting == "untrained":
         return model
@@ -94,82 +97,81 @@ def training_images(data: pk.Dataset, setting: str, seed: int) -> pk.Split:
     if setting in CLASSES:
         return pk.subset(data, classes=CLASSES[setting], seed=seed)
     if setting in ALIKE:
-        share = (
-            torch.isin(data.train.labels, torch.tensor([*CLASSES[ALIKE[setting]]]))
-            .double()
-            .mean()
-            .item()
-        )
+        classes = torch.tensor(list(CLASSES[ALIKE[setting]]))
+        share = torch.isin(data.train.labels, classes).double().mean().item()
         return pk.subset(data, fraction=share, seed=seed)
     if setting == "shuffled labels":
         images, labels = pk.subset(data, fraction=FRACTIONS["25%"], seed=seed)
-        draw = torch.Generator().manual_seed(seed)
-        return pk.Split(images, labels[torch.randperm(len(labels), generator=draw)])
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+        return pk.Split(images, labels[order])
     return pk.subset(data, fraction=FRACTIONS[setting], seed=seed)
 
 
 def facts(one: Case) -> dict:
-    """What a network knows, and of each block its root mean square; of the last layer the entropy rank."""
+    """What a network knows, the size of each block, and the entropy rank of the last layer."""
     labels = one.data.test.labels
     hits = correct(one.model, *one.data.test).double()
     found = {"accuracy": hits.mean().item()}
-    found |= {
-        f"recall of {label}": hits[labels == label].mean().item()
-        for label in labels.unique().tolist()
-    }
-    found |= {
-        f"size of {name}": block.square().mean().sqrt().item() for name, block in one.blocks.items()
-    }
-    return found | {"entropy rank of relu2": entropy_rank(one.spectrum("relu2"))}
+    for label in labels.unique().tolist():
+        found[f"recall of {label}"] = hits[labels == label].mean().item()
+    for name, block in one.blocks.items():
+        found[f"size of {name}"] = size(block)
+    found["entropy rank of relu2"] = entropy_rank(one.spectrum("relu2"))
+    return found
 
 
 def deep_facts(one: Case) -> dict:
     """Of each block: its entropy rank, and its error at rank 30 if all blocks have an even say."""
-    found = {f"entropy rank of {name}": entropy_rank(one.spectrum(name)) for name in one.blocks}
-    return found | {f"even error of {name}": error for name, error in one.even.block_errors.items()}
-
-
-def entropy_rank(values: Tensor) -> float:
-    """Entropy rank from singular values; none if all are zero."""
-    return pk.effective_rank(values) if values.any() else float("nan")
+    found = {}
+    for name in one.blocks:
+        found[f"entropy rank of {name}"] = entropy_rank(one.spectrum(name))
+    for name, error in one.even.block_errors.items():
+        found[f"even error of {name}"] = error
+    return found
 
 
 def rows(one: Case, deep: bool = False) -> Iterator[dict]:
     """A row for each rank: the factorization, and the facts."""
-    known = facts(one) | (deep_facts(one) if deep else {})
+    known = facts(one)
+    if deep:
+        known |= deep_facts(one)
     for row in one.sweep.table().drop(columns=["seed", "seconds"]).to_dict("records"):
         yield {"setting": one.setting, "seed": one.seed, **row, **known}
 
 
+def studied(seed: int) -> Iterator[tuple[str, Case]]:
+    """All networks of the case studies and the untrained one, each with its key of `STUDIES`."""
+    for study, settings in STUDIES.items():
+        for setting in settings:
+            yield study, case(load("mnist"), setting, seed)
+
+
 def cases(seeds=range(5)) -> Iterator[dict]:
-    """All networks of the three case studies, and one that is not trained; of Case Study I more is measured."""
+    """Every network of the case studies at every rank; of Case Study I more is measured."""
     for seed in seeds:
-        for study, settings in STUDIES.items():
-            for setting in settings:
-                found = rows(case(load("mnist"), setting, seed), deep=study == "data")
-                yield from ({"study": study, **row} for row in found)
+        for study, one in studied(seed):
+            for row in rows(one, deep=study == "data"):
+                yield {"study": study, **row}
 
 
 def controls(seeds=range(5)) -> Iterator[dict]:
-    """The same of networks trained on as many images of all classes, or on labels that mean nothing; rank 30."""
+    """The same at rank 30 of networks trained on as many images of all classes, or wrong labels."""
     for seed in seeds:
         for setting in CONTROLS:
             yield from rows(case(load("mnist"), setting, seed))
 
 
 def spectra(seeds=range(5)) -> Iterator[dict]:
-    """The largest singular values of the last layer for every network, of the first in Case Study I: columns 1 to 100."""
+    """The largest singular values of the last layer, and of the first in Case Study I.
+
+    Columns "1" to "100".
+    """
     for seed in seeds:
-        for study, settings in STUDIES.items():
-            for setting in settings:
-                one = case(load("mnist"), setting, seed)
-                for layer in ("relu1", "relu2") if study == "data" else ("relu2",):
-                    values = one.spectrum(layer)[:VALUES].tolist()
-                    named = {str(index): value for index, value in enumerate(values, start=1)}
-                    yield {
-                        "study": study,
-                        "setting": setting,
-                        "seed": seed,
-                        "layer": layer,
-                        **named,
-                    }
+        for study, one in studied(seed):
+            layers = ("relu1", "relu2") if study == "data" else ("relu2",)
+            for layer in layers:
+                row = {"study": study, "setting": one.setting, "seed": seed, "layer": layer}
+                values = one.spectrum(layer)[:VALUES].tolist()
+                for index, value in enumerate(values, start=1):
+                    row[str(index)] = value
+                yield row

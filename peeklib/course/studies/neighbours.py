@@ -1,4 +1,4 @@
-"""Other ways to look at the paper's network, beside the coupled factorization: what chapter 12 measures."""
+"""Other ways to look at the paper's network, beside the coupled factorization: chapter 12."""
 
 import copy
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ import peeklib as pk
 
 from ...spectra import cka, conv_singular_values, svcca
 from . import mnist
-from .common import FIT, load
+from .common import FIT, entropy_rank, load
 
 CONTROLS = ("untrained", "shuffled labels")
 NETWORKS = (*CONTROLS, *mnist.FRACTIONS)
 SIZES = {"conv1": 28, "conv2": 12}  # height and width of the maps that go in
-CHANNELS = {"relu1": 10, "relu2": 20}
+POSITIONS = 16  # of each channel of relu2
 LAYERS = ("relu1", "relu2", "fc")
 MOVED = 4  # pixels to the right: one position in relu2
 COUNTS = (50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)  # of images
@@ -24,9 +24,8 @@ METHODS = {"CKA": cka, "SVCCA": svcca}
 
 def strengths(model: nn.Module, layer: str) -> Tensor:
     """Singular values of a convolution, height × width × channels, on the CPU."""
-    return conv_singular_values(
-        model.get_submodule(layer).weight, (SIZES[layer], SIZES[layer])
-    ).cpu()
+    weight = model.get_parameter(f"{layer}.weight")
+    return conv_singular_values(weight, (SIZES[layer], SIZES[layer])).cpu()
 
 
 def by_position(block: Tensor, channels: int) -> Tensor:
@@ -45,13 +44,20 @@ def flattened(block: Tensor, seed: int = 0) -> pk.CoupledFactors:
 
 
 def measure(one: mnist.Case, fit: pk.CoupledFactors, other: Tensor) -> dict:
-    """Every measure for one network: `fit` is its coupled factorization, `other` relu2 of the next seed's 100 % network."""
-    last, kernel = one.blocks["relu2"], strengths(one.model, "conv2")
+    """Every measure for one network.
+
+    Args:
+        one: the network.
+        fit: its coupled factorization.
+        other: relu2 of the next seed's 100 % network, neurons × images.
+    """
+    last = one.blocks["relu2"]
+    kernel = strengths(one.model, "conv2")
     return {
         "coupled NMF: RMSE": fit.rmse,
         "coupled NMF: relative error": fit.relative_error,
         "coupled NMF: error of relu2": fit.block_errors["relu2"],
-        "relu2: entropy rank": mnist.entropy_rank(one.spectrum("relu2")),
+        "relu2: entropy rank": entropy_rank(one.spectrum("relu2")),
         "NMF of relu2, flattened": flattened(last, one.seed).relative_error,
         "NMF of relu2, by position": groups(last, 20, one.seed).relative_error,
         "CKA of relu2": cka(last, other),
@@ -62,29 +68,30 @@ def measure(one: mnist.Case, fit: pk.CoupledFactors, other: Tensor) -> dict:
     }
 
 
-def rescale(model: nn.Module, factors: Tensor) -> nn.Module:
-    """A network with the same answers, with the channels of relu2 times these factors."""
+def rescale_channels(model: nn.Module, factors: Tensor) -> nn.Module:
+    """A PaperCNN with the same answers, with the channels of relu2 times these factors."""
     twin = copy.deepcopy(model).requires_grad_(False)
-    factors = factors.to(twin.fc.weight.device)
-    twin.conv2.weight *= factors[:, None, None, None]
-    twin.conv2.bias *= factors
-    twin.fc.weight /= factors.repeat_interleave(16)
+    weights = dict(twin.named_parameters())
+    factors = factors.to(weights["fc.weight"].device)
+    weights["conv2.weight"].mul_(factors[:, None, None, None])
+    weights["conv2.bias"].mul_(factors)
+    weights["fc.weight"].div_(factors.repeat_interleave(POSITIONS))
     return twin
 
 
 def scales(seed: int = 0) -> dict[str, Tensor]:
-    """What the channels of relu2 are multiplied by: all by the same, or each by a number of its own."""
-    draw = torch.Generator().manual_seed(seed)
+    """What the channels of relu2 are multiplied by: one number for all, or each its own."""
+    generator = torch.Generator().manual_seed(seed)
     return {
         "all × 5": torch.full((20,), 5.0),
-        "each its own": torch.randn(20, generator=draw).exp(),
+        "each its own": torch.randn(20, generator=generator).exp(),
     }
 
 
 def rescaled(one: mnist.Case, name: str) -> mnist.Case:
     """The same network with rescaled channels, recorded anew."""
-    model = rescale(one.model, scales(one.seed)[name])
-    blocks = {"input": one.blocks["input"]} | pk.record(model, one.data.test.images)
+    model = rescale_channels(one.model, scales(one.seed)[name])
+    blocks = {"input": one.blocks["input"], **pk.record(model, one.data.test.images)}
     return mnist.Case(f"{one.setting}, {name}", one.seed, one.data, model, blocks)
 
 
@@ -109,87 +116,101 @@ def rescalings(seeds=range(3)) -> Iterator[dict]:
     for seed in seeds:
         other = mnist.case(data, "100%", following(seed)).blocks["relu2"]
         one = mnist.case(data, "100%", seed)
-        for setting, twin in {
-            "as it is": one,
-            **{name: rescaled(one, name) for name in scales()},
-        }.items():
+        twins = {"as it is": one}
+        for name in scales():
+            twins[name] = rescaled(one, name)
+        for setting, twin in twins.items():
             fit = mnist.factorize(twin.blocks, 30, seed=seed, **FIT)
             yield {"setting": setting, "seed": seed, **measure(twin, fit, other)}
 
 
 def errors_when_moved(model: nn.Module, images: Tensor, seed: int) -> Iterator[dict]:
-    """Relative errors of relu2 on images, and on the same moved aside, under components of the images as they were."""
-    home, away = (
-        pk.record(model, x, ["relu2"])["relu2"] for x in (images, images.roll(MOVED, dims=3))
-    )
-    fits = {
-        "flattened, rank 30": flattened(home, seed),
-        "by position, 6 groups": groups(home, 20, seed),
+    """Relative errors of relu2 under components of these images: on them, and on them moved."""
+    home = pk.record(model, images, ["relu2"])["relu2"]
+    away = pk.record(model, images.roll(MOVED, dims=3), ["relu2"])["relu2"]
+    fit = flattened(home, seed)
+    yield {
+        "method": "flattened, rank 30",
+        "seed": seed,
+        "at home": relative_error(fit, home),
+        "moved": relative_error(fit, away),
     }
-    for (method, fit), shape in zip(fits.items(), ((320, -1), (20, -1)), strict=True):
-        errors = {
-            what: error(fit, x.reshape(shape)) for what, x in (("at home", home), ("moved", away))
-        }
-        yield {"method": method, "seed": seed, **errors}
+    fit = groups(home, 20, seed)
+    yield {
+        "method": "by position, 6 groups",
+        "seed": seed,
+        "at home": relative_error(fit, by_position(home, 20)),
+        "moved": relative_error(fit, by_position(away, 20)),
+    }
 
 
-def error(fit: pk.CoupledFactors, block: Tensor) -> float:
+def relative_error(fit: pk.CoupledFactors, block: Tensor) -> float:
     """Relative error of a block under factors found before."""
     rebuilt = (fit.factors["layer"] @ fit.transform({"layer": block}).T).to(block.device)
     return float((block - rebuilt).norm() / block.norm())
 
 
 def moved(seeds=range(5)) -> Iterator[dict]:
-    """Whether components of a layer serve for images that have moved: flattened, and by position."""
+    """Whether components of a layer serve for images that have moved: flattened, by position."""
     data = load("mnist")
     for seed in seeds:
-        yield from errors_when_moved(
-            mnist.network(data, "100%", seed), data.test.images[:2_000], seed
-        )
+        model = mnist.network(data, "100%", seed)
+        yield from errors_when_moved(model, data.test.images[:2_000], seed)
+
+
+def orders(count: int) -> dict[str, Tensor]:
+    """So many images in the same order, and shuffled: what is alike then is alike by chance."""
+    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return {"same": torch.arange(count), "shuffled": shuffled}
 
 
 def beside(
-    first: nn.Module, second: nn.Module, images: Tensor, method: str, order=slice(None)
-) -> dict:
-    """Of two networks: for each layer of the first, by name, its likeness to each layer of the second."""
-    kept = {"layers": LAYERS, "negative": "keep"}
-    a, b = pk.record(first, images, **kept), pk.record(second, images[order], **kept)
-    return {x: {y: METHODS[method](a[x], b[y]) for y in LAYERS} for x in LAYERS}
+    first: nn.Module, second: nn.Module, images: Tensor, method: str, order: Tensor | None = None
+) -> dict[str, dict[str, float]]:
+    """For each layer of the first network, by name, its likeness to each layer of the second.
+
+    Args:
+        first, second: PaperCNNs.
+        images: what both see.
+        method: key of `METHODS`.
+        order: in which the second sees the images; None: the same.
+    """
+    others = images if order is None else images[order]
+    a = pk.record(first, images, LAYERS, negative="keep")
+    b = pk.record(second, others, LAYERS, negative="keep")
+    alike = METHODS[method]
+    return {one: {other: alike(a[one], b[other]) for other in LAYERS} for one in LAYERS}
 
 
 def twins(seeds=range(5)) -> Iterator[dict]:
-    """How alike the layers of two networks are, from this seed and the next, on 1,000 images in this order and shuffled."""
+    """How alike the layers of two networks are, from this seed and the next, on 1,000 images."""
     data = load("mnist")
     images = data.test.images[:1_000]
-    orders = {
-        "same": slice(None),
-        "shuffled": torch.randperm(1_000, generator=torch.Generator().manual_seed(0)),
-    }
     for seed in seeds:
-        pair = [mnist.network(data, "100%", s) for s in (seed, following(seed))]
+        first = mnist.network(data, "100%", seed)
+        second = mnist.network(data, "100%", following(seed))
         for method in METHODS:
-            for order, arranged in orders.items():
-                for layer, alike in beside(*pair, images, method, arranged).items():
-                    yield {"method": method, "order": order, "layer": layer, "seed": seed, **alike}
+            for name, order in orders(1_000).items():
+                for layer, alike in beside(first, second, images, method, order).items():
+                    yield {"method": method, "order": name, "layer": layer, "seed": seed, **alike}
 
 
 def floor(a: Tensor, b: Tensor) -> Iterator[dict]:
-    """CKA and SVCCA of two blocks for more and more images, in the same order and with those of the second shuffled."""
-    for count in [count for count in COUNTS if count <= a.shape[1]]:
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    """CKA and SVCCA of two blocks for more and more images, in the same order and shuffled."""
+    for count in COUNTS:
+        if count > a.shape[1]:
+            break
         for method, alike in METHODS.items():
-            for name, arranged in (("same", torch.arange(count)), ("shuffled", order)):
-                yield {
-                    "method": method,
-                    "order": name,
-                    "count": count,
-                    "value": alike(a[:, :count], b[:, arranged]),
-                }
+            for name, order in orders(count).items():
+                value = alike(a[:, :count], b[:, order])
+                yield {"method": method, "order": name, "count": count, "value": value}
 
 
 def nulls(seeds=range(5)) -> Iterator[dict]:
     """The floor of relu2 in two networks, from this seed and the next."""
     data = load("mnist")
     for seed in seeds:
-        pair = [mnist.case(data, "100%", s).blocks["relu2"] for s in (seed, following(seed))]
-        yield from ({"seed": seed, **row} for row in floor(*pair))
+        first = mnist.case(data, "100%", seed).blocks["relu2"]
+        second = mnist.case(data, "100%", following(seed)).blocks["relu2"]
+        for row in floor(first, second):
+            yield {"seed": seed, **row}

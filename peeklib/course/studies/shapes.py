@@ -32,7 +32,7 @@ def half(values: Tensor) -> int:
 
 
 def reach(fit: pk.CoupledFactors, layer: str) -> dict:
-    """How many channels, and positions, hold half of a component, on average, and half of their sum."""
+    """How many channels, and positions, hold half of a component on average, and of their sum."""
     each = loadings(fit, layer)
     channels, positions = each.sum(2), each.sum(1)  # components × …
     return {
@@ -45,9 +45,11 @@ def reach(fit: pk.CoupledFactors, layer: str) -> dict:
 
 
 def place(one: mnist.Case, fit: pk.CoupledFactors) -> dict[str, Tensor]:
-    """Every image twice, images × rank: by its pixels and its activations, and by its pixels alone."""
-    known = {"pixels and layers": one.blocks, "pixels alone": {"input": one.blocks["input"]}}
-    return {how: fit.transform(what).cpu() for how, what in known.items()}
+    """Every image twice, images × rank: by its pixels and activations, and by its pixels alone."""
+    return {
+        "pixels and layers": fit.transform(one.blocks).cpu(),
+        "pixels alone": fit.transform({"input": one.blocks["input"]}).cpu(),
+    }
 
 
 def share(hits: Tensor) -> float:
@@ -56,10 +58,13 @@ def share(hits: Tensor) -> float:
 
 
 def agreement(one: mnist.Case, fit: pk.CoupledFactors, places: dict[str, Tensor]) -> dict:
-    """How often both places name the same strongest component, by chance too; how well they explain the layers."""
-    both, pixels = places.values()
-    first, draw = both.argmax(1), torch.Generator().manual_seed(0)
-    other = pixels[torch.randperm(len(pixels), generator=draw)]
+    """How often both places name one strongest component, and how well they explain layers.
+
+    `places` as `place` gives them. For chance, each image is compared with another one.
+    """
+    both, pixels = places["pixels and layers"], places["pixels alone"]
+    first = both.argmax(1)
+    other = pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))]
     found = {
         "agree": share(pixels.argmax(1) == first),
         "by chance": share(other.argmax(1) == first),
@@ -82,9 +87,12 @@ def overlaid(fit: pk.CoupledFactors, layer: str) -> Tensor:
 
 
 def likeness(fit: pk.CoupledFactors, layer: str) -> dict:
-    """Correlation of a component's map with its own column of P and with the others; how often its own is closest."""
-    P, rank = fit.factors["input"].cpu().T, fit.rank
-    rows = torch.cat([overlaid(fit, layer), P])
+    """Correlation of a component's map with its own column of P and with the others.
+
+    And how often its own is closest.
+    """
+    rank = fit.rank
+    rows = torch.cat([overlaid(fit, layer), fit.factors["input"].cpu().T])  # 2 · rank × pixels
     table = torch.corrcoef(rows)[:rank, rank:].nan_to_num()  # maps × columns of P
     itself = torch.eye(rank, dtype=torch.bool)
     return {
@@ -101,9 +109,11 @@ def travels(seeds=range(5)) -> Iterator[dict]:
             one = mnist.case(load("mnist"), setting, seed)
             for layer in MAPS:
                 for rank in mnist.RANKS:
-                    like = likeness(one.fit(rank), layer) if rank == 30 else {}
-                    which = {"setting": setting, "seed": seed, "layer": layer, "rank": rank}
-                    yield {**which, **reach(one.fit(rank), layer), **like}
+                    row = {"setting": setting, "seed": seed, "layer": layer, "rank": rank}
+                    row |= reach(one.fit(rank), layer)
+                    if rank == 30:
+                        row |= likeness(one.fit(rank), layer)
+                    yield row
 
 
 def places(seeds=range(5)) -> Iterator[dict]:

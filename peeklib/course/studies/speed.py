@@ -12,10 +12,12 @@ HOW = {
     "hals": {"max_iter": 400, "tol": 1e-4},
     "mu": {"max_iter": 500, "tol": 0},  # it would stop too soon
 }
+ROUNDS = 200
+SHOWN = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)  # rounds with an error in a table
 
 
 def ends(seeds=range(3)) -> Iterator[dict]:
-    """Three solvers from the same random starts, at two ranks: their errors, and how near to an end they are."""
+    """Three solvers from the same random starts, at two ranks: where and how they end."""
     data = load("mnist")
     model = pk.train(pk.models.PaperCNN(seed=0), *data.train, seed=0).model
     blocks = pk.input_blocks(data.test.images) | pk.record(model, data.test.images)
@@ -40,26 +42,6 @@ def end(blocks: dict, solver: str, rank: int, seed: int, **options) -> dict:
     }
 
 
-ROUNDS = 200
-SHOWN = (
-    0,
-    1,
-    2,
-    3,
-    5,
-    7,
-    10,
-    15,
-    20,
-    30,
-    50,
-    70,
-    100,
-    150,
-    200,
-)  # rounds whose error a table holds
-
-
 def rounds(seeds=range(2)) -> Iterator[dict]:
     """The paper's updates and HALS, 200 rounds each from the same random starts, at three ranks."""
     data = load("mnist")
@@ -71,17 +53,26 @@ def rounds(seeds=range(2)) -> Iterator[dict]:
 
 
 def duel(blocks: dict, rank: int, seed: int) -> Iterator[dict]:
-    """A row for either solver: its errors on the way, its largest relative rise, and its rounds to what "mu" ends with."""
-    how = {"seed": seed, "max_iter": ROUNDS, "tol": 0}
-    fits = {solver: pk.coupled_nmf(blocks, rank, solver=solver, **how) for solver in ("mu", "hals")}
+    """A row for either solver: its errors on the way, and its rounds to what "mu" ends with.
+
+    Also its largest relative rise from one round to the next.
+    """
+    fits = {}
+    for solver in ("mu", "hals"):
+        fits[solver] = pk.coupled_nmf(
+            blocks, rank, solver=solver, seed=seed, max_iter=ROUNDS, tol=0
+        )
+    goal = fits["mu"].history[-1]
     for solver, fit in fits.items():
         path = fit.history
-        yield {
+        row = {
             "solver": solver,
             "rank": rank,
             "seed": seed,
             "relative_error": fit.relative_error,
             "largest rise": float((path[1:] / path[:-1]).max()) - 1,
-            "rounds to mu's end": int((path > fits["mu"].history[-1]).sum()),
-            **{f"after {count}": float(path[count]) for count in SHOWN},
+            "rounds to mu's end": int((path > goal).sum()),
         }
+        for count in SHOWN:
+            row[f"after {count}"] = float(path[count])
+        yield row
