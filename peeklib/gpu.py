@@ -9,6 +9,7 @@ fit in registers and takes it through all sweeps. Import this module only where 
 import warnings
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from typing import Any
 
 import torch
 import triton
@@ -17,7 +18,7 @@ from torch import Tensor
 
 TILE = 32  # columns of a program: one warp, each thread a whole column, so no sum leaves its thread
 PART = 16  # rows among which the one that changes is looked for
-OPTIONS = {"num_warps": 1, "enable_fp_fusion": True}  # of Triton's compiler
+OPTIONS: dict[str, Any] = {"num_warps": 1, "enable_fp_fusion": True}  # of Triton's compiler
 WIDEST = {torch.float32: 128, torch.float64: 64}  # ranks whose columns fit into the registers
 
 
@@ -60,22 +61,10 @@ def sweep(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: int) -
     height = max(32, triton.next_power_of_2(max(rank for _, rank in fits)))
     out, B, G = (A if A.stride(1) == 1 else A.contiguous() for A in (V, B, G))
     grid = triton.cdiv(V.shape[1], TILE), len(rows)
+    sizes = V.shape[1], out.stride(0), B.stride(0), G.stride(0), sweeps
+    constants: dict[str, Any] = {"RANK": height, "TILE": TILE, "PART": PART}
     with torch.cuda.device_of(V):  # Triton starts on the current one
-        _sweep_tile[grid](
-            out,
-            B,
-            G,
-            _table(fits, V.device),
-            V.shape[1],
-            out.stride(0),
-            B.stride(0),
-            G.stride(0),
-            sweeps,
-            RANK=height,
-            TILE=TILE,
-            PART=PART,
-            **OPTIONS,
-        )
+        _sweep_tile[grid](out, B, G, _table(fits, V.device), *sizes, **constants, **OPTIONS)
     if out is not V:
         V.copy_(out)
 

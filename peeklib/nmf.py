@@ -310,14 +310,9 @@ def _fit(
     progress: bool,
 ) -> list[CoupledFactors]:
     """The runs to their end: on the sample first, if there is one, then on the data."""
-    title = f"rank {len(runs[0].Wt)}" if len(runs) == 1 else f"{len(runs)} fits"
-    bar = tqdm(
-        total=stop.max_iter * len(runs),
-        disable=not progress,
-        desc=f"{solver}, {title}",
-        leave=False,
-    )
-    with bar:
+    title = f"{solver}, {len(runs)} fits" if len(runs) > 1 else f"{solver}, rank {len(runs[0].Wt)}"
+    rounds = stop.max_iter * len(runs)
+    with tqdm(total=rounds, disable=not progress, desc=title, leave=False) as bar:
 
         def after_round(served: Sequence[Run]) -> None:
             bar.update(len(served))

@@ -283,9 +283,8 @@ class Run:
 class Group:
     """Runs side by side on X, their factors one below the other.
 
-    W: total rank × features, F: total rank × images; with "auto", a round begins at Wy instead of
-        W.
-    All `runs` stay in the order given; those in `active` are not at their end, and have the rows of
+    W is total rank × features, F total rank × images; a round of "auto" begins at Wy instead of W.
+    All `runs` stay in the order given; the `active` ones are not at their end, and own the rows of
     W and F.
     """
 
@@ -548,17 +547,17 @@ def _revive(group: Group, dead: Tensor) -> None:
     rows_of_dead = dead.nonzero().flatten().tolist()
     if not rows_of_dead:
         return
-    X, last = group.X, group.X.shape[1] - 1
-    images = torch.linspace(0, last, min(LOOK, last + 1)).long().to(group.F.device)
+    X, count = group.X, group.X.shape[1]
+    chosen = torch.linspace(0, count - 1, min(LOOK, count)).long().to(group.F.device)
     for run, rows in zip(group.active, group.rows, strict=True):
         mine = [k for k in rows_of_dead if rows.start <= k < rows.stop]
         if not mine or run.revived >= len(run.Wt):  # some have nothing left to explain
             continue
-        model = group.F[rows][:, images].T @ group.W[rows]
-        lack = (X.columns(images) - model).clamp_(min=0)  # images × features
+        model = group.F[rows][:, chosen].T @ group.W[rows]
+        lack = (X.columns(chosen) - model).clamp_(min=0)  # chosen images × features
         size = lack.square().sum(dim=1)
         for k, image in zip(mine, size.argsort(descending=True).tolist(), strict=False):
-            if size[image] > 1e-9 * group.energy / X.shape[1]:
+            if size[image] > 1e-9 * group.energy / count:
                 group.W[k] = group.Wy[k] = lack[image]
                 group.F[k] = 0
         run.revived += len(mine)

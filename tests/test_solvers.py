@@ -146,8 +146,8 @@ def test_the_kkt_residual_does_not_see_how_components_are_scaled(blocks):
 
 
 def test_mu_may_be_slow_without_being_done(large):
-    options = {"max_iter": 40, "tol": 0}
-    mu, hals = (coupled_nmf(large, 3, solver=solver, **options) for solver in ("mu", "hals"))
+    mu = coupled_nmf(large, 3, solver="mu", max_iter=40, tol=0)
+    hals = coupled_nmf(large, 3, solver="hals", max_iter=40, tol=0)
     assert mu.kkt > 3 * hals.kkt and mu.history[-1] > hals.history[-1]
 
 
@@ -205,7 +205,7 @@ def test_a_step_that_raises_the_loss_is_undone(blocks):
 # Steps on one matrix, and from one to the next
 
 
-def one_group(runs, begin, stop, X, served=None):
+def one_group(runs, begin, stop, X, served):
     """The runs after this beginning and rounds of HALS on X; `served` gets how many each round had."""
     with solvers.side_by_side(X, X.total_energy, runs) as group:
         begin(group)
