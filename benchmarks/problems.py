@@ -15,7 +15,7 @@ from torch import Tensor
 
 import peeklib as pk
 from peeklib.blocks import Stack, stack
-from peeklib.nmf import _start
+from peeklib.nmf import random_start
 
 SEED = 0  # of every network, of made-up data, and of the starts
 CHUNK = 1 << 22  # entries of X that are worked on at a time
@@ -43,7 +43,7 @@ class Problem:
 
     def start(self, rank: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """The random factors that ours begins from; H times the one number that fits best."""
-        Wt, H = _start(self.data, rank, seed)
+        Wt, H = random_start(self.data, rank, seed)
         explained = ((Wt @ self.data).double() * H.double()).sum()
         best = explained / ((Wt @ Wt.T).double() * (H @ H.T).double()).sum()
         return Wt.T.contiguous().numpy(), (H * best.float()).numpy()

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -21,9 +22,21 @@ CHUNK = 1 << 17  # entries of a block that are worked on at a time where a tempo
 
 
 def as_matrix(block, name: str = "block") -> Tensor:
-    """`block` as a finite, non-empty float matrix, features × images, or an error that says what is wrong.
+    """A finite, non-empty float matrix, features × images, or an error that says what is wrong.
 
-    Raises TypeError for anything but a tensor or array, ValueError for a wrong shape, NaN or infinity.
+    Args:
+        block: a tensor or array, of any sign. Floats keep their precision, whole numbers become
+            float32.
+        name: what to call it in an error.
+
+    Raises:
+        TypeError: for anything but a tensor or array, or a complex one.
+        ValueError: for a wrong shape, NaN or infinity.
+
+    Example:
+        >>> as_matrix(torch.tensor([[1, 2], [3, -4]]))
+        tensor([[ 1.,  2.],
+                [ 3., -4.]])
     """
     if isinstance(block, np.ndarray):
         block = torch.as_tensor(np.ascontiguousarray(block))  # torch takes no negative strides
@@ -33,7 +46,8 @@ def as_matrix(block, name: str = "block") -> Tensor:
         )
     if block.ndim != 2:
         raise ValueError(
-            f"block {name!r} has shape {tuple(block.shape)}; a block has two axes, features × images: "
+            f"block {name!r} has shape {tuple(block.shape)}; "
+            "a block has two axes, features × images: "
             "flatten images or activations to one column each"
         )
     if block.numel() == 0:
@@ -42,27 +56,32 @@ def as_matrix(block, name: str = "block") -> Tensor:
         )
     if block.is_complex():
         raise TypeError(
-            f"block {name!r} is complex; take its magnitude, or real and imaginary parts as two blocks"
+            f"block {name!r} is complex; take its magnitude, "
+            "or real and imaginary parts as two blocks"
         )
     block = block.detach()
     if not block.is_floating_point():
         block = block.float()
-    if not all(
-        math.isfinite(end.item()) for end in block.aminmax()
-    ):  # a NaN anywhere makes both ends NaN
-        _refuse(
-            ~block.isfinite(),
-            name,
-            "NaN or infinite values",
-            "drop the images, or find the layer that diverged",
-        )
+    lowest, highest = block.aminmax()  # a NaN anywhere makes both NaN
+    if not (lowest.isfinite() and highest.isfinite()):
+        remedy = "drop the images, or find the layer that diverged"
+        _refuse(~block.isfinite(), name, "NaN or infinite values", remedy)
     return block
 
 
-def check_count(value, name: str, most: float = math.inf, of: str = "") -> int:
-    """`value` as an int from 1 to `most`, such as a rank; `of` says what there are `most` of.
+def check_count(value, name: str, most: float = math.inf, of: str = "", *, least: int = 1) -> int:
+    """A count or a rank as an int, from `least` to `most`; the one check of them all.
 
-    Raises TypeError for anything but a whole number, ValueError for one out of range.
+    Args:
+        value: what was given.
+        name: what it is, for the message.
+        most: the largest that can be.
+        of: what there are `most` of.
+        least: the smallest that can be.
+
+    Raises:
+        TypeError: for anything but a whole number.
+        ValueError: for one out of range.
 
     Example:
         >>> check_count(11, "rank", 10, "images")
@@ -71,19 +90,27 @@ def check_count(value, name: str, most: float = math.inf, of: str = "") -> int:
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}; it is a whole number")
-    if value < 1 and most == math.inf:
-        raise ValueError(f"{name} is {value}; it is at least 1")
-    if not 1 <= value <= most:
+    count = int(value)
+    if count < least and most == math.inf:
+        raise ValueError(f"{name} is {count}; it is at least {least}")
+    if not least <= count <= most:
         raise ValueError(
-            f"{name} is {value}; there are {most} {of}, so it lies between 1 and {most}"
+            f"{name} is {count}; there are {most} {of}, so it lies between {least} and {most}"
         )
-    return int(value)
+    return count
 
 
 def check_blocks(blocks: Mapping) -> dict[str, Tensor]:
-    """Every block as a checked, non-negative matrix; all have the same number of images.
+    """Every block as a finite, non-negative float matrix, features × images, in the order given.
 
-    Raises TypeError or ValueError naming the block, the place and a remedy.
+    Raises:
+        TypeError, ValueError: for blocks that cannot be factorized together; the message names the
+            block, the place and a remedy.
+
+    Example:
+        >>> checked = check_blocks({"input": torch.ones(3, 6), "relu": torch.ones(4, 6).int()})
+        >>> list(checked), checked["relu"].dtype
+        (['input', 'relu'], torch.float32)
     """
     if not isinstance(blocks, Mapping):
         raise TypeError(
@@ -99,20 +126,30 @@ def check_blocks(blocks: Mapping) -> dict[str, Tensor]:
         )
     for name, block in checked.items():
         if block.min() < 0:
-            remedy = 'record it with negative="clip" (drop them) or negative="split" (one block for each sign)'
+            remedy = (
+                'record it with negative="clip" (set them to zero) '
+                'or negative="split" (two blocks, one for each sign)'
+            )
             _refuse(block < 0, name, "negative values", remedy)
     return checked
 
 
-def _refuse(bad: Tensor, name: str, what: str, remedy: str) -> None:
+def _refuse(bad: Tensor, name: str, what: str, remedy: str) -> NoReturn:
+    count = int(bad.sum())
     feature, image = bad.nonzero()[0].tolist()
     raise ValueError(
-        f"block {name!r} has {what} ({int(bad.sum())} of them, first at row {feature}, image {image}); {remedy}"
+        f"block {name!r} has {what} "
+        f"({count} of them, first at row {feature}, image {image}); {remedy}"
     )
 
 
 def check_weights(blocks: Mapping[str, Tensor], weights: Mapping | None) -> dict[str, float]:
-    """One positive weight for each block: all 1 when `weights` is None."""
+    """One positive weight for each block, in their order: all 1 when `weights` is None.
+
+    Raises:
+        TypeError, ValueError: for weights that are no numbers, not positive, or not those of the
+            blocks.
+    """
     if weights is None:
         return dict.fromkeys(blocks, 1.0)
     if not isinstance(weights, Mapping):
@@ -121,10 +158,11 @@ def check_weights(blocks: Mapping[str, Tensor], weights: Mapping | None) -> dict
         )
     if set(weights) != set(blocks):
         raise ValueError(
-            f"weights name {sorted(weights)}, blocks are {sorted(blocks)}; give one weight for each block"
+            f"weights name {sorted(weights)}, blocks are {sorted(blocks)}; "
+            "give one weight for each block"
         )
     for name, weight in weights.items():
-        if not (isinstance(weight, Real) and math.isfinite(weight) and weight > 0):
+        if not (isinstance(weight, Real) and math.isfinite(weight) and float(weight) > 0):
             raise ValueError(
                 f"weight of block {name!r} is {weight!r}; weights are positive, finite numbers"
             )
@@ -133,15 +171,15 @@ def check_weights(blocks: Mapping[str, Tensor], weights: Mapping | None) -> dict
 
 @dataclass(frozen=True)
 class Stack:
-    """All blocks on top of each other, each times the square root of its weight: X, features × images.
+    """X: all blocks on top of each other, each times the square root of its weight.
 
-    It multiplies from the right, `V @ X` and `V @ X.T`, block by block, so that the data is not copied.
-    rows[name]: the rows of a block in X; energy[name]: ‖block‖² without its weight, in float64.
+    It multiplies from the right, `V @ X` and `V @ X.T`, block by block, so that the data is not
+    copied.
     """
 
-    blocks: dict[str, Tensor]
-    rows: dict[str, slice]
-    energy: dict[str, float]
+    blocks: dict[str, Tensor]  #: features × images, without their weights
+    rows: dict[str, slice]  #: of each block in X
+    energy: dict[str, float]  #: ‖block‖² without its weight, summed in float64
     weights: dict[str, float]
 
     @property
@@ -152,10 +190,12 @@ class Stack:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of all blocks."""
         return next(iter(self.blocks.values())).dtype
 
     @property
     def device(self) -> torch.device:
+        """Of all blocks."""
         return next(iter(self.blocks.values())).device
 
     @property
@@ -165,35 +205,34 @@ class Stack:
 
     @property
     def T(self) -> "_Turned":
+        """Xᵀ, for products from the left."""
         return _Turned(self)
 
     def __rmatmul__(self, V: Tensor) -> Tensor:  # k × features → k × images
         out = V.new_zeros(len(V), self.shape[1])
 
-        def some(images: slice) -> None:
+        def multiply(images: slice) -> None:
             for name, rows in self.rows.items():
-                out[:, images].addmm_(
-                    V[:, rows], self.blocks[name][:, images], alpha=self.weights[name] ** 0.5
-                )
+                block = self.blocks[name][:, images]
+                out[:, images].addmm_(V[:, rows], block, alpha=self.weights[name] ** 0.5)
 
-        each(self.shape[1], some, least=enough(V.numel()))
+        each(self.shape[1], multiply, least=enough(V.numel()))
         return out
 
     def columns(self, images: Tensor) -> Tensor:
         """Some columns, as rows: images × features."""
-        parts = [
-            block[:, images].T * self.weights[name] ** 0.5 for name, block in self.blocks.items()
-        ]
+        parts = []
+        for name, block in self.blocks.items():
+            parts.append(block[:, images].T * self.weights[name] ** 0.5)
         return torch.cat(parts, dim=1)
 
     def take(self, images: Tensor) -> "Stack":
         """The stack of some images, copied."""
-        return _measured(
-            {name: block[:, images] for name, block in self.blocks.items()}, self.weights
-        )
+        taken = {name: block[:, images] for name, block in self.blocks.items()}
+        return _measured(taken, self.weights)
 
     def split(self, W: Tensor) -> dict[str, Tensor]:
-        """A stacked factor, features × rank, cut into blocks and freed of the weights."""
+        """A stacked factor, features × rank, cut into those of the blocks, without the weights."""
         return {name: W[rows] / self.weights[name] ** 0.5 for name, rows in self.rows.items()}
 
 
@@ -206,39 +245,51 @@ class _Turned:
     def __rmatmul__(self, V: Tensor) -> Tensor:  # k × images → k × features
         out = V.new_empty(len(V), self.T.shape[0])
 
-        def some(features: slice) -> None:
+        def multiply(features: slice) -> None:
             for name, rows in self.T.rows.items():
                 start, stop = max(rows.start, features.start), min(rows.stop, features.stop)
                 if start < stop:
                     block = self.T.blocks[name][start - rows.start : stop - rows.start]
                     torch.mul(V @ block.T, self.T.weights[name] ** 0.5, out=out[:, start:stop])
 
-        each(self.T.shape[0], some, least=enough(V.numel()))
+        each(self.T.shape[0], multiply, least=enough(V.numel()))
         return out
 
 
 def stack(blocks: Mapping[str, Tensor], weights: Mapping | None, device: torch.device) -> Stack:
-    """Checked blocks as one matrix on `device`, in float64 if all of them are, else in float32.
+    """One matrix on `device`, features × images, in float64 if all blocks are, else in float32.
 
     A block that is there already, in that type, is used as it is.
+
+    Args:
+        blocks: that have passed `check_blocks`.
+        weights: dict of name → positive number; None: all 1.
+        device: where to compute.
+
+    Example:
+        >>> blocks = {"input": torch.ones(3, 6), "relu": torch.ones(4, 6)}
+        >>> X = stack(blocks, None, torch.device("cpu"))
+        >>> X.shape, X.rows["relu"], (torch.ones(2, 7) @ X).shape
+        ((7, 6), slice(3, 7, None), torch.Size([2, 6]))
     """
     weights = check_weights(blocks, weights)
-    dtype = (
-        torch.float64 if all(b.dtype == torch.float64 for b in blocks.values()) else torch.float32
-    )
-    return _measured(
-        {name: block.to(device=device, dtype=dtype) for name, block in blocks.items()}, weights
-    )
+    doubles = all(block.dtype == torch.float64 for block in blocks.values())
+    dtype = torch.float64 if doubles else torch.float32
+    moved = {name: block.to(device=device, dtype=dtype) for name, block in blocks.items()}
+    return _measured(moved, weights)
 
 
 def _measured(blocks: dict[str, Tensor], weights: dict[str, float]) -> Stack:
-    edges = np.cumsum([0, *(len(block) for block in blocks.values())]).tolist()
-    rows = {name: slice(a, b) for name, a, b in zip(blocks, edges[:-1], edges[1:], strict=True)}
-    return Stack(blocks, rows, {name: energy_of(block) for name, block in blocks.items()}, weights)
+    rows, first = {}, 0
+    for name, block in blocks.items():
+        rows[name] = slice(first, first + len(block))
+        first += len(block)
+    energy = {name: energy_of(block) for name, block in blocks.items()}
+    return Stack(blocks, rows, energy, weights)
 
 
 def energy_of(block: Tensor) -> float:
-    """‖block‖² summed in float64, some rows at a time."""
+    """‖block‖² of a matrix, summed in float64, some rows at a time."""
     return sum(part.double().square().sum().item() for part in block.split(rows_at_once(block)))
 
 
@@ -263,6 +314,7 @@ def pick_device(device, fallback: torch.device) -> torch.device:
     device = torch.device(device)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise RuntimeError(
-            f'device {str(device)!r} was asked for, but PyTorch sees no GPU of that number; use device="cpu" or None'
+            f"device {str(device)!r} was asked for, but PyTorch sees no GPU of that number; "
+            'use device="cpu" or None'
         )
     return device

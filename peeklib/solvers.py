@@ -1,33 +1,39 @@
-"""How the factors of `coupled_nmf` are found: updates, compression, and the descent that all fits share.
+"""How the factors of `coupled_nmf` are found: updates, compression, and rounds that fits share.
 
 X is the stack, features × images. Both factors lie on their side, `Wt` (rank × features) and `Ft`
-(rank × images), so that a component is one contiguous row. For ‖X − W Fᵀ‖² each factor needs two small
-matrices that come from the other one,
+(rank × images), so that a component is one contiguous row. For ‖X − W Fᵀ‖² each factor needs two
+small matrices that come from the other one,
 
     F:  B = Wᵀ X   (rank × images)      G = Wᵀ W   (rank × rank)
     W:  B = Fᵀ Xᵀ  (rank × features)    G = Fᵀ F   (rank × rank)
 
-and the loss is ‖X‖² − 2⟨B, Wᵀ⟩ + ⟨Fᵀ F, Wᵀ W⟩: no features × images temporary is ever formed. Several fits
-run side by side, their components one below the other: one product with X then serves them all, and their
-Gram matrices are the blocks on the diagonal of one matrix.
+and the loss is ‖X‖² − 2⟨B, Wᵀ⟩ + ⟨Fᵀ F, Wᵀ W⟩: no features × images temporary is ever formed.
+Several fits run side by side, their components one below the other: one product with X then serves
+them all, and their Gram matrices are the blocks on the diagonal of one matrix.
+
+A fit goes through plain steps on one matrix after another, `with side_by_side(X, energy, runs) as
+group`: first `scale`, `measure` or `place_images`, then `iterate`. What comes out, `group.runs`,
+goes into the next.
 """
 
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, product
 
 import torch
 from torch import Tensor
 
+from .blocks import Stack, check_count
 from .crew import COLUMNS, SWEEPERS, each, pieces
 
 EPS = 1e-9  # added to the denominator of MU; the paper adds "a small constant" without naming it
 START, GROW, GROW_BOUND, SHRINK = 0.3, 1.1, 1.01, 1.5  # the extrapolation, see Ang & Gillis (2019)
 BLOCK = 17  # components that one product of a sweep serves
-WINDOW = 5  # iterations whose progress decides whether to stop
+WINDOW = 5  # rounds whose progress decides whether to stop
 LOOK = 256  # images among which a dead component finds its new start
 
 Update = Callable[[Tensor, Tensor, Tensor, Sequence[slice]], None]
@@ -36,33 +42,60 @@ Update = Callable[[Tensor, Tensor, Tensor, Sequence[slice]], None]
 def mu_update(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice]) -> None:
     """The multiplicative rule of Lee & Seung (2001, theorem 1), in place: the loss never rises.
 
-    V, B: total rank × n, G: total rank × total rank; rows: the components of each fit.
+    Args:
+        V: the factor, total rank × n.
+        B: the other factor times the data, total rank × n.
+        G: the Gram matrix of the other factor, total rank × total rank.
+        rows: the components of each fit; several fits lie one below the other.
+
+    Example:
+        >>> W, V = torch.ones(1, 2), torch.ones(1, 3)  # rank × features, rank × images
+        >>> X = torch.tensor([[1.0, 2, 3], [3, 2, 1]])  # features × images
+        >>> mu_update(V, W @ X, W @ W.T, [slice(0, 1)])
+        >>> V.round(decimals=3)
+        tensor([[2., 2., 2.]])
     """
-    for fit in rows:
-        V[fit] *= B[fit] / (G[fit, fit] @ V[fit] + EPS)
+    for own in rows:
+        V[own] *= B[own] / (G[own, own] @ V[own] + EPS)
 
 
 def hals_update(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: int = 2) -> None:
-    """Hierarchical alternating least squares, in place: exact coordinate descent over the rows of V ≥ 0.
+    """Hierarchical alternating least squares, in place: coordinate descent over the rows of V ≥ 0.
 
-    With all other rows fixed, the best row k is max(0, V_k + (B_k − G_k V) / G_kk) (Cichocki & Phan 2009).
-    B costs more than a sweep, so it serves for a few `sweeps` (Gillis & Glineur 2012). A component whose partner
-    is zero (G_kk = 0) is left alone. Shapes as in `mu_update`.
+    With all other rows fixed, the best row k is max(0, V_k + (B_k − G_k V) / G_kk) (Cichocki & Phan
+    2009). B costs more than a sweep, so it serves for a few `sweeps` (Gillis & Glineur 2012). A
+    component whose partner is zero (G_kk = 0) is left alone.
+
+    Args:
+        V: the factor, total rank × n.
+        B: the other factor times the data, total rank × n.
+        G: the Gram matrix of the other factor, total rank × total rank.
+        rows: the components of each fit; several fits lie one below the other.
+        sweeps: how often all rows are updated.
+
+    Example:
+        >>> W, V = torch.ones(1, 2), torch.zeros(1, 3)  # rank × features, rank × images
+        >>> X = torch.tensor([[1.0, 2, 3], [3, 2, -9]])  # features × images
+        >>> hals_update(V, W @ X, W @ W.T, [slice(0, 1)])
+        >>> V  # least squares, but never below zero
+        tensor([[2., 2., 0.]])
     """
-    if V.is_cuda and (gpu := _gpu()) and gpu.takes(V, rows):
-        return gpu.sweep(V, B, G, rows, sweeps)
+    gpu = _gpu() if V.is_cuda else None
+    if gpu and gpu.takes(V, rows):
+        gpu.sweep(V, B, G, rows, sweeps)
+        return
     scale = _inverse(G.diagonal())[:, None]
     G = G * scale
 
     tiles = list(product(rows, pieces(V.shape[1], COLUMNS, len(rows))))
 
-    def some(part: slice) -> None:
-        for fit, columns in tiles[part]:
-            v, b, g = V[fit, columns], B[fit, columns] * scale[fit], G[fit, fit]
+    def sweep_tiles(part: slice) -> None:
+        for own, columns in tiles[part]:
+            v, b, g = V[own, columns], B[own, columns] * scale[own], G[own, own]
             for _ in range(sweeps):
                 _sweep(v, b, g)
 
-    each(len(tiles), some, least=len(tiles) / SWEEPERS)
+    each(len(tiles), sweep_tiles, least=len(tiles) / SWEEPERS)
 
 
 def _inverse(weight: Tensor) -> Tensor:
@@ -83,16 +116,16 @@ def _gpu():
 def _sweep(V: Tensor, B: Tensor, G: Tensor) -> None:
     """One step of coordinate descent for each row, in order, where G_kk = 1.
 
-    The moves of `BLOCK` rows come from one product; each is then corrected for the rows that moved before it.
+    The moves of `BLOCK` rows come from one product; each is then corrected for the rows that moved
+    before it.
     """
     moved = V.new_empty(BLOCK, V.shape[1])
     before = [moved[:k].T for k in range(BLOCK)]
     for first in range(0, len(V), BLOCK):
-        v, g = V[first : first + BLOCK], G[first : first + BLOCK]
-        moves, lowest = (
-            torch.addmm(B[first : first + BLOCK], g, V, alpha=-1),
-            -v,
-        )  # an entry may go to 0, not below
+        block = slice(first, first + BLOCK)
+        v, g = V[block], G[block]
+        moves = torch.addmm(B[block], g, V, alpha=-1)
+        lowest = -v  # an entry may go to 0, not below
         for k, (move, low, out) in enumerate(zip(moves, lowest, moved, strict=False)):
             if k:
                 move = torch.addmv(move, before[k], g[k, first : first + k], alpha=-1)
@@ -107,8 +140,8 @@ UPDATES: dict[str, Update] = {"auto": hals_update, "hals": hals_update, "mu": mu
 class LowRank:
     """X ≈ Q B, in place of X wherever it stands on the right of a product.
 
-    Q: features × width, B: width × images. A product with rank rows costs rank · width · (features + images)
-    instead of rank · features · images.
+    Q: features × width, B: width × images. A product with rank rows costs
+    rank · width · (features + images) instead of rank · features · images.
     """
 
     def __init__(self, Q: Tensor, B: Tensor):
@@ -116,7 +149,8 @@ class LowRank:
         self.shape = len(Q), B.shape[1]
 
     @property
-    def T(self):
+    def T(self) -> "LowRank":
+        """Xᵀ."""
         return LowRank(self.B.T, self.Q.T)
 
     def __rmatmul__(self, V: Tensor) -> Tensor:
@@ -127,14 +161,32 @@ class LowRank:
         return (self.Q @ self.B[:, images]).T
 
 
-def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
-    """X projected on about its leading `width` left singular directions (Halko, Martinsson & Tropp 2011, alg. 4.4).
+Matrix = Stack | LowRank  # what a fit goes down on
 
-    A random sketch and, by default, one power iteration: four products with X, shared by every rank and seed fitted
-    afterwards. More `iterations` bring the directions closer to the singular ones.
+
+def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
+    """X projected on about its leading `width` left singular directions.
+
+    A random sketch and, by default, one power iteration (Halko, Martinsson & Tropp 2011, alg. 4.4):
+    four products with X, shared by every rank and seed fitted afterwards.
+
+    Args:
+        X: a matrix or a `Stack`, features × images.
+        width: how many directions.
+        seed: of the sketch.
+        iterations: more of them bring the directions closer to the singular ones.
+
+    Returns:
+        Q B ≈ X, with Q features × width, orthonormal, and B width × images.
+
+    Example:
+        >>> X = torch.outer(torch.arange(1.0, 6), torch.arange(1.0, 9))  # of rank 1
+        >>> small = compress(X, 2)
+        >>> small.Q.shape, small.B.shape, torch.allclose(small.Q @ small.B, X, atol=1e-4)
+        (torch.Size([5, 2]), torch.Size([2, 8]), True)
     """
-    draw = torch.Generator().manual_seed(seed)
-    sketch = torch.randn(width, X.shape[1], generator=draw, dtype=X.dtype).to(X.device)
+    generator = torch.Generator().manual_seed(seed)
+    sketch = torch.randn(width, X.shape[1], generator=generator, dtype=X.dtype).to(X.device)
     Q = _orthonormal(sketch @ X.T)  # width × features
     for _ in range(iterations):
         Q = _orthonormal((Q @ X) @ X.T)
@@ -146,253 +198,366 @@ def _orthonormal(V: Tensor) -> Tensor:
     return torch.linalg.qr(V.T).Q.T
 
 
+@dataclass(frozen=True)
+class Stop:
+    """When a fit has come to its end.
+
+    Raises TypeError or ValueError for a `max_iter` or `tol` that cannot be.
+    """
+
+    max_iter: int  #: rounds at most
+    tol: float  #: see `is_slow`; 0 runs all rounds
+    kkt_tol: float | None = None  #: the largest KKT residual of a slow fit; None: none is asked for
+
+    def __post_init__(self):
+        check_count(self.max_iter, "max_iter", least=0)
+        if not self.tol >= 0:
+            raise ValueError(f"tol is {self.tol}; it can be neither negative nor NaN")
+
+
+def is_slow(errors: Sequence[float], tol: float) -> bool:
+    """Whether the last `WINDOW` rounds lowered the error by `tol` of it or less, on average.
+
+    Args:
+        errors: after each round, the latest last; too few of them are not slow.
+        tol: 0 is never slow.
+    """
+    if tol == 0 or len(errors) <= WINDOW:
+        return False
+    return errors[-WINDOW - 1] - errors[-1] <= WINDOW * tol * errors[-1]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far a fit extrapolates (Ang & Gillis 2019, algorithm 3)."""
+
+    beta: float = START  #: now,
+    bound: float = 1.0  #: at most,
+    good: float = START  #: and the last time that it helped
+
+    def faster(self) -> "Pace":
+        """After a round that helped."""
+        bound = min(1.0, GROW_BOUND * self.bound)
+        return Pace(min(bound, GROW * self.beta), bound, self.beta)
+
+    def slower(self) -> "Pace":
+        """After a round that was undone."""
+        return Pace(self.beta / SHRINK, self.good, self.good)
+
+
 @dataclass
 class Run:
-    """One fit on its way: its factors on their side, and what it has been through."""
+    """One fit on its way down on one matrix, and what it has been through."""
 
-    Wt: Tensor
-    Ft: Tensor
-    history: list[float] = field(default_factory=list)  # relative errors
-    begun: int = 0  # where in `history` the present X took over
-    loss: float = math.inf
-    kkt: float = math.nan
-    done: bool = False
+    Wt: Tensor  #: rank × features
+    Ft: Tensor  #: rank × images
+    history: list[float] = field(default_factory=list)  #: relative errors, on all matrices so far
+    seconds: float = 0.0
+    pace: Pace = Pace()
+    revived: int = 0  #: components that died and were started again
+    loss: float = math.inf  #: ‖X − W Fᵀ‖² of these factors; until it is known, any round is better
+    recent: list[float] = field(default_factory=list)  #: errors among which to look for progress
+    kkt: float = math.nan  #: residual when it was last asked for
     converged: bool = False
     interrupted: bool = False
-    seconds: float = 0.0
-    beta: float = START  # how far to extrapolate,
-    bound: float = 1.0  # how far at most,
-    good: float = START  # and how far the last time that it helped
-    revived: int = 0  # components
 
-    def slow(self, tol: float) -> bool:
-        """Whether the last iterations on this X brought less than `tol` each, relative to the error."""
-        recent = self.history[self.begun :][-WINDOW - 1 :]
-        return (
-            tol > 0 and len(recent) > WINDOW and recent[0] - recent[-1] <= WINDOW * tol * recent[-1]
-        )
+    def afresh(self) -> "Run":
+        """This fit as it begins on a matrix: with nothing that was said of another one."""
+        return Run(self.Wt, self.Ft, [*self.history], self.seconds, self.pace, self.revived)
 
-    def take(self, loss: float, energy: float, undo: bool) -> bool:
-        """Take note of the loss after a step; False if it rose, beyond rounding, so that the step is undone."""
-        helped = not undo or loss <= self.loss + torch.finfo(self.Wt.dtype).eps * energy
-        if helped:
-            self.loss, self.good = loss, self.beta
-            self.bound = min(1.0, GROW_BOUND * self.bound)
-            self.beta = min(self.bound, GROW * self.beta)
-        else:
-            self.bound, self.beta = self.good, self.beta / SHRINK
-        self.history.append(math.sqrt(self.loss / energy))
-        return helped
+    def start_from(self, loss: float, energy: float) -> None:
+        """Take note of the loss before the first round, instead of that on another matrix."""
+        error = math.sqrt(loss / energy)
+        self.loss = loss
+        self.history = [*self.history[:-1], error]
+        self.recent = [error]
+
+    def go_on(self, loss: float, energy: float) -> None:
+        """Take note of the loss after a round."""
+        error = math.sqrt(loss / energy)
+        self.loss = loss
+        self.history.append(error)
+        self.recent.append(error)
 
 
-class Side:
-    """Runs side by side: `W` and `F` are the factors they have; extrapolation goes on from `Wy` instead of W."""
+class Group:
+    """Runs side by side on X, their factors one below the other.
 
-    def __init__(self, runs: Sequence[Run]):
-        self.W, self.F = torch.cat([run.Wt for run in runs]), torch.cat([run.Ft for run in runs])
+    W is total rank × features, F total rank × images; a round of "auto" begins at Wy instead of W.
+    All `runs` stay in the order given; the `active` ones are not at their end, and own the rows of
+    W and F.
+    """
+
+    def __init__(self, X: Matrix, energy: float, runs: Iterable[Run]):
+        self.X, self.energy = X, energy
+        self.runs = [run.afresh() for run in runs]
+        self.W = torch.cat([run.Wt for run in self.runs])
+        self.F = torch.cat([run.Ft for run in self.runs])
         self.Wy = self.W.clone()
-        self._arrange(list(runs))
+        self._arrange(self.runs)
+        self.clock = time.perf_counter()
 
-    def _arrange(self, runs: list[Run]) -> None:
-        self.runs = runs
-        ends = list(accumulate((len(run.Wt) for run in runs), initial=0))
+    def _arrange(self, active: list[Run]) -> None:
+        self.active = active
+        ranks = [len(run.Wt) for run in active]
+        ends = list(accumulate(ranks, initial=0))
         self.rows = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
-        ranks = torch.tensor([len(run.Wt) for run in runs], dtype=torch.long)
-        self.owner = (
-            torch.arange(len(runs)).repeat_interleave(ranks).to(self.W.device)
-        )  # the run of each row
+        owner = torch.arange(len(active)).repeat_interleave(torch.tensor(ranks, dtype=torch.long))
+        self.owner = owner.to(self.W.device)  # the run of each row
 
     def write_back(self) -> None:
-        """Give every run its factors."""
-        for run, rows in zip(self.runs, self.rows, strict=True):
+        """Give every active run its factors."""
+        for run, rows in zip(self.active, self.rows, strict=True):
             run.Wt, run.Ft = self.W[rows], self.F[rows]
 
-    def drop_done(self) -> None:
-        """Go on without the runs that are done."""
-        if any(run.done for run in self.runs):
-            stay = self.by_row(not run.done for run in self.runs)[:, 0] > 0
-            self.write_back()
-            self.W, self.F, self.Wy = self.W[stay], self.F[stay], self.Wy[stay]
-            self._arrange([run for run in self.runs if not run.done])
+    def keep(self, going: Sequence[bool]) -> None:
+        """Go on with some of the active runs; the others have their last factors."""
+        if all(going):
+            return
+        self.write_back()
+        stay = self.by_row(going)[:, 0] > 0
+        self.W, self.F, self.Wy = self.W[stay], self.F[stay], self.Wy[stay]
+        self._arrange([run for run, goes in zip(self.active, going, strict=True) if goes])
+
+    def charge_time(self) -> None:
+        """Charge the time since the last call to the active runs, by rank."""
+        now = time.perf_counter()
+        for run in self.active:
+            run.seconds += (now - self.clock) * len(run.Wt) / len(self.W)
+        self.clock = now
 
     def by_row(self, values: Iterable[float]) -> Tensor:
-        """One number of each run, as a column with an entry for each row."""
-        return torch.tensor([float(v) for v in values], dtype=self.W.dtype).to(self.W.device)[
-            self.owner, None
-        ]
+        """One number of each active run, as a column with an entry for each row."""
+        column = torch.tensor([float(v) for v in values], dtype=self.W.dtype).to(self.W.device)
+        return column[self.owner, None]
 
     def sums(self, A: Tensor, B: Tensor) -> list[float]:
-        """⟨A, B⟩ of each run, in float64."""
+        """⟨A, B⟩ of each active run, in float64."""
         rows = (A.double() * B.double()).sum(dim=1)
-        return rows.new_zeros(len(self.runs)).index_add(0, self.owner, rows).tolist()
+        return rows.new_zeros(len(self.active)).index_add(0, self.owner, rows).tolist()
 
     def grams(self, V: Tensor) -> Tensor:
-        """V Vᵀ of each run on the diagonal, zero elsewhere."""
-        if (
-            V.is_cuda
-        ):  # one launch; the products outside of the diagonal cost less than more launches
+        """V Vᵀ of each active run on the diagonal, zero elsewhere."""
+        if V.is_cuda:  # one launch; products beside the diagonal cost less than more launches
             return (V @ V.T) * (self.owner[:, None] == self.owner)
         G = V.new_zeros(len(V), len(V))
         for rows in self.rows:
             G[rows, rows] = V[rows] @ V[rows].T
         return G
 
-    def losses(self, energy: float, B: Tensor, G: Tensor, W: Tensor, H: Tensor) -> list[float]:
-        """‖X‖² − 2⟨B, W⟩ + ⟨G, H⟩ of each run."""
+    def losses(self, B: Tensor, G: Tensor, W: Tensor, H: Tensor) -> list[float]:
+        """‖X‖² − 2⟨B, W⟩ + ⟨G, H⟩ of each active run; B and G come from F, H is the Gram of W."""
         parts = zip(self.sums(B, W), self.sums(G, H), strict=True)
-        return [max(energy - 2 * explained + model, 0.0) for explained, model in parts]
+        return [max(self.energy - 2 * explained + model, 0.0) for explained, model in parts]
 
     def accept(self, W: Tensor, F: Tensor, beta: Tensor, helped: Sequence[bool]) -> None:
-        """Move the runs that a step helped; those go on from a point beyond, the others from where they were."""
+        """Move the runs that a round helped; the others go on from where they were."""
         Wy = torch.lerp(self.W, W, 1 + beta).clamp_(min=0)
         if not all(helped):
             yes = self.by_row(helped) > 0
-            W, F, Wy = (
-                torch.where(yes, *pair) for pair in ((W, self.W), (F, self.F), (Wy, self.W))
-            )
+            Wy = torch.where(yes, Wy, self.W)
+            W = torch.where(yes, W, self.W)
+            F = torch.where(yes, F, self.F)
         self.W, self.F, self.Wy = W, F, Wy
 
 
-def descend(
-    X,
-    energy: float,
-    runs: Sequence[Run],
-    solver: str,
-    *,
-    begin: str,
-    max_iter: int,
-    tol: float,
-    kkt_tol: float,
-    bar,
-) -> None:
-    """Iterate all runs on X, in place, until each has converged or has `max_iter` iterations behind it.
+@contextmanager
+def side_by_side(X: Matrix, energy: float, runs: Iterable[Run]) -> Iterator[Group]:
+    """Inside, copies of the runs go on together, on X; afterwards they have their factors.
 
-    Converged means that the last `WINDOW` iterations lowered the relative error by at most `tol` of it on average,
-    and that the KKT residual is at most `kkt_tol`. An interrupted run holds the factors of its last step; its loss is
-    infinite if there was none since `begin` was "place".
+    An interrupt ends what is inside, and nothing else: the runs that were not at their end say that
+    they were interrupted, and have the factors of their last round.
 
-    X: the stack, or a `LowRank` of it; energy: ‖X‖²; begin: take the factors as "given", "scale" F to fit best, or
-    "place" the images anew, whatever F is.
+    Args:
+        X: features × images.
+        energy: ‖X‖²; of the matrix that was compressed where X is a `LowRank`.
+        runs: their Ft may have other images if `place_images` comes first.
     """
-    side, clock = Side(runs), time.perf_counter()
+    group = Group(X, energy, runs)
     try:
-        _begin(X, energy, side, begin)
-        while side.runs:
-            for run in side.runs:
-                run.done = run.converged or len(run.history) > max_iter
-            side.drop_done()
-            if side.runs:
-                _step(X, energy, side, solver)
-                _check(X, side, tol, kkt_tol)
-                bar.update(len(side.runs))
-            clock = _share_time(side, clock)
+        yield group
     except KeyboardInterrupt:
-        for run in side.runs:
+        for run in group.active:
             run.interrupted = True
-    side.write_back()
+    group.write_back()
 
 
-def _begin(X, energy: float, side: Side, how: str) -> None:
-    """Take note of the loss of the factors as they are, once F is scaled; or of none, if F is to be found."""
-    for run in side.runs:
-        run.loss, run.done, run.converged, run.begun = math.inf, False, False, len(run.history)
-    if how == "place":
-        side.F = torch.zeros_like(side.F)
+def measure(group: Group) -> None:
+    """Begin with the factors as they are."""
+    B, G, H = group.F @ group.X.T, group.grams(group.F), group.grams(group.W)
+    _start_from(group, B, G, H)
+
+
+def scale(group: Group) -> None:
+    """Begin with F times the number that fits best, another one for each run."""
+    B, G, H = group.F @ group.X.T, group.grams(group.F), group.grams(group.W)
+    parts = zip(group.sums(B, group.W), group.sums(G, H), strict=True)
+    best = group.by_row(explained / model for explained, model in parts)
+    group.F = group.F * best
+    _start_from(group, B * best, G * best**2, H)
+
+
+def _start_from(group: Group, B: Tensor, G: Tensor, H: Tensor) -> None:
+    for run, loss in zip(group.active, group.losses(B, G, group.W, H), strict=True):
+        run.start_from(loss, group.energy)
+
+
+def place_images(group: Group) -> None:
+    """Begin with images that F does not know: a first round of "auto" places them from zero."""
+    F = group.W.new_zeros(len(group.W), group.X.shape[1])
+    place(F, group.W @ group.X, group.grams(group.W), group.rows)
+    _move_to(group, F, beta=group.by_row(0 for _ in group.active))
+
+
+def iterate(
+    group: Group, solver: str, stop: Stop, after_round: Callable[[Sequence[Run]], object]
+) -> None:
+    """Rounds, until each run is slow and near a stationary point, or has `stop.max_iter` behind it.
+
+    Args:
+        group: its runs have begun.
+        solver: a key of `UPDATES`.
+        stop: `max_iter` counts the rounds on earlier matrices too.
+        after_round: called with the runs that the round served.
+    """
+    while True:
+        group.keep(
+            [not run.converged and len(run.history) <= stop.max_iter for run in group.active]
+        )
+        if not group.active:
+            return
+        _round(group, solver)
+        _find_converged(group, stop)
+        after_round(group.active)
+        group.charge_time()
+
+
+def _round(group: Group, solver: str) -> None:
+    """F, then W."""
+    update = UPDATES[solver]
+    if solver == "auto":
+        F = group.F.clone()
+        update(F, group.Wy @ group.X, group.grams(group.Wy), group.rows)
+        beta = group.by_row(run.pace.beta for run in group.active)
+        _move_to(group, torch.lerp(group.F, F, 1 + beta).clamp_(min=0), beta)
         return
-    B, G, H = side.F @ X.T, side.grams(side.F), side.grams(side.W)
-    if how == "scale":
-        best = side.by_row(
-            b / g for b, g in zip(side.sums(B, side.W), side.sums(G, H), strict=True)
-        )
-        side.F, B, G = side.F * best, B * best, G * best**2
-    for run, loss in zip(side.runs, side.losses(energy, B, G, side.W, H), strict=True):
-        run.loss = loss
-        run.history[-1:] = [math.sqrt(loss / energy)]
-        run.begun = len(run.history) - 1
+    update(group.F, group.W @ group.X, group.grams(group.W), group.rows)
+    B, G = group.F @ group.X.T, group.grams(group.F)
+    update(group.W, B, G, group.rows)
+    H = group.grams(group.W)
+    for run, loss in zip(group.active, group.losses(B, G, group.W, H), strict=True):
+        run.go_on(loss, group.energy)
+    if solver != "mu":  # which can move nothing that is zero
+        _revive(group, _dead(G, H))
 
 
-def _step(X, energy: float, side: Side, solver: str) -> None:
-    """F, then W. "auto" extrapolates both and undoes what raised the loss (Ang & Gillis 2019)."""
-    update, extrapolate, known = UPDATES[solver], solver == "auto", side.runs[0].loss < math.inf
-    F, W = (side.F.clone(), side.Wy.clone()) if extrapolate else (side.F, side.W)
-    (update if known else place)(F, W @ X, side.grams(W), side.rows)
-    if extrapolate:
-        beta = side.by_row(run.beta if known else 0 for run in side.runs)
-        F = torch.lerp(side.F, F, 1 + beta).clamp_(min=0)
-    B, G = F @ X.T, side.grams(F)
-    update(W, B, G, side.rows)
-    H = side.grams(W)
-    losses = side.losses(energy, B, G, W, H)
+def _move_to(group: Group, F: Tensor, beta: Tensor) -> None:
+    """The rest of a round of "auto": find W for this F, extrapolate, and undo what raised the loss.
+
+    beta: how far beyond W the next round begins, a column with an entry for each row.
+    """
+    W = group.Wy.clone()
+    B, G = F @ group.X.T, group.grams(F)
+    UPDATES["auto"](W, B, G, group.rows)
+    H = group.grams(W)
+    losses = group.losses(B, G, W, H)
     helped = [
-        run.take(loss, energy, extrapolate) for run, loss in zip(side.runs, losses, strict=True)
+        _helped(run, loss, group.energy) for run, loss in zip(group.active, losses, strict=True)
     ]
-    if extrapolate:
-        side.accept(W, F, beta, helped)
-    if solver != "mu":
-        alive = (_inverse(G.diagonal()) > 0) & (_inverse(H.diagonal()) > 0) | (
-            side.by_row(helped)[:, 0] == 0
-        )
-        _revive(X, energy, side, alive)
+    group.accept(W, F, beta, helped)
+    moved = group.by_row(helped)[:, 0] > 0
+    _revive(group, _dead(G, H) & moved)
 
 
-def _check(X, side: Side, tol: float, kkt_tol: float) -> None:
-    """Find the runs that have converged; one that is slow far from a stationary point is asked again `WINDOW` later."""
-    due = [(run, rows) for run, rows in zip(side.runs, side.rows, strict=True) if run.slow(tol)]
-    if due and math.isfinite(kkt_tol):
-        residuals = kkt_residuals(
-            X, [side.W[rows] for _, rows in due], [side.F[rows] for _, rows in due]
-        )
-        for (run, _), run.kkt in zip(due, residuals, strict=True):
-            run.converged, run.begun = run.kkt <= kkt_tol, len(run.history) - 1
+def _helped(run: Run, loss: float, energy: float) -> bool:
+    """Whether the loss did not rise, beyond rounding; the run takes note of it and of its pace."""
+    helped = loss <= run.loss + torch.finfo(run.Wt.dtype).eps * energy
+    if helped:
+        run.pace = run.pace.faster()
+        run.go_on(loss, energy)
     else:
-        for run, _ in due:
+        run.pace = run.pace.slower()
+        run.go_on(run.loss, energy)
+    return helped
+
+
+def _find_converged(group: Group, stop: Stop) -> None:
+    """Mark the runs that have converged; those that are only slow are asked again later."""
+    progress = zip(group.active, group.rows, strict=True)
+    slow = [(run, rows) for run, rows in progress if is_slow(run.recent, stop.tol)]
+    if not slow:
+        return
+    if stop.kkt_tol is None:
+        for run, _ in slow:
             run.converged = True
+        return
+    Wt, Ft = [group.W[rows] for _, rows in slow], [group.F[rows] for _, rows in slow]
+    for (run, _), kkt in zip(slow, kkt_residuals(group.X, Wt, Ft), strict=True):
+        run.kkt = kkt
+        run.converged = kkt <= stop.kkt_tol
+        run.recent = run.recent[-1:]
 
 
-def kkt_residuals(X, Wt: Sequence[Tensor], Ft: Sequence[Tensor]) -> list[float]:
-    """How far each fit is from a stationary point, 0 being there; no unit, and blind to the scale of components.
+def kkt_residuals(X, Wt: list[Tensor], Ft: list[Tensor]) -> list[float]:
+    """How far each fit is from a stationary point, 0 being there; blind to the scale of components.
 
-    Exact coordinate descent would move the entries of one factor V by V − max(0, V − ∇/G_kk), each alone; nothing
-    moves where the Karush–Kuhn–Tucker conditions hold. The residual is the norm of that move over the norm of V,
-    component k weighted by G_kk, for the worse of both factors.
+    Exact coordinate descent would move the entries of one factor V by V − max(0, V − ∇/G_kk), each
+    alone; nothing moves where the Karush–Kuhn–Tucker conditions hold. The residual is the norm of
+    that move over the norm of V, component k weighted by G_kk, for the worse of both factors.
+
+    Args:
+        X: a matrix or a `Stack`, features × images.
+        Wt: of each fit its rank × features factor.
+        Ft: of each fit its rank × images factor.
+
+    Returns:
+        One number for each fit.
+
+    Example:
+        >>> W, F = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0]])
+        >>> there, beside = kkt_residuals(W.T @ F, [W, W], [F, 1.1 * F])
+        >>> there, round(beside, 2)
+        (0.0, 0.09)
     """
     cuts = [len(W) for W in Wt]
-    products = zip((torch.cat(Wt) @ X).split(cuts), (torch.cat(Ft) @ X.T).split(cuts), strict=True)
-    return [
-        max(_move(F, BF, W @ W.T), _move(W, BW, F @ F.T))
-        for W, F, (BF, BW) in zip(Wt, Ft, products, strict=True)
-    ]
+    of_F, of_W = (torch.cat(Wt) @ X).split(cuts), (torch.cat(Ft) @ X.T).split(cuts)
+    residuals = []
+    for W, F, BF, BW in zip(Wt, Ft, of_F, of_W, strict=True):
+        residuals.append(max(_move(F, BF, W @ W.T), _move(W, BW, F @ F.T)))
+    return residuals
 
 
 def _move(V: Tensor, B: Tensor, G: Tensor) -> float:
+    """The norm of the move of coordinate descent over that of V."""
     weight = G.diagonal()
     step = V - (V + (B - G @ V) * _inverse(weight)[:, None]).clamp_(min=0)
     size = weight @ V.square().sum(dim=1)
-    return ((weight @ step.square().sum(dim=1)) / size).sqrt().item() if size > 0 else 0.0
+    if not size > 0:
+        return 0.0
+    return ((weight @ step.square().sum(dim=1)) / size).sqrt().item()
 
 
-def _revive(X, energy: float, side: Side, alive: Tensor) -> None:
-    """Start components that are not alive again, from what the model lacks most in some image."""
-    dead = (~alive).nonzero().flatten().tolist()
-    for run, rows in zip(side.runs, side.rows, strict=True) if dead else []:
-        mine = [k for k in dead if rows.start <= k < rows.stop]
+def _dead(G: Tensor, H: Tensor) -> Tensor:
+    """Which components are zero in one of the factors, by their Gram matrices."""
+    return (_inverse(G.diagonal()) == 0) | (_inverse(H.diagonal()) == 0)
+
+
+def _revive(group: Group, dead: Tensor) -> None:
+    """Start components that are dead again, from what the model lacks most in some image."""
+    rows_of_dead = dead.nonzero().flatten().tolist()
+    if not rows_of_dead:
+        return
+    X, count = group.X, group.X.shape[1]
+    chosen = torch.linspace(0, count - 1, min(LOOK, count)).long().to(group.F.device)
+    for run, rows in zip(group.active, group.rows, strict=True):
+        mine = [k for k in rows_of_dead if rows.start <= k < rows.stop]
         if not mine or run.revived >= len(run.Wt):  # some have nothing left to explain
             continue
-        images = torch.linspace(0, X.shape[1] - 1, min(LOOK, X.shape[1])).long().to(side.F.device)
-        lack = (X.columns(images) - side.F[rows][:, images].T @ side.W[rows]).clamp_(
-            min=0
-        )  # images × features
+        model = group.F[rows][:, chosen].T @ group.W[rows]
+        lack = (X.columns(chosen) - model).clamp_(min=0)  # chosen images × features
         size = lack.square().sum(dim=1)
         for k, image in zip(mine, size.argsort(descending=True).tolist(), strict=False):
-            if size[image] > 1e-9 * energy / X.shape[1]:
-                side.W[k] = side.Wy[k] = lack[image]
-                side.F[k] = 0
+            if size[image] > 1e-9 * group.energy / count:
+                group.W[k] = group.Wy[k] = lack[image]
+                group.F[k] = 0
         run.revived += len(mine)
-
-
-def _share_time(side: Side, clock: float) -> float:
-    """Charge the time since `clock` to the runs that are on their way, by rank."""
-    now, total = time.perf_counter(), len(side.W)
-    for run in side.runs:
-        run.seconds += (now - clock) * len(run.Wt) / total
-    return now

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from peeklib.blocks import as_matrix, check_blocks, check_weights, energy_of, pick_device, stack
+from peeklib.blocks import (
+    as_matrix,
+    check_blocks,
+    check_count,
+    check_weights,
+    energy_of,
+    pick_device,
+    stack,
+)
 
 CPU = torch.device("cpu")
 
@@ -48,6 +56,33 @@ def test_the_default_name_is_not_needed_to_find_the_place():
         as_matrix(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, torch.nan]]))
 
 
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)], ids=lambda v: type(v).__name__)
+def test_any_whole_number_is_a_count(value):
+    assert check_count(value, "rank", 3, "images") == 3
+    assert type(check_count(value, "rank")) is int
+
+
+@pytest.mark.parametrize("value", [3.0, True, "3", None, torch.tensor(3)], ids=str)
+def test_a_count_is_a_whole_number(value):
+    with pytest.raises(TypeError, match="rank is .*; it is a whole number"):
+        check_count(value, "rank")
+
+
+@pytest.mark.parametrize(
+    ("value", "limits", "message"),
+    [
+        (0, {}, "rank is 0; it is at least 1"),
+        (-1, {"least": 0}, "rank is -1; it is at least 0"),
+        (7, {"most": 6, "of": "images"}, "rank is 7; there are 6 images, so .* between 1 and 6"),
+        (0, {"most": 6, "of": "images"}, "rank is 0; there are 6 images, so .* between 1 and 6"),
+        (7, {"most": 6, "of": "images", "least": 0}, "between 0 and 6"),
+    ],
+)
+def test_a_count_out_of_range_is_refused(value, limits, message):
+    with pytest.raises(ValueError, match=message):
+        check_count(value, "rank", **limits)
+
+
 def test_checked_blocks_keep_names_order_and_values():
     blocks = {"relu2": count_up(2, 3).float(), "input": count_up(4, 3).double()}
     checked = check_blocks(blocks)
@@ -67,20 +102,18 @@ def test_how_many_entries_are_bad_is_counted():
 
 
 def test_no_weights_means_one_each():
-    assert check_weights({"a": 0, "b": 0}, None) == {"a": 1.0, "b": 1.0}
+    assert check_weights(dict.fromkeys("ab", torch.ones(1, 1)), None) == {"a": 1.0, "b": 1.0}
 
 
 def test_weights_come_in_the_order_of_the_blocks():
-    assert list(check_weights({"a": 0, "b": 0}, {"b": 2, "a": 3}).items()) == [
-        ("a", 3.0),
-        ("b", 2.0),
-    ]
+    weights = check_weights(dict.fromkeys("ab", torch.ones(1, 1)), {"b": 2, "a": 3})
+    assert list(weights.items()) == [("a", 3.0), ("b", 2.0)]
 
 
 @pytest.mark.parametrize("weight", ["2", None, [1.0]])
 def test_a_weight_that_is_no_number_is_named(weight):
     with pytest.raises((TypeError, ValueError), match="'relu'"):
-        check_weights({"relu": 0}, {"relu": weight})
+        check_weights({"relu": torch.ones(1, 1)}, {"relu": weight})
 
 
 def dense(data):

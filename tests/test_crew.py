@@ -38,9 +38,9 @@ def test_parts_are_no_smaller_than_asked_and_no_more_than_threads():
         crew.each(100, parts.append, least=1)
         crew.each(100, parts.append, least=101)
     sizes = [part.stop - part.start for part in parts]
-    assert (
-        sorted(sizes[:3]) == [33, 33, 34] and sorted(sizes[3:7]) == [25] * 4 and sizes[7:] == [100]
-    )
+    assert sorted(sizes[:3]) == [33, 33, 34]
+    assert sorted(sizes[3:7]) == [25] * 4
+    assert sizes[7:] == [100]
 
 
 def test_several_fits_share_the_threads():
@@ -104,7 +104,7 @@ def test_an_interrupt_between_two_parts_waits_for_those_that_began(monkeypatch):
         done.append(part)
 
     with pytest.raises(KeyboardInterrupt), crew.crew(CPU):
-        pool, _ = crew._crew.get()
+        pool, _ = crew._crew.get() or pytest.fail("there is no crew")
         submit = pool.submit
 
         def interrupted(*args):
@@ -126,11 +126,9 @@ def test_an_interrupt_between_two_parts_waits_for_those_that_began(monkeypatch):
 @pytest.fixture
 def wide():
     """Blocks of 5,000 images: wide enough for sweeps in parts."""
-    draw = torch.Generator().manual_seed(0)
-    return {
-        "input": torch.rand(90, 5_000, generator=draw),
-        "relu": torch.rand(60, 5_000, generator=draw),
-    }
+    generator = torch.Generator().manual_seed(0)
+    rows = {"input": 90, "relu": 60}
+    return {name: torch.rand(n, 5_000, generator=generator) for name, n in rows.items()}
 
 
 @pytest.mark.parametrize("solver", ["auto", "hals", "mu"])
@@ -163,9 +161,12 @@ def test_a_round_meets_a_few_times_and_not_in_every_step(wide, monkeypatch):
         original(count, task, least=least)
 
     sweep = solvers._sweep
-    monkeypatch.setattr(
-        solvers, "_sweep", lambda *a: (threads.add(torch.get_num_threads()), sweep(*a))[1]
-    )
+
+    def watched(*args):
+        threads.add(torch.get_num_threads())
+        sweep(*args)
+
+    monkeypatch.setattr(solvers, "_sweep", watched)
     for module in (blocks, solvers):
         monkeypatch.setattr(module, "each", counted)
     how = {"solver": "hals", "tol": 0, "device": "cpu"}
@@ -188,9 +189,8 @@ def test_a_spectrum_in_parts_is_the_spectrum():
 
 
 def test_training_does_not_depend_on_the_number_of_threads():
-    images = torch.randint(
-        256, (128, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (128, 1, 28, 28), dtype=torch.uint8, generator=generator)
     labels, weights = torch.arange(128) % 10, []
     for threads in (1, 4):
         torch.set_num_threads(threads)

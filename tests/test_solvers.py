@@ -6,14 +6,14 @@ X is features × images; factors lie on their side, rank × features and rank ×
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy.optimize import nnls
 from torch.utils._python_dispatch import TorchDispatchMode
-from tqdm.auto import tqdm
 
-from peeklib import CoupledFactors, coupled_nmf, nmf, rank_sweep, solvers
+from peeklib import coupled_nmf, nmf, rank_sweep, solvers
 from peeklib.blocks import check_blocks, stack
 
 every_solver = pytest.mark.parametrize("solver", ["auto", "hals", "mu"])
@@ -99,9 +99,8 @@ def test_sweeps_go_on_to_the_non_negative_least_squares_solution():
     V = torch.zeros(5, 6, dtype=torch.float64)
     solvers.hals_update(V, W @ X, W @ W.T, [slice(0, 5)], sweeps=3000)
     for column, image in zip(V.T, X.T, strict=True):
-        torch.testing.assert_close(
-            column, torch.from_numpy(nnls(W.T.numpy(), image.numpy())[0]), rtol=1e-7, atol=1e-9
-        )
+        expected = torch.from_numpy(nnls(W.T.numpy(), image.numpy())[0])
+        torch.testing.assert_close(column, expected, rtol=1e-7, atol=1e-9)
 
 
 # Where a fit ends
@@ -114,10 +113,9 @@ def factors_of(fit):
 @pytest.fixture(scope="module")
 def settled():
     """Fits at a stationary point, as far as float64 goes."""
-    fits = {
-        solver: coupled_nmf(BLOCKS, 4, solver=solver, max_iter=1500, tol=0)
-        for solver in ("auto", "hals")
-    }
+    fits = {}
+    for solver in ("auto", "hals"):
+        fits[solver] = coupled_nmf(BLOCKS, 4, solver=solver, max_iter=1500, tol=0)
     assert all(fit.kkt < 1e-4 for fit in fits.values())
     return fits
 
@@ -148,9 +146,8 @@ def test_the_kkt_residual_does_not_see_how_components_are_scaled(blocks):
 
 
 def test_mu_may_be_slow_without_being_done(large):
-    mu, hals = (
-        coupled_nmf(large, 3, solver=solver, max_iter=40, tol=0) for solver in ("mu", "hals")
-    )
+    mu = coupled_nmf(large, 3, solver="mu", max_iter=40, tol=0)
+    hals = coupled_nmf(large, 3, solver="hals", max_iter=40, tol=0)
     assert mu.kkt > 3 * hals.kkt and mu.history[-1] > hals.history[-1]
 
 
@@ -162,10 +159,9 @@ def test_errors_of_a_nearly_perfect_fit_are_right(dtype, solver):
     blocks = {"a": (W @ F.T).to(dtype)}
     fit = coupled_nmf(blocks, 2, solver=solver, max_iter=800, tol=0)
     naive = (blocks["a"].double() - product(fit)).norm() / blocks["a"].double().norm()
+    close = {torch.float64: 1e-6, torch.float32: 0.02}[dtype]
     assert naive < 1e-3
-    assert fit.relative_error == pytest.approx(
-        naive.item(), rel=1e-6 if dtype == torch.float64 else 0.02, abs=1e-8
-    )
+    assert fit.relative_error == pytest.approx(naive.item(), rel=close, abs=1e-8)
 
 
 # Components that die
@@ -176,10 +172,8 @@ def test_dead_components_are_revived_and_help(blocks, solver):
     whole = coupled_nmf(blocks, 6, solver=solver, max_iter=100)
     half = coupled_nmf(blocks, 3, solver=solver, max_iter=100)
     padded = {name: torch.cat([W, torch.zeros_like(W)], dim=1) for name, W in half.factors.items()}
-    start = CoupledFactors(
-        torch.cat([half.image_factor, torch.zeros_like(half.image_factor)], dim=1),
-        padded, 0.0, 0.0, {}, half.history, converged=False, seconds=0.0,
-    )  # fmt: skip
+    F = torch.cat([half.image_factor, torch.zeros_like(half.image_factor)], dim=1)
+    start = replace(half, image_factor=F, factors=padded)
     fit = coupled_nmf(blocks, 6, solver=solver, init=start, max_iter=100)
     assert fit.image_factor.any(dim=0).all() and fit.relative_error < 0.95 * half.relative_error
     assert fit.relative_error < 1.1 * whole.relative_error
@@ -195,14 +189,77 @@ def test_a_component_with_nothing_left_to_explain_stays_dead():
 
 
 def test_a_step_that_raises_the_loss_is_undone(blocks):
-    data, runs = stack_up(blocks), {}
+    data, ends = stack_up(blocks), []
     for beta in (0.3, 50.0):  # sensible, and far too far
-        runs[beta] = solvers.Run(rand(4, 25, seed=1), rand(4, 40, seed=2), beta=beta)
-        how = {"begin": "scale", "max_iter": 200, "tol": 0, "kkt_tol": 0, "bar": tqdm(disable=True)}
-        solvers.descend(data, data.total_energy, [runs[beta]], "auto", **how)
-        assert torch.tensor(runs[beta].history).diff().max() <= 1e-12
-    assert (torch.tensor(runs[50.0].history).diff() == 0).any()
-    assert runs[50.0].loss == pytest.approx(runs[0.3].loss, rel=0.03)
+        start = solvers.Run(rand(4, 25, seed=1), rand(4, 40, seed=2), pace=solvers.Pace(beta))
+        with solvers.side_by_side(data, data.total_energy, [start]) as group:
+            solvers.scale(group)
+            solvers.iterate(group, "auto", solvers.Stop(200, tol=0), lambda served: None)
+        assert torch.tensor(group.runs[0].history).diff().max() <= 1e-12
+        ends += group.runs
+    sensible, too_far = ends
+    assert (torch.tensor(too_far.history).diff() == 0).any()
+    assert too_far.loss == pytest.approx(sensible.loss, rel=0.03)
+
+
+# Steps on one matrix, and from one to the next
+
+
+def one_group(runs, begin, stop, X, served):
+    """The runs after this beginning and rounds of HALS on X; `served` gets how many each round had."""
+    with solvers.side_by_side(X, X.total_energy, runs) as group:
+        begin(group)
+        solvers.iterate(group, "hals", stop, lambda active: served.append(len(active)))
+    return group.runs
+
+
+def test_runs_go_on_as_values_and_those_given_stay_as_they_are(blocks):
+    data, start = stack_up(blocks), solvers.Run(rand(4, 25, seed=1), rand(4, 40, seed=2))
+    before = start.Wt.clone(), start.Ft.clone()
+    served = []
+    (half,) = one_group([start], solvers.scale, solvers.Stop(6, 0), data, served)
+    (rest,) = one_group([half], solvers.measure, solvers.Stop(15, 0), data, served)
+    (whole,) = one_group([start], solvers.scale, solvers.Stop(15, 0), data, served)
+    assert start.history == [] and torch.equal(start.Wt, before[0])
+    assert torch.equal(start.Ft, before[1]) and len(half.history) == 7
+    assert torch.equal(rest.Wt, whole.Wt) and torch.equal(rest.Ft, whole.Ft)
+    assert rest.history == pytest.approx(whole.history, rel=1e-9) and len(served) == 30
+    assert rest.seconds > half.seconds > 0
+
+
+def test_a_run_at_its_end_leaves_the_others_to_go_on_and_the_order_stays(blocks):
+    data = stack_up(blocks)
+    runs = [solvers.Run(rand(k, 25, seed=k), rand(k, 40, seed=9)) for k in (3, 1)]
+    served = []
+    stop = solvers.Stop(300, tol=1e-3, kkt_tol=0.02)
+    found = one_group(runs, solvers.scale, stop, data, served)
+    assert [len(run.Wt) for run in found] == [3, 1] and all(run.converged for run in found)
+    assert served == sorted(served, reverse=True) and set(served) == {1, 2}
+    assert [run.history[0] > run.history[-1] for run in found] == [True, True]
+    assert len(served) == max(len(run.history) for run in found) - 1
+
+
+def test_new_images_are_placed_whatever_f_was(large):
+    data = stack_up(large)
+    begun = solvers.Run(rand(3, 110, seed=1), rand(3, 7, seed=2), history=[0.9])  # of 7 images
+    with solvers.side_by_side(data, data.total_energy, [begun]) as group:
+        solvers.place_images(group)
+    (placed,) = group.runs
+    assert placed.Ft.shape == (3, 120) and (placed.Ft >= 0).all() and len(placed.history) == 2
+    left = (stacked(large) - placed.Wt.T @ placed.Ft).square().sum().item()
+    assert placed.loss == pytest.approx(left, rel=1e-9)
+    assert placed.history[1] == pytest.approx((left / data.total_energy) ** 0.5)
+
+
+def test_an_interrupt_ends_what_is_inside_and_nothing_else(blocks):
+    data, start = stack_up(blocks), solvers.Run(rand(4, 25, seed=1), rand(4, 40, seed=2))
+    with solvers.side_by_side(data, data.total_energy, [start]) as group:
+        solvers.scale(group)
+        raise KeyboardInterrupt
+    assert group.runs[0].interrupted and not start.interrupted
+    assert len(group.runs[0].history) == 1 and not torch.equal(group.runs[0].Ft, start.Ft)
+    with pytest.raises(ZeroDivisionError), solvers.side_by_side(data, 1.0, [start]):
+        raise ZeroDivisionError
 
 
 # The smaller matrix that "auto" begins with
@@ -219,14 +276,14 @@ def test_a_compressed_matrix_multiplies_as_the_dense_one(large):
 
 
 def matrices_used(monkeypatch, blocks, **options):
-    """Types of what `descend` iterates on, and how many images each has."""
-    used, descend = [], solvers.descend
+    """Types of the matrices that a fit goes down on, and how many images each has."""
+    used = []
 
-    def watched(X, *args, **kwargs):
+    def watched(X, *args):
         used.append((type(X).__name__, X.shape[1]))
-        descend(X, *args, **kwargs)
+        return solvers.side_by_side(X, *args)
 
-    monkeypatch.setattr(nmf, "descend", watched)
+    monkeypatch.setattr(nmf, "side_by_side", watched)
     return coupled_nmf(blocks, 3, solver="auto", **options), used
 
 
@@ -271,9 +328,8 @@ def test_auto_ends_as_low_as_hals(large, options, sample, monkeypatch):
 def test_a_sweep_with_auto_fits_as_well_as_one_by_one(large):
     sweep = rank_sweep(large, [2, 4], solver="auto")
     for (rank, seed), fit in sweep.fits.items():
-        assert fit.rmse == pytest.approx(
-            coupled_nmf(large, rank, seed=seed, solver="auto").rmse, rel=0.01
-        )
+        alone = coupled_nmf(large, rank, seed=seed, solver="auto")
+        assert fit.rmse == pytest.approx(alone.rmse, rel=0.01)
 
 
 @pytest.mark.parametrize("at", ["sample", "placing", "data"])
@@ -349,10 +405,9 @@ class Largest(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         given = {arg.untyped_storage().data_ptr() for arg in args if isinstance(arg, torch.Tensor)}
         for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if (
-                isinstance(tensor, torch.Tensor)
-                and tensor.untyped_storage().data_ptr() not in given
-            ):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            if tensor.untyped_storage().data_ptr() not in given:
                 self.entries = max(self.entries, tensor.numel())
         return out
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from peeklib import effective_rank, spectrum
-from peeklib.spectra import cka, conv_singular_values, parallel_analysis, svcca
+from peeklib.spectra import cka, conv_singular_values, eckart_young, parallel_analysis, svcca
 
 
 def rand(*shape, seed=0):
@@ -97,11 +97,48 @@ def test_effective_rank_of_nothing_is_an_error():
         effective_rank(torch.zeros(3, 4))
 
 
-SHAPES = [
-    ((5, 40), (8, 40)),
-    ((60, 40), (8, 40)),
-    ((60, 40), (70, 40)),
-]  # fewer, or more, features than images
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_matrix_of_the_rank_comes_nearer_than_the_truncated_decomposition(dtype):
+    block = rand(8, 20).to(dtype)
+    errors = eckart_young(spectrum(block), range(10))
+    U, values, Vt = torch.linalg.svd(block.double(), full_matrices=False)
+    for rank, error in enumerate(errors.tolist()):
+        best = U[:, :rank] * values[:rank] @ Vt[:rank]
+        expected = (block.double() - best).norm() / block.double().norm()
+        assert error == pytest.approx(expected.item(), rel=1e-9, abs=1e-12)
+    assert errors[0] == 1 and errors[8] == errors[9] == 0 and errors.dtype == torch.float64
+
+
+def test_what_little_is_left_is_not_lost_in_rounding():
+    values = torch.logspace(0, -12, 5, dtype=torch.float64)
+    torch.testing.assert_close(eckart_young(values, [1, 4]), values[[1, 4]], rtol=1e-5, atol=0)
+
+
+def test_errors_come_in_the_order_of_the_ranks_and_nothing_is_missing_from_zeros():
+    assert eckart_young(torch.tensor([4.0, 3.0]), [2, 0, 1]).tolist() == pytest.approx([0, 1, 0.6])
+    assert eckart_young(torch.zeros(3), [1, 3]).tolist() == [0, 0]
+    assert eckart_young(torch.ones(3), []).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("values", "rank", "error"),
+    [
+        (torch.ones(3), 1.5, TypeError),
+        (torch.ones(3), -1, ValueError),
+        (torch.ones(3, 3), 1, ValueError),
+        (torch.tensor([1.0, 2.0]), 1, ValueError),
+        (torch.tensor([1.0, torch.nan]), 1, ValueError),
+        (torch.tensor([1.0, -1.0]), 1, ValueError),
+    ],
+    ids=["no whole number", "negative", "a matrix", "rising", "NaN", "below zero"],
+)
+def test_ranks_and_values_that_cannot_be_are_refused(values, rank, error):
+    with pytest.raises(error):
+        eckart_young(values, [rank])
+
+
+# fewer, or more, features than images
+SHAPES = [((5, 40), (8, 40)), ((60, 40), (8, 40)), ((60, 40), (70, 40))]
 similarity = pytest.mark.parametrize("measure", [cka, svcca], ids=["cka", "svcca"])
 
 
@@ -120,9 +157,8 @@ def test_svcca_of_everything_is_the_mean_cosine_of_principal_angles(shapes):
     X, Y = (rand(*shape, seed=k) for k, shape in enumerate(shapes))
     bases = []
     for block in (X, Y):
-        U, values, _ = np.linalg.svd(
-            (block - block.mean(dim=1, keepdim=True)).T.numpy(), full_matrices=False
-        )
+        centred = block - block.mean(dim=1, keepdim=True)
+        U, values, _ = np.linalg.svd(centred.T.numpy(), full_matrices=False)
         bases.append(U[:, values > 1e-9 * values[0]])
     expected = np.linalg.svd(bases[0].T @ bases[1], compute_uv=False).mean()
     assert svcca(X, Y, share=1) == pytest.approx(expected, rel=1e-6)
@@ -152,10 +188,15 @@ def test_only_cca_ignores_any_invertible_map():
     assert abs(cka(stretched, Y) - cka(X, Y)) > 0.01
 
 
+def three_directions():
+    """Orthonormal rows of 20 images, each with mean 0."""
+    rows = torch.cat([torch.ones(1, 20, dtype=torch.float64), rand(3, 20)])
+    return torch.linalg.qr(rows.T).Q.T[1:]
+
+
 def test_unrelated_directions_have_no_similarity_and_a_shared_one_counts():
     """Orthonormal, centred rows: SVCCA counts the shared one as one of two, CKA by its size."""
-    rows = torch.linalg.qr(torch.cat([torch.ones(1, 20), rand(3, 20).float()]).double().T).Q.T[1:]
-    a, b, c = rows
+    a, b, c = three_directions()
     assert cka(a[None], b[None]) == pytest.approx(0, abs=1e-12)
     assert svcca(a[None], b[None]) == pytest.approx(0, abs=1e-6)
     assert svcca(torch.stack([a, b]), torch.stack([a, c])) == pytest.approx(0.5)
@@ -165,9 +206,7 @@ def test_unrelated_directions_have_no_similarity_and_a_shared_one_counts():
 
 def test_svcca_keeps_the_fewest_directions_with_the_share():
     """One row carries 98.9 % of the variance: it alone is kept below that share, both above."""
-    a, b, c = torch.linalg.qr(torch.cat([torch.ones(1, 20), rand(3, 20).float()]).double().T).Q.T[
-        1:
-    ]
+    a, b, c = three_directions()
     X, Y = torch.stack([9.5 * a, b]), torch.stack([9.5 * a, c])
     assert svcca(X, Y, share=0.98) == pytest.approx(1)
     assert svcca(X, Y, share=0.99) == pytest.approx(0.5)
@@ -208,13 +247,11 @@ def test_a_share_is_above_0_and_at_most_1(share):
 
 def conv_matrix(weight, size, wrap):
     """The convolution as a matrix: its answers to images with a single one."""
-    ones = torch.eye(weight.shape[1] * size[0] * size[1], dtype=torch.float64).unflatten(
-        1, (-1, *size)
-    )
+    ones = torch.eye(weight.shape[1] * size[0] * size[1], dtype=torch.float64)
+    ones = ones.unflatten(1, (-1, *size))
     if wrap:
-        ones = torch.nn.functional.pad(
-            ones, (0, weight.shape[3] - 1, 0, weight.shape[2] - 1), mode="circular"
-        )
+        beyond = (0, weight.shape[3] - 1, 0, weight.shape[2] - 1)
+        ones = torch.nn.functional.pad(ones, beyond, mode="circular")
     return torch.nn.functional.conv2d(ones, weight).flatten(1).T
 
 
@@ -252,12 +289,11 @@ def test_kernels_that_do_not_fit_are_refused(shape, why):
 def test_parallel_analysis_finds_next_to_nothing_in_noise_and_what_was_planted():
     in_noise = []
     for seed in range(10):
-        draw = torch.Generator().manual_seed(seed)
-        noise = torch.randn(60, 300, generator=draw)
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(60, 300, generator=generator)
         in_noise.append(parallel_analysis(noise))
-        planted = (
-            noise + 4 * torch.randn(60, 3, generator=draw) @ torch.randn(3, 300, generator=draw) / 3
-        )
+        W, F = (torch.randn(n, 3, generator=generator) for n in (60, 300))
+        planted = noise + 4 * W @ F.T / 3
         assert parallel_analysis(planted) == parallel_analysis(5 * planted + 7) == 3
         assert parallel_analysis(planted.T) >= 1  # more features than images
     assert sum(in_noise) <= 2, "one in twenty, by its level"
