@@ -19,9 +19,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import address
 import api
 import nbformat
+import publish
 import shelf
+import sync
 import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -125,8 +128,21 @@ def stage(folder: Path, failed: dict[Path, str]) -> dict[Path, str]:
         notebook = None if path in failed else shelf.find(path)
         if notebook is None:
             notebook = in_place_of(path, reasons.setdefault(path, CHANGED))
+        else:
+            notebook = as_page(notebook, path)
         nbformat.write(notebook, folder / "notebooks" / path.name)
     return reasons
+
+
+def as_page(notebook: NotebookNode, path: Path) -> NotebookNode:
+    """A notebook with the prose of its script, whose cross references are for Sphinx, and a badge."""
+    script, home = path.with_suffix(".py"), address.find(ROOT)
+    if script.exists():
+        for cell, own in zip(notebook.cells, sync.paired(script.read_text()).cells, strict=True):
+            cell.source = own.source
+    if home:
+        sync.add_badge(notebook, "../book/_static/colab.svg", home.colab(f"notebooks/{path.name}"))
+    return notebook
 
 
 def chapters() -> list[Path]:
@@ -135,11 +151,19 @@ def chapters() -> list[Path]:
 
 
 def write_config(path: Path) -> None:
-    """_config.yml with what this machine knows: where MathJax is. Nothing is executed again."""
+    """_config.yml with what this machine knows: where MathJax is, and where this copy lives.
+
+    Nothing is executed again. Buttons that need an address are there if there is one.
+    """
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     config["execute"]["execute_notebooks"] = "off"
     mathjax = importlib.resources.files("sphinx-mathjax-offline") / "static"
     config["sphinx"]["config"]["html_static_path"].append(str(mathjax))
+    home = address.find(ROOT)
+    if home:
+        config["repository"] = {"url": home.url, "branch": home.branch}
+        config["launch_buttons"] = {"colab_url": "https://colab.research.google.com"}
+        config["html"] |= {"use_repository_button": True, "use_issues_button": True}
     path.write_text(yaml.safe_dump(config))
 
 
@@ -231,6 +255,8 @@ def main() -> int:
     code = write_site(source, output)
     if not index.exists():
         return 1
+    if pk.profile() == "full":
+        publish.finish(index.parent)
     print(f"\nThe book is in {index} ({pk.profile()} profile). Its pages ran on:")
     report([source / "notebooks" / path.name for path in chapters() if path not in failed])
     for path, why in failed.items():

@@ -18,6 +18,7 @@ from pathlib import Path
 import nbformat
 import torch
 from nbformat import NotebookNode
+from sync import PIP
 
 import peeklib as pk
 from peeklib.course.fingerprint import SOURCES, fingerprint_of, read_sources
@@ -90,7 +91,8 @@ def _plain(cell: str) -> str:
 
 def key(notebook: NotebookNode) -> str:
     """Hash of what the outputs of a notebook depend on."""
-    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    cells = [PIP.sub("", cell) for cell in code]  # where Colab installs from changes no output
     source = "\n".join(map(_plain, cells)) + "\n"
     parts = [*map(_essence, cells), fingerprint_of(source), *facts()]
     for file in sorted(pk.evidence.FOLDER.glob("*.[cj]s*")):  # the tables, and how they were made

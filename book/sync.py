@@ -75,10 +75,14 @@ def outside(script: str, path: str) -> nbformat.NotebookNode:
         if cell.cell_type == "markdown":
             cell.source = plain(cell.source, Path(path).parent, home)
     if home:
-        title, _, rest = notebook.cells[0].source.partition("\n")
-        badge = f"[![Open in Colab]({BADGE})]({home.colab(path)})"
-        notebook.cells[0].source = f"{title}\n\n{badge}\n{rest}"
+        add_badge(notebook, BADGE, home.colab(path))
     return notebook
+
+
+def add_badge(notebook: nbformat.NotebookNode, image: str, target: str) -> None:
+    """Below the title."""
+    title, _, rest = notebook.cells[0].source.partition("\n")
+    notebook.cells[0].source = f"{title}\n\n[![Open in Colab]({image})]({target})\n{rest}"
 
 
 def plain(text: str, folder: Path, home: Address | None) -> str:
