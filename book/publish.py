@@ -19,7 +19,8 @@ from address import ROOT
 from PIL import Image
 
 import peeklib as pk
-from peeklib.course.data import SMALL, digits, digits_rgb
+from peeklib.course.data import digits, digits_rgb
+from peeklib.course.data.loading import SMALL
 
 STAND_INS = {  # few images each, as in the small version of the book
     "digits": lambda: digits(*SMALL["digits"]),

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nmf import CoupledFactors, Sweep
-from ..spectra import effective_rank, spectrum
+from ..spectra import eckart_young, effective_rank, spectrum
 from .seen import FIT as FIT
 from .seen import RANKS as RANKS
 from .seen import Seen, observe
@@ -212,9 +212,9 @@ def nmf_svd_gap(seen: Seen) -> float:
     """
     if seen.alone is None:
         return 0.0
-    energy = spectrum(seen.last).square()
-    floor = (1 - energy.cumsum(0) / energy.sum()).clamp(min=0).sqrt()  # at ranks 1, 2, 3 …
-    return _mean_over_fits(seen.alone, lambda fit: fit.relative_error - floor[fit.rank - 1].item())
+    values = spectrum(seen.last)
+    floor = eckart_young(values, range(len(values) + 1)).tolist()  # at ranks 0, 1, 2 …
+    return _mean_over_fits(seen.alone, lambda fit: fit.relative_error - floor[fit.rank])
 
 
 @_score("factorization", better=+1)

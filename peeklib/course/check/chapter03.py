@@ -1,9 +1,9 @@
 """Checks of chapter 3, How much training?"""
 
-import torch
 from torch import Tensor
 
 from ...nmf import coupled_nmf
+from ...spectra import eckart_young, spectrum
 from .exercise import exercise
 
 
@@ -37,8 +37,7 @@ def compressible(answer: float, block: Tensor, rank: int) -> None:
         >>> compressible(0.6, torch.diag(torch.tensor([4.0, 3.0])), rank=1)
         ✓ right
     """
-    values = torch.linalg.svdvals(block.double())
-    expected = (values[rank:].square().sum() / values.square().sum()).sqrt().item()
+    expected = eckart_young(spectrum(block), [rank]).item()
     assert abs(answer - expected) < 1e-3 * max(expected, 1e-12), (
         f"{answer:.4f} is off; square the singular values beyond the first {rank}, add, "
         "divide by the sum of all, take the root"

@@ -84,11 +84,8 @@ def floor(block: Tensor) -> dict[int, float]:
 
     0 for a block of zeros.
     """
-    if not block.any():
-        return dict.fromkeys(scores.RANKS, 0.0)
-    energy = pk.spectrum(block).square()
-    left = 1 - energy.cumsum(0) / energy.sum()
-    return {rank: left[rank - 1].clamp(min=0).sqrt().item() for rank in scores.RANKS}
+    errors = pk.spectra.eckart_young(pk.spectrum(block), scores.RANKS)
+    return dict(zip(scores.RANKS, errors.tolist(), strict=True))
 
 
 def facts(look: scores.Seen) -> dict:
