@@ -5,6 +5,7 @@ may be in a later test of another module. So we collect after each module, and i
 """
 
 import gc
+import signal
 import warnings
 
 import pytest
@@ -26,6 +27,14 @@ def quick_to_collect():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module", autouse=True)

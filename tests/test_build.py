@@ -149,7 +149,7 @@ def test_a_notebook_is_keyed_by_what_it_uses(monkeypatch, tmp_path):
     assert shelf.key(other) != keys[1]
 
 
-def test_an_interrupt_ends_what_runs(book, tmp_path, monkeypatch):
+def test_an_interrupt_ends_what_runs(book, tmp_path, monkeypatch, interruptible):
     """The kernel is in the middle of a cell; the notebook that waits does not begin."""
     monkeypatch.setattr(build, "WORKERS", 1)
     path = repr(str(tmp_path / "pid"))

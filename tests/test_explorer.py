@@ -229,10 +229,8 @@ def test_the_widget_says_what_it_is_computing():
 
 
 @pytest.mark.parametrize("swallowed", [True, False])
-def test_what_was_interrupted_is_not_kept(swallowed, request):
+def test_what_was_interrupted_is_not_kept(swallowed, interruptible):
     """Long computations catch an interrupt and give what they have."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # runners may ignore it
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     stops = [True]
 
     def draw(value):
