@@ -71,8 +71,8 @@ _build/sync/bin/python: requirements.txt
 	$(PYTHON) -m venv _build/sync
 	$@ -m pip install -q $$(grep -E '^(jupytext|pybtex|pyyaml)==' requirements.txt)
 
-offline: book  ## _build/peek-offline.zip: the site, the wheel and the notebooks, for a memory stick
-	$(BIN)/python book/publish.py
+offline:  ## _build/peek-offline.zip: the site, the wheel and the notebooks, for a memory stick
+	@$(MAKE) --no-print-directory book || failed=1; $(BIN)/python book/publish.py && test -z "$$failed"
 
 lint: setup  ## style, types, spelling, and whether each notebook is its script's
 	$(BIN)/ruff check .

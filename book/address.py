@@ -15,9 +15,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SLUG = r"[A-Za-z0-9][A-Za-z0-9-]*/[\w.-]+?"
-FROM_GIT = re.compile(
-    rf"(?:https://(?:[^@/]+@)?|git@|ssh://git@)github\.com[/:]({SLUG})(?:\.git)?/?"
-)
+BRANCH = r"[\w./+-]+"
+HOST = r"(?:https://(?:[^@/]+@)?|git@|ssh://git@)github\.com[/:]"
+REMOTE = re.compile(rf"{HOST}({SLUG})(?:\.git)?/?")
+WRITTEN = re.compile(rf"(?:{HOST}|github\.com/)?({SLUG})(?:\.git)?(?:(?:@|/tree/)({BRANCH}))?/?")
 
 
 class Address(NamedTuple):
@@ -73,8 +74,9 @@ def of_git(root: Path) -> Address | None:
     remote, follows = git(root, "config", f"branch.{branch}.remote"), branch
     if remote:
         follows = git(root, "config", f"branch.{branch}.merge").removeprefix("refs/heads/")
-    found = FROM_GIT.fullmatch(git(root, "remote", "get-url", remote or "origin"))
-    return Address(found[1], follows or branch) if found else None
+    found = REMOTE.fullmatch(git(root, "remote", "get-url", remote or "origin"))
+    known = found and re.fullmatch(BRANCH, follows or branch)
+    return Address(found[1], follows or branch) if known else None
 
 
 def git(root: Path, *command: str) -> str:
@@ -95,8 +97,10 @@ def of_config(root: Path) -> Address | None:
 
 
 def parse(given: str, where: str) -> Address:
-    """The address that a person wrote, with or without https://github.com/ and a branch."""
-    found = re.fullmatch(rf"(?:https://github\.com/)?({SLUG})(?:\.git)?(?:@([\w./-]+))?", given)
+    """The address that a person wrote, with or without the host and a branch."""
+    found = WRITTEN.fullmatch(given.strip().rstrip("/"))
     if not found:
-        raise ValueError(f"{where} is {given!r}; write https://github.com/<owner>/<name>@<branch>")
+        raise ValueError(
+            f"{where} is {given!r}; write owner/name@branch, of a repository on GitHub"
+        )
     return Address(found[1], found[2] or "main")

@@ -259,6 +259,12 @@ def main() -> int:
         publish.finish(index.parent)
     print(f"\nThe book is in {index} ({pk.profile()} profile). Its pages ran on:")
     report([source / "notebooks" / path.name for path in chapters() if path not in failed])
+    home = address.find(ROOT)
+    if home and home != sync.home():
+        print(
+            f"The buttons lead to {home.url}; the notebooks there do not know it yet: `make sync`,"
+        )
+        print("commit and push.")
     for path, why in failed.items():
         print(f"{path.stem} failed, and its page says so: {why.strip().splitlines()[-1]}")
     return 1 if failed else code

@@ -6,6 +6,7 @@ _build/peek-offline.zip, which opens from a memory stick.
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ STAND_INS = {  # few images each, as in the small version of the book
     "digits": lambda: digits(*SMALL["digits"]),
     "digits-rgb": lambda: digits_rgb(*SMALL["digits-rgb"]),
 }
+PAGE = re.compile(r"\(\.\./book/([\w/-]+)\.md\)")  # a notebook's link to a page of the book
 SITE = ROOT / "_build/html"
 ZIP = ROOT / "_build/peek-offline.zip"
 START = '<!doctype html><meta charset="utf-8"><title>Peek</title><meta http-equiv="refresh" content="0; url=site/index.html">\n'
@@ -33,10 +35,12 @@ README = """Peek: a convolutional network through a factorization lens
 
 index.html    opens the book; it needs no network
 notebooks/    the chapters, for Jupyter
-{wheel}
-              the package: pip install it where PyTorch and the rest are there already, or with a network
-data/         the stand-ins for MNIST and CIFAR-10 as images; the notebooks draw the same by themselves. For
-              your own experiments set PEEK_DATA to this folder: pk.load_dataset("stand-in-digits")
+data/         the stand-ins for MNIST and CIFAR-10 as images, for your own experiments:
+              set PEEK_DATA to this folder, then pk.load_dataset("stand-in-digits")
+
+To run the notebooks, install the package, here, where PyTorch is there already or with a network:
+
+    python -m pip install {wheel}
 """
 
 
@@ -91,13 +95,13 @@ def pack() -> Path:
             if path.is_file() and path.suffix != ".whl":
                 archive.write(path, Path("peek/site") / path.relative_to(SITE))
         for path in sorted((SITE / "_sources/notebooks").glob("*.ipynb")):
-            archive.write(path, f"peek/notebooks/{path.name}")
+            notebook = PAGE.sub(r"(../site/book/\1.html)", path.read_text())
+            archive.writestr(f"peek/notebooks/{path.name}", notebook)
         [wheel] = SITE.glob("*.whl")
         archive.write(wheel, f"peek/{wheel.name}")
-        for name in ("digits", "digits-rgb"):
+        for name, draw in STAND_INS.items():
             named = f"stand-in-{name}"
-            data = STAND_INS[name]()
-            archive.writestr(f"peek/data/{named}.zip", images_of(data, named))
+            archive.writestr(f"peek/data/{named}.zip", images_of(draw(), named))
         archive.writestr("peek/index.html", START)
         archive.writestr("peek/README.txt", README.format(wheel=wheel.name))
     part.replace(ZIP)

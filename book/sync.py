@@ -22,6 +22,8 @@ from pybtex.database import parse_file
 
 FIRST = re.compile(r'# %% tags=\["remove-cell"\]\n.*?(?=\n# %%)', re.DOTALL)
 PIP = re.compile(r'(?<=^PEEKLIB = ")[^"]*', re.MULTILINE)
+BIBLIOGRAPHY = re.compile(r"\s*References are in the\s\{doc\}`\.\./book/bibliography`\.")
+BRACES = {ord("{"): None, ord("}"): None}
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 LINKS = {"doi": "https://doi.org/", "eprint": "https://arxiv.org/abs/", "url": ""}
 METADATA = {
@@ -35,12 +37,12 @@ METADATA = {
 def addressed(text: str, home: Address | None) -> str:
     """Prose with every `pip install` and `git clone` of this project pointing at its home, or at none."""
     source = home.pip if home else "."
-    clone = home.url if home else "<address of this repository>"
+    clone = f"-b {home.branch} {home.url}" if home else "<address of this repository>"
     text = re.sub(
         r"pip install (\.|git\+https://github\.com/\S+)(?=\s|$)", f"pip install {source}", text
     )
     return re.sub(
-        r"git clone (https://github\.com/\S+|<[^>]*>) peek", f"git clone {clone} peek", text
+        r"git clone (-b \S+ https://github\.com/\S+|<[^>]*>) peek", f"git clone {clone} peek", text
     )
 
 
@@ -59,6 +61,11 @@ def home_in(script: str) -> Address | None:
     return address.parse(found[0].removeprefix("git+"), "PEEKLIB")
 
 
+def home() -> Address | None:
+    """The address that the notebooks of this copy name."""
+    return home_in(scripts()[0].read_text())
+
+
 def paired(source: str) -> nbformat.NotebookNode:
     """The notebook that belongs to a percent script: no outputs, stable cell ids."""
     notebook = jupytext.reads(source, fmt="py:percent")
@@ -71,9 +78,11 @@ def paired(source: str) -> nbformat.NotebookNode:
 def outside(script: str, path: str) -> nbformat.NotebookNode:
     """The notebook as it is read outside the book; `path` is its own, in the repository."""
     notebook, home = paired(script), home_in(script)
+    works = references(script)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = plain(cell.source, Path(path).parent, home)
+            prose = BIBLIOGRAPHY.sub(lambda _: f"\n\n{works}", cell.source)
+            cell.source = plain(prose, Path(path).parent, home)
     if home:
         add_badge(notebook, BADGE, home.colab(path))
     return notebook
@@ -83,6 +92,13 @@ def add_badge(notebook: nbformat.NotebookNode, image: str, target: str) -> None:
     """Below the title."""
     title, _, rest = notebook.cells[0].source.partition("\n")
     notebook.cells[0].source = f"{title}\n\n[![Open in Colab]({image})]({target})\n{rest}"
+
+
+def references(script: str) -> str:
+    """The works that a notebook cites, as a list for its end."""
+    keys = ",".join(re.findall(r"\{cite\}`([^`]+)`", script)).replace(" ", "").split(",")
+    lines = [f"- {full(bibliography()[key])}" for key in sorted({*keys} - {""})]
+    return "\n".join(["**References**", "", *lines])
 
 
 def plain(text: str, folder: Path, home: Address | None) -> str:
@@ -121,6 +137,18 @@ def cited(found: re.Match) -> str:
     return f"{before} ({'; '.join(works)})"
 
 
+def full(entry: Any) -> str:
+    """A work as its line in a list of references."""
+    fields = entry.fields
+    title = fields["title"].translate(BRACES)
+    where = [
+        fields[name].translate(BRACES)
+        for name in ("journal", "booktitle", "note")
+        if name in fields
+    ]
+    return f"{named(entry, '')}: *{title}*. {', '.join(where)}".strip(" .") + "."
+
+
 @functools.cache
 def bibliography() -> Mapping[str, Any]:
     return parse_file(str(ROOT / "book/references.bib")).entries
@@ -129,7 +157,7 @@ def bibliography() -> Mapping[str, Any]:
 def named(entry: Any, before: str) -> str:
     """A work as "Saini & Papalexakis 2018", or "2018" where `before` is its last author."""
     people, fields = entry.persons["author"], entry.fields
-    names = [str(" ".join(person.last_names)).strip("{}") for person in people]
+    names = [" ".join(person.last_names).translate(BRACES) for person in people]
     who = " & ".join(names) if len(names) < 3 else f"{names[0]} et al."
     words = fields["year"] if before == names[-1] else f"{who} {fields['year']}"
     for field, start in LINKS.items():
@@ -182,9 +210,9 @@ def install_from(notebook: nbformat.NotebookNode, source: str) -> None:
 
 def main(check: bool) -> int:
     # A copy that somebody else wrote may name an address that is not this one's: it must only agree with itself.
-    home = home_in(scripts()[0].read_text()) if check else address.find(ROOT)
+    lives = home() if check else address.find(ROOT)
     problems = []
-    for file, text in differing(home).items():
+    for file, text in differing(lives).items():
         problems.append(
             f"{file.relative_to(ROOT)}: its first cell or address is not that of the others"
         )
@@ -204,7 +232,7 @@ def main(check: bool) -> int:
     for problem in problems:
         print(problem if check else f"mended: {problem}")
     if not check:
-        print(f"This copy lives at {home.url}, branch {home.branch}." if home else NOWHERE)
+        print(f"This copy lives at {lives.url}, branch {lives.branch}." if lives else NOWHERE)
     if check and problems:
         print("`make sync` writes each .ipynb from its .py")
     return int(check and bool(problems))

@@ -4,8 +4,9 @@
 # *Ten thousand images, and what every hidden layer makes of them: three matrices with one column for each image.*
 
 # %% tags=["remove-cell"]
-# On Colab, which brings torch and numpy, this installs peeklib; elsewhere it does nothing.
+# Installs peeklib on Colab, which brings torch and numpy; elsewhere it only looks for it.
 # `make sync` puts this cell into every notebook, with the address of this copy.
+import importlib.util
 import subprocess
 import sys
 
@@ -17,14 +18,17 @@ class Stop(Exception):
         return [f"Stop: {self}"]
 
 
-if "google.colab" in sys.modules:
-    if not PEEKLIB:
-        raise Stop("this copy does not know where peeklib is: write it into PEEKLIB.")
+if "google.colab" in sys.modules and PEEKLIB:
     pip = [sys.executable, "-m", "pip", "install", "-q", PEEKLIB]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
         why = (done.stderr.strip() or "no reason given").splitlines()[-1]
         raise Stop(f"peeklib could not be installed from {PEEKLIB}: {why}")
+elif importlib.util.find_spec("peeklib") is None:
+    raise Stop(
+        "peeklib is not installed here: `%pip install` its wheel, uploaded beside this "
+        "notebook, or git+<the address of a copy of this book>."
+    )
 
 # %% [markdown]
 # The next two cells load handwritten digits and train a small network on them; the sections below explain. You have met
@@ -213,12 +217,14 @@ pd.DataFrame(
 energy = {
     name: pk.spectrum(block).square().cpu().numpy() for name, block in blocks.items()
 }
-kept = {name: values.cumsum()[:100] / values.sum() for name, values in energy.items()}
-least = min(curve[9] for curve in kept.values())
+kept = {
+    name: [0, *values.cumsum()[:100] / values.sum()] for name, values in energy.items()
+}
+least = min(curve[10] for curve in kept.values())
 figure = pk.plots.lines(
     kept,
     title=f"Ten directions hold at least {least:.0%} of each block's energy",
-    xlabel="number of singular directions, from 0",
+    xlabel="number of singular directions",
     ylabel="share of energy",
 )
 pk.show(

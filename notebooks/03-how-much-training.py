@@ -7,8 +7,9 @@
 # minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
-# On Colab, which brings torch and numpy, this installs peeklib; elsewhere it does nothing.
+# Installs peeklib on Colab, which brings torch and numpy; elsewhere it only looks for it.
 # `make sync` puts this cell into every notebook, with the address of this copy.
+import importlib.util
 import subprocess
 import sys
 
@@ -20,14 +21,17 @@ class Stop(Exception):
         return [f"Stop: {self}"]
 
 
-if "google.colab" in sys.modules:
-    if not PEEKLIB:
-        raise Stop("this copy does not know where peeklib is: write it into PEEKLIB.")
+if "google.colab" in sys.modules and PEEKLIB:
     pip = [sys.executable, "-m", "pip", "install", "-q", PEEKLIB]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
         why = (done.stderr.strip() or "no reason given").splitlines()[-1]
         raise Stop(f"peeklib could not be installed from {PEEKLIB}: {why}")
+elif importlib.util.find_spec("peeklib") is None:
+    raise Stop(
+        "peeklib is not installed here: `%pip install` its wheel, uploaded beside this "
+        "notebook, or git+<the address of a copy of this book>."
+    )
 
 # %%
 import pandas as pd

@@ -9,8 +9,9 @@
 # laptop CPU.
 
 # %% tags=["remove-cell"]
-# On Colab, which brings torch and numpy, this installs peeklib; elsewhere it does nothing.
+# Installs peeklib on Colab, which brings torch and numpy; elsewhere it only looks for it.
 # `make sync` puts this cell into every notebook, with the address of this copy.
+import importlib.util
 import subprocess
 import sys
 
@@ -22,14 +23,17 @@ class Stop(Exception):
         return [f"Stop: {self}"]
 
 
-if "google.colab" in sys.modules:
-    if not PEEKLIB:
-        raise Stop("this copy does not know where peeklib is: write it into PEEKLIB.")
+if "google.colab" in sys.modules and PEEKLIB:
     pip = [sys.executable, "-m", "pip", "install", "-q", PEEKLIB]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
         why = (done.stderr.strip() or "no reason given").splitlines()[-1]
         raise Stop(f"peeklib could not be installed from {PEEKLIB}: {why}")
+elif importlib.util.find_spec("peeklib") is None:
+    raise Stop(
+        "peeklib is not installed here: `%pip install` its wheel, uploaded beside this "
+        "notebook, or git+<the address of a copy of this book>."
+    )
 
 # %%
 import numpy as np
@@ -393,7 +397,7 @@ print(f"images at the low end that leave the neuron silent: {np.mean(silent):.0%
 #
 # ## Is a neuron better than any other direction?
 #
-# *10 minutes.* Szegedy and colleagues {cite}`szegedy2014intriguing` found images along random directions as easy to
+# *10 minutes.* Images along random directions were found {cite}`szegedy2014intriguing` as easy to
 # name as those of neurons. The study tried directions with and without a cut-off on the variance of their scores. It took
 # the cut-off, 850, from the tail of the distribution; we draw 1,000 unit vectors and take the 50 of highest variance.
 

@@ -268,27 +268,30 @@ class Explorer:
 
     def _repr_mimebundle_(self, **_):
         bundle: dict[str, object] = {"text/plain": repr(self), "text/html": self.to_html()}
-        if self.has_more:
+        if self.has_more and not run_by_a_program():
             view = {"version_major": 2, "version_minor": 0, "model_id": self.widget.model_id}
             bundle[WIDGET] = view
         return bundle
 
+    @property
     def _ipython_display_(self):
-        """The face without a kernel, and the live one after it where it has more to show.
+        """How it shows itself where the live face has more to show; None: as one output."""
+        return self._show_both if self.has_more and not run_by_a_program() else None
 
-        Each is an output of its own: of one output with both, a saved notebook shows an error in
-        place of the widget, and not the other face.
+    def _show_both(self) -> None:
+        """The face without a kernel, and then the live one, each as an output of its own.
+
+        Of one output with both, a saved notebook shows an error in place of the widget, and not the
+        other face.
         """
         from IPython.display import display
 
-        page, live = self.to_html(), self.has_more and somebody_is_there()
-        if live:
-            name = f"peek-{uuid.uuid4().hex[:8]}"
-            self.widget.add_class(name)
-            page = page.replace("<figure ", f'<figure id="{name}" ', 1) + LIVE.replace("NAME", name)
+        name = f"peek-{uuid.uuid4().hex[:8]}"
+        self.widget.add_class(name)
+        page = self.to_html().replace("<figure ", f'<figure id="{name}" ', 1)
+        page += LIVE.replace("NAME", name)
         display({"text/plain": repr(self), "text/html": page}, raw=True)
-        if live:
-            display(self.widget)
+        display(self.widget)
 
     def __repr__(self):
         sizes = [f"{name} ({len(values)} values)" for name, values in self.axes.items()]
@@ -316,12 +319,12 @@ def interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def somebody_is_there() -> bool:
-    """Whether a person's front end runs this cell: one that can be asked. Builders and tests cannot."""
+def run_by_a_program() -> bool:
+    """Whether a kernel runs this for a builder or a test, which can be asked nothing."""
     from IPython import get_ipython
 
     kernel = getattr(get_ipython(), "kernel", None)
-    return bool(getattr(kernel, "_allow_stdin", False))
+    return kernel is not None and not getattr(kernel, "_allow_stdin", False)
 
 
 def _check_values(what: str, name: str, values: list, allowed: Mapping[str, list]) -> None:

@@ -5,14 +5,20 @@ import shutil
 import subprocess
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import nbformat
 import pytest
+import torch
+
+from peeklib import load_dataset
+from peeklib.course.data import digits
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 import address  # noqa: E402
+import publish  # noqa: E402
 import sync  # noqa: E402
 from address import Address  # noqa: E402
 
@@ -111,7 +117,10 @@ def test_a_fork_is_written_everywhere_with_its_branch_and_forgotten_again(copy, 
         assert f"]({opened})" in notebook.cells[0].source
         assert notebook.cells[0].source.startswith("# ")
     assert f"pip install {pip}" in (folder / "README.md").read_text()
-    assert "git clone https://github.com/ada/fork peek" in (folder / "book/running.md").read_text()
+    assert (
+        "git clone -b course https://github.com/ada/fork peek"
+        in (folder / "book/running.md").read_text()
+    )
     assert sync.main(check=True) == 0
 
     git(folder, "remote", "remove", "origin")
@@ -191,19 +200,69 @@ def test_on_colab_the_first_cell_installs_from_this_copy(colab, monkeypatch):
     ]
 
 
+def test_a_failed_installation_stops_with_one_sentence(colab):
+    with pytest.raises(Exception, match="could not be installed from /nowhere") as stop:
+        exec(sync.PIP.sub("/nowhere/peeklib.whl", first_cell(None)), {})
+    [sentence] = stop.value._render_traceback_()
+    assert "/nowhere/peeklib.whl" in sentence and "\n" not in sentence
+
+
+@pytest.mark.parametrize("place", ["colab", "elsewhere"])
+def test_without_peeklib_or_an_address_the_first_cell_says_what_to_do(place, request, monkeypatch):
+    if place == "colab":
+        request.getfixturevalue("colab")
+    exec(first_cell(None), {})  # it is installed here
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(Exception, match="peeklib is not installed here") as stop:
+        exec(first_cell(None), {})
+    assert len(stop.value._render_traceback_()) == 1
+
+
 @pytest.mark.parametrize(
-    ("source", "said"),
+    "given",
     [
-        ("", "does not know where peeklib is"),
-        ("/nowhere/peeklib.whl", "could not be installed from /nowhere"),
+        "ada/fork@talk",
+        "https://github.com/ada/fork@talk",
+        "https://github.com/ada/fork/tree/talk/",
+        "git@github.com:ada/fork.git@talk",
+        "github.com/ada/fork@talk",
     ],
 )
-def test_on_colab_a_failed_installation_stops_with_one_sentence(colab, source, said):
-    code = sync.PIP.sub(source, first_cell(None))
-    with pytest.raises(Exception, match=said) as stop:
-        exec(code, {})
-    [sentence] = stop.value._render_traceback_()
-    assert said in sentence and "\n" not in sentence
+def test_an_address_may_be_written_in_many_ways(given, monkeypatch):
+    monkeypatch.setenv("PEEK_REPOSITORY", given)
+    assert address.find() == Address("ada/fork", "talk")
+
+
+def test_a_branch_that_no_link_can_hold_is_no_address(copy):
+    assert address.find(copy("https://github.com/ada/book", "fix#12")) is None
+
+
+def test_the_zip_opens_anywhere(tmp_path, monkeypatch):
+    """All that its notebooks link to is inside."""
+    site = tmp_path / "html"
+    for page in ("notation", "running", "ledger"):
+        (site / "book").mkdir(parents=True, exist_ok=True)
+        (site / "book" / f"{page}.html").touch()
+    monkeypatch.setattr(publish, "SITE", site)
+    monkeypatch.setattr(publish, "ZIP", tmp_path / "peek.zip")
+    monkeypatch.setattr(publish, "STAND_INS", {"digits": lambda: digits(20, 10)})
+    monkeypatch.setenv("PEEK_SITE_URL", "https://ada.github.io/fork/")
+    publish.finish(site)
+    assert (site / ".nojekyll").exists()
+    publish.pack().rename(tmp_path / "moved.zip")
+    with zipfile.ZipFile(tmp_path / "moved.zip") as archive:
+        archive.extractall(tmp_path / "stick")
+    folder = tmp_path / "stick/peek"
+    [wheel] = folder.glob("peeklib-*.whl")
+    for path in folder.glob("notebooks/*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        assert f'PEEKLIB = "https://ada.github.io/fork/{wheel.name}"' in notebook.cells[1].source
+        for link in re.findall(r"\]\(([^)\s]+)\)", text_of(notebook)):
+            assert link.startswith("https://") or (path.parent / link).exists(), (path.name, link)
+    monkeypatch.setenv("PEEK_DATA", str(folder / "data"))
+    data, drawn = load_dataset("stand-in-digits"), digits(20, 10)
+    by_class = drawn.train.labels.argsort(stable=True)
+    assert torch.equal(data.train.images, drawn.train.images[by_class])
 
 
 def test_writing_an_address_needs_no_torch():
