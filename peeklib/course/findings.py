@@ -29,7 +29,14 @@ VERDICTS = {
 
 @dataclass(frozen=True, repr=False)
 class Recheck:
-    """A finding of a table beside this run's; shows itself as a note, also where they are apart."""
+    """A finding of a table beside this run's; shows itself as a note, also where they are apart.
+
+    Example:
+        >>> listed, live = {"relu1": 0.3, "relu2": 0.1}, {"relu1": 0.3, "relu2": 0.2}
+        >>> found = Recheck("error", listed, live, room={"relu1": 0.01, "relu2": 0.01})
+        >>> found.status, found.apart
+        ('apart', ['relu2'])
+    """
 
     what: str  #: the finding, in words
     listed: dict  #: what the table says, by name
@@ -39,7 +46,11 @@ class Recheck:
 
     @property
     def apart(self) -> list[str]:
-        """Names of the values that differ by more than the tolerance."""
+        """Names of the values that differ by more than the tolerance.
+
+        Returns:
+            Empty if none does.
+        """
         return [name for name in self.listed if not self._agree(name)]
 
     def _agree(self, name: str) -> bool:
@@ -52,13 +63,25 @@ class Recheck:
 
     @property
     def status(self) -> str:
-        """ "agrees", "apart", or "not compared"."""
+        """How the two compare, in a word or two.
+
+        Returns:
+            "agrees", "apart", or "not compared" where there is a reason.
+        """
         if self.reason:
             return "not compared"
         return "apart" if self.apart else "agrees"
 
     def pairs(self) -> list[str]:
-        """Each value in words: "relu2: table 0.52 ± 0.02, here 0.53"."""
+        """Each value in words.
+
+        Returns:
+            One text for each, such as "relu2: table 0.52 ± 0.02, here 0.53".
+
+        Example:
+            >>> Recheck("images", {"": 6000}, {"": 6000}, room={"": 0.0}).pairs()
+            ['table 6,000, here 6,000']
+        """
         return [self._pair(name) for name in self.listed]
 
     def _pair(self, name: str) -> str:

@@ -40,6 +40,11 @@ def read_sources() -> dict[str, str]:
     Returns:
         Full name of a module → its source, or its stub, where there is one and its names come from;
         path of another file, such as "peeklib/explorer.js" → its text.
+
+    Example:
+        >>> sources = read_sources()
+        >>> "peeklib.nmf" in sources, "peeklib/course/claims.toml" in sources
+        (True, True)
     """
     sources = {}
     for path in sorted(HOME.rglob("*")):
@@ -58,7 +63,13 @@ SOURCES = read_sources()  # on import: later a file may change, and the code tha
 
 
 class Module(NamedTuple):
-    """A module taken apart. Names are full ones: "peeklib.nmf.rank_sweep"."""
+    """A module taken apart. Names are full ones: "peeklib.nmf.rank_sweep".
+
+    Example:
+        >>> module = MODULES["peeklib.course.evidence"]
+        >>> "names" in module.uses["peeklib.course.evidence.table"]
+        True
+    """
 
     code: dict[str, str]  #: name → its syntax
     uses: dict[str, set[str]]  #: name → names that occur in it
@@ -69,6 +80,9 @@ class Module(NamedTuple):
 @functools.cache
 def fingerprint(*names: str) -> str:
     """Hash of all the code of this package that can be reached from these full names.
+
+    Returns:
+        SHA-256, as 64 hexadecimal digits.
 
     Raises:
         KeyError: for a name that no module defines.
@@ -82,6 +96,9 @@ def fingerprint(*names: str) -> str:
 
 def fingerprint_of(source: str) -> str:
     """Hash of all the code of this package that a piece of Python, such as a notebook, can reach.
+
+    Returns:
+        SHA-256, as 64 hexadecimal digits.
 
     Example:
         >>> fingerprint_of("x = 1") == fingerprint_of("import peeklib as pk\\ny = 2")

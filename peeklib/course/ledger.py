@@ -19,7 +19,12 @@ from .data import Dataset
 
 
 class Claim(NamedTuple):
-    """One accuracy, figure or sentence of a study, and the parts of our criterion."""
+    """One accuracy, figure or sentence of a study, and the parts of our criterion.
+
+    Example:
+        >>> CLAIMS["updates"].where, len(CLAIMS["updates"].parts)
+        ('section 2.1, update rules', 2)
+    """
 
     where: str  #: the place in the study
     says: str  #: what it claims, paraphrased
@@ -40,7 +45,12 @@ STYLES = {"reproduced": "yes", "partly": "partly", "not reproduced": "no"}  # `d
 
 @dataclass(frozen=True, repr=False)
 class Finding:
-    """What a chapter found about one claim; shows itself as a box of HTML."""
+    """What a chapter found about one claim; shows itself as a box of HTML.
+
+    Example:
+        >>> Finding("updates", (True, True), "It fell.", "02-coupled-nmf", stand_in="digits")
+        updates: no verdict on digits. It fell.
+    """
 
     name: str  #: key of `CLAIMS`
     holds: tuple[bool, ...]  #: whether each part of the criterion holds, in order
@@ -50,9 +60,16 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        """ "reproduced" if all parts hold, "not reproduced" if none does, else "partly".
+        """What we say of the claim.
 
-        On stand-in data there is none, and this says so.
+        On stand-in data there is no verdict, and this says so.
+
+        Returns:
+            "reproduced" if all parts hold, "not reproduced" if none does, else "partly".
+
+        Example:
+            >>> Finding("updates", (True, False), "It fell.", "02-coupled-nmf").verdict
+            'partly'
         """
         if self.stand_in:
             return f"no verdict on {self.stand_in}"
@@ -71,7 +88,16 @@ class Finding:
         return data, {"scrapbook": {"name": f"claim-{self.name}", "mime_prefix": ""}}
 
     def to_html(self) -> str:
-        """A definition list: the claim, our criterion by parts, our measurement, the verdict."""
+        """The box that a page shows, as text of HTML.
+
+        Returns:
+            A definition list: the claim, our criterion by parts, our measurement, the verdict.
+
+        Example:
+            >>> finding = Finding("updates", (True, False), "x < y", "02-coupled-nmf")
+            >>> "x &lt; y" in finding.to_html()
+            True
+        """
         claim = CLAIMS[self.name]
         parts = ""
         for part, held in zip(claim.parts, self.holds, strict=True):
@@ -157,6 +183,9 @@ def by_seed(table: pd.DataFrame, column: str, **where) -> pd.Series:
 
 def spread(values: pd.Series, form: str = ".2f") -> str:
     """Mean and range in words; `form` is the format of each number.
+
+    Returns:
+        Such as '0.85 (0.80 to 0.90)'.
 
     Example:
         >>> spread(pd.Series([0.8, 0.9]))

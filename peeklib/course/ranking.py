@@ -192,7 +192,10 @@ def granulated(
 
     Theirs varies each factor around every setting of the others; here around one base for each
     group, and two networks of one level, which differ in their seed alone, are a pair too.
-    Arguments and what it gives as for `within`.
+    Arguments as for `within`.
+
+    Returns:
+        One τ for each row of `counts`.
 
     Example:
         >>> import peeklib as pk
@@ -204,7 +207,10 @@ def granulated(
 
 
 def groups(table: pd.DataFrame) -> list[tuple[tuple, np.ndarray]]:
-    """Data set and architecture, and the rows of the networks that share them.
+    """The rows of the networks that share data set and architecture.
+
+    Returns:
+        (data set, architecture) and row numbers, for each group.
 
     Example:
         >>> import peeklib as pk
@@ -216,7 +222,10 @@ def groups(table: pd.DataFrame) -> list[tuple[tuple, np.ndarray]]:
 
 
 def environments(table: pd.DataFrame) -> list[tuple[tuple, np.ndarray]]:
-    """Data set, architecture and factor; and the rows that depart in it, with those of their base.
+    """The rows of the networks that depart in one factor, with those of their base.
+
+    Returns:
+        (data set, architecture, factor) and row numbers, for each environment.
 
     Example:
         >>> import peeklib as pk

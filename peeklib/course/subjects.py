@@ -39,6 +39,12 @@ class Subject(NamedTuple):
 
     All of it is on the CPU. Its methods take a GPU if there is one, and give what they find on the
     CPU.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+        >>> black = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+        >>> Subject(model, {"fc": "1"}, black, torch.zeros(4), ("a",), "a line on black")
+        a line on black: 4 images, layers fc
     """
 
     model: nn.Module
@@ -51,8 +57,18 @@ class Subject(NamedTuple):
     def activations(self, layer: str) -> Tensor:
         """Φ of one layer, neurons × images, negative values kept.
 
+        Returns:
+            In units of activation, on the CPU.
+
         Raises:
             KeyError: for a layer it has not.
+
+        Example:
+            >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+            >>> black = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+            >>> subject = Subject(model, {"fc": "1"}, black, torch.zeros(4), ("a",), "a line")
+            >>> subject.activations("fc").shape
+            torch.Size([5, 4])
         """
         name = self.layers[layer]
         with _at_work(self.model, self.images):
@@ -60,10 +76,19 @@ class Subject(NamedTuple):
         return blocks[name]
 
     def shape(self, layer: str) -> tuple[int, ...]:
-        """Of one image's activations: channels, height and width, or neurons alone.
+        """Shape of one image's activations in a layer.
+
+        Returns:
+            (channels, height, width), or (neurons,).
 
         Raises:
             KeyError: for a layer it has not.
+
+        Example:
+            >>> model = nn.Conv2d(3, 8, 2)
+            >>> black = torch.zeros(4, 3, 6, 5, dtype=torch.uint8)
+            >>> Subject(model, {"conv": ""}, black, torch.zeros(4), ("a",), "edges").shape("conv")
+            (8, 5, 4)
         """
         found = []
         module = self.model.get_submodule(self.layers[layer])
@@ -117,6 +142,9 @@ def cifar(
         only_correct: as in the study; False takes any, as for a network that was not trained.
         seed: of the draw.
 
+    Returns:
+        The network, its images (uint8, images × 3 × height × width) and six layers.
+
     Raises:
         TypeError: for a count that is no whole number.
         ValueError: for one below 1, or if no image is classified correctly.
@@ -159,6 +187,9 @@ def imagenet(
         count: images at most; each takes 150 kB, and its activations in the largest layer 260 kB.
         weights: for torchvision; None starts from random ones, for trying it out.
         only_correct, seed: as for `cifar`.
+
+    Returns:
+        The network, its images (uint8, images × 3 × 224 × 224) and eight layers.
 
     Raises:
         FileNotFoundError: without such a folder, or without images in it.

@@ -190,13 +190,16 @@ def correct(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
-    """Share of images whose largest output is at their label, 0 … 1.
+    """Share of images whose largest output is at their label.
 
     Args:
         model: run in eval mode without gradients on its own device, wherever the images are.
         images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
         labels: one integer for each image.
         batch_size: images in one forward pass.
+
+    Returns:
+        Between 0 and 1.
 
     Raises:
         TypeError: for a batch_size that is no whole number.

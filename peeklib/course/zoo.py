@@ -82,7 +82,10 @@ class Recipe:
 
 
 def recipes() -> list[Recipe]:
-    """The whole zoo, in the order it is trained: the costly architecture last.
+    """The whole zoo, in the order it is trained.
+
+    Returns:
+        384 recipes, the costly architecture last.
 
     Example:
         >>> import peeklib as pk
@@ -136,7 +139,16 @@ def _several(levels_of: dict[str, tuple], generator: torch.Generator) -> dict:
 
 @functools.cache
 def dataset(name: str) -> Dataset:
-    """A data set of the zoo, read once; `digits` is itself, not a stand-in."""
+    """A data set of the zoo, read once; `digits` is itself, not a stand-in.
+
+    Returns:
+        All of its training and test images.
+
+    Example:
+        >>> import peeklib as pk
+        >>> pk.zoo.dataset("mnist") is pk.zoo.dataset("mnist")  # doctest: +SKIP
+        True
+    """
     return load_dataset(name)
 
 
@@ -159,6 +171,9 @@ def probe_images(data: str) -> Tensor:
 def build(recipe: Recipe) -> nn.Module:
     """The network of a recipe before training.
 
+    Returns:
+        A model with its first weights, on the CPU.
+
     Example:
         >>> import peeklib as pk
         >>> model = pk.zoo.build(pk.zoo.Recipe("mnist", "mlp", width=0.25))  # doctest: +SKIP
@@ -171,7 +186,10 @@ def build(recipe: Recipe) -> nn.Module:
 
 
 def training_set(recipe: Recipe) -> Split:
-    """The images and labels that a recipe trains on, in their order, noise included.
+    """What a recipe trains on, in its order.
+
+    Returns:
+        Images (uint8, images × channels × height × width) and labels, noise included.
 
     Example:
         >>> import peeklib as pk
@@ -240,6 +258,9 @@ def rear(recipe: Recipe) -> tuple[nn.Module, dict]:
 
 def find(table: pd.DataFrame, recipe: Recipe) -> pd.Series:
     """The row of a recipe in a table that has its fields as columns, such as that of the evidence.
+
+    Returns:
+        The row, by column.
 
     Raises:
         KeyError: if it is not there, or there twice.

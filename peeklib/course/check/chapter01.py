@@ -12,7 +12,13 @@ from .exercise import exercise
 
 @exercise
 def neuron_counts(answer: dict[str, int]) -> None:
-    """Chapter 1: how many neurons `relu1` and `relu2` of PaperCNN would have for 32×32 images."""
+    """Chapter 1: how many neurons `relu1` and `relu2` of PaperCNN would have for 32×32 images.
+
+    Example:
+        >>> neuron_counts({"relu1": 1440, "relu2": 320})  # as for 28×28
+        Traceback (most recent call last):
+        AssertionError: 1440 is not the number of neurons of relu1; ...
+    """
     assert isinstance(answer, dict), 'give a dict: {"relu1": …, "relu2": …}'
     convolutions = nn.Sequential(OrderedDict(list(PaperCNN().named_children())[:6]))
     blocks = record(convolutions, torch.zeros(1, 1, 32, 32))
@@ -26,7 +32,13 @@ def neuron_counts(answer: dict[str, int]) -> None:
 
 @exercise
 def neuron_row(answer: int) -> None:
-    """Chapter 1: the row of A₀ of channel 3, row 5, column 7 of `relu1` (all from 0)."""
+    """Chapter 1: the row of A₀ of channel 3, row 5, column 7 of `relu1` (all from 0).
+
+    Example:
+        >>> neuron_row(3 * 5 * 7)
+        Traceback (most recent call last):
+        AssertionError: row 105 is another neuron; count how many neurons come before: ...
+    """
     maps = torch.zeros(10, 12, 12)
     maps[3, 5, 7] = 1
     assert answer == int(maps.flatten().argmax()), (

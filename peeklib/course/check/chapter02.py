@@ -35,6 +35,11 @@ def factor_update(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Chapter 2: `answer(A, O, F)` is the multiplicative update of O.
 
     A: neurons × images, O: neurons × rank, F: images × rank.
+
+    Example:
+        >>> factor_update(lambda A, O, F: O * (A @ F))
+        Traceback (most recent call last):
+        AssertionError: the result differs from O ∗ (A F) / (O Fᵀ F + ε); ...
     """
     A, O, F = random_tensors((30, 40), (30, 4), (40, 4))
     new = answer(A.clone(), O.clone(), F.clone())

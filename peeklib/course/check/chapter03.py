@@ -34,6 +34,7 @@ def compressible(answer: float, block: Tensor, rank: int) -> None:
     The approximation may be of any sign (Eckart & Young 1936).
 
     Example:
+        >>> import torch
         >>> compressible(0.6, torch.diag(torch.tensor([4.0, 3.0])), rank=1)
         ✓ right
     """
@@ -54,6 +55,7 @@ def rescaled(answer: float, blocks: dict[str, Tensor], target: float) -> None:
         target: an RMSE.
 
     Example:
+        >>> import torch
         >>> generator = torch.Generator().manual_seed(0)
         >>> blocks = {"input": torch.zeros(1, 30), "relu1": torch.rand(30, 30, generator=generator)}
         >>> rescaled(100.0, blocks, target=1.0)

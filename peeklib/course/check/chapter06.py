@@ -26,7 +26,13 @@ def closest_pair(answer: tuple[int, int], overlap: Tensor) -> None:
 
 @exercise
 def overlap(answer: Callable[[Tensor, Tensor], float]) -> None:
-    """Chapter 6: `answer(a, b)` is the Jaccard index of two boolean vectors; 0 for empty ones."""
+    """Chapter 6: `answer(a, b)` is the Jaccard index of two boolean vectors; 0 for empty ones.
+
+    Example:
+        >>> overlap(lambda a, b: (a & b).sum() / a.sum())
+        Traceback (most recent call last):
+        AssertionError: 0.66... for [1, 1, 0, 0, 1] and [1, 0, 0, 1, 1]: 2 shared, 4 in all
+    """
     a = torch.tensor([1, 1, 0, 0, 1]).bool()
     b = torch.tensor([1, 0, 0, 1, 1]).bool()
     found = answer(a, b)

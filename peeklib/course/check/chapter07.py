@@ -53,6 +53,13 @@ def placed(answer: Tensor, fit: CoupledFactors, drawing: Tensor) -> None:
     """Chapter 7: the loadings of one image, one for each component, by its pixels alone.
 
     `drawing` is height × width, from 0 to 1; `fit` has a block "input" of as many pixels.
+
+    Example:
+        >>> import peeklib as pk
+        >>> fit = pk.coupled_nmf({"input": torch.ones(4, 3)}, 1)
+        >>> placed(torch.ones(1), fit, drawing=torch.zeros(2, 2))
+        Traceback (most recent call last):
+        AssertionError: the drawing is all black: every loading is 0; draw something
     """
     pixels = len(fit.factors["input"])
     assert isinstance(drawing, Tensor) and drawing.numel() == pixels, (

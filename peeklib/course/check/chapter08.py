@@ -31,6 +31,11 @@ def coordinate_sweep(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None
     """Chapter 8: `answer(V, B, G)` is one sweep of coordinate descent over the rows of V.
 
     V and B = W X are rank × images, G = W Wᵀ is rank × rank.
+
+    Example:
+        >>> coordinate_sweep(lambda V, B, G: B - G @ V)  # the negative gradient, not a step
+        Traceback (most recent call last):
+        AssertionError: an entry is below zero; take the larger of it and 0
     """
     W, X, V = random_tensors((4, 9), (9, 12), (4, 12))
     X[::2] = 0  # so that some entries end at zero

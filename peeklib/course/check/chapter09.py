@@ -10,7 +10,13 @@ from .exercise import exercise
 
 @exercise
 def set_purity(answer: Callable[[Tensor], float]) -> None:
-    """Chapter 9: `answer(labels)` is the share of the most frequent label."""
+    """Chapter 9: `answer(labels)` is the share of the most frequent label.
+
+    Example:
+        >>> set_purity(lambda labels: 1.0)
+        Traceback (most recent call last):
+        AssertionError: 1.0 for [3, 1, 3, 3]: the most frequent label has a share of 0.75
+    """
     for labels in ([3, 1, 3, 3], [0, 1, 2, 9], [7, 7]):
         expected = max(map(labels.count, labels)) / len(labels)
         found = float(answer(torch.tensor(labels)))

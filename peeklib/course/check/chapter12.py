@@ -31,7 +31,13 @@ def images_needed(answer: int, floor: dict[int, float], limit: float) -> None:
 
 @exercise
 def alignment(answer: Callable[[Tensor, Tensor], float | Tensor]) -> None:
-    """Chapter 12: `answer(X, Y)` is the linear CKA of two blocks, features × images."""
+    """Chapter 12: `answer(X, Y)` is the linear CKA of two blocks, features × images.
+
+    Example:
+        >>> alignment(lambda X, Y: (X @ Y.T).norm())
+        Traceback (most recent call last):
+        AssertionError: a number added to a feature changes the result; ...
+    """
     X, Y = random_tensors((5, 30), (7, 30))
     value = float(answer(X.clone(), Y.clone()))
     assert abs(value - float(answer(X + 9, Y))) < 1e-4, (

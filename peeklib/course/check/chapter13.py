@@ -52,6 +52,11 @@ def permuted_neurons(answer: Callable[[Tensor], Tensor]) -> None:
     """Chapter 13: `answer(block)` has each neuron's values in an order of its own over the images.
 
     `block` is neurons × images.
+
+    Example:
+        >>> permuted_neurons(lambda block: block.flip(1))
+        Traceback (most recent call last):
+        AssertionError: all neurons moved together: these are the same images in another order; ...
     """
     (block,) = random_tensors((6, 50))
     new = answer(block.clone())

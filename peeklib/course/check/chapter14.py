@@ -10,7 +10,13 @@ from .exercise import exercise
 
 @exercise
 def kendall_by_hand(answer: float) -> None:
-    """Chapter 14: τ of a score with the values 3, 4, 1 for networks of accuracy 0.9, 0.8, 0.5."""
+    """Chapter 14: τ of a score with the values 3, 4, 1 for networks of accuracy 0.9, 0.8, 0.5.
+
+    Example:
+        >>> kendall_by_hand(1.0)
+        Traceback (most recent call last):
+        AssertionError: 1.0 is not it; write down the three pairs, ...
+    """
     expected = kendall([3, 4, 1], [0.9, 0.8, 0.5])[0]
     assert abs(answer - expected) < 0.01, (
         f"{answer} is not it; write down the three pairs, count those that both order alike, take "
@@ -28,6 +34,13 @@ def worst_environment(
         answer: gives data set, architecture and factor, joined with blanks.
         part: a row for each network.
         better: score → 1 if large is better, −1 if small is.
+
+    Example:
+        >>> import peeklib as pk
+        >>> table, better = pk.evidence.table("zoo"), {"nuclear_norm": 1}
+        >>> worst_environment(lambda part, score: "mnist", table, better)
+        Traceback (most recent call last):
+        AssertionError: 'mnist' is no environment; ... such as 'cifar10 cnn classes'
     """
     for score in ("nuclear_norm", "rmse_area", "weight_norm"):
         turned = better[score] * part[score]

@@ -37,6 +37,11 @@ def summed_along(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Chapter 15: `answer(T, H, W)` sums T along H and W: rank × channels.
 
     T is rank × channels × height × width, H height × rank, W width × rank.
+
+    Example:
+        >>> summed_along(lambda T, H, W: T.sum(dim=(2, 3)))
+        Traceback (most recent call last):
+        AssertionError: the result differs; weight every place by H at its row and W at its ...
     """
     T, H, W = random_tensors((3, 5, 4, 2), (4, 3), (2, 3))
     result = answer(T.clone(), H.clone(), W.clone())

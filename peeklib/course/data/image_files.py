@@ -19,7 +19,7 @@ AnyPath = Path | zipfile.Path
 
 
 def find_image_files(name: str, root: Path, place: str) -> Dataset | None:
-    """The data set in the folder `<name>` of `root`, else in a zip `<name>*.zip`; None without.
+    """The data set in the folder `<name>` of `root`, else in a zip `<name>*.zip`.
 
     A zip is decoded once: the result is kept on disk until the file changes.
 
@@ -28,10 +28,17 @@ def find_image_files(name: str, root: Path, place: str) -> Dataset | None:
         root: where to look.
         place: `root` in words, for `Dataset.source`.
 
+    Returns:
+        Images as uint8, images × channels × height × width; None where there is neither.
+
     Raises:
         FileNotFoundError: for training or test images that are missing.
         OSError: for a damaged zip.
         ValueError: for images that cannot be read, or differ in shape or classes.
+
+    Example:
+        >>> find_image_files("cats", Path("no such folder"), "a folder") is None
+        True
     """
     if (root / name / "train").is_dir():
         return _read(name, root / name, place)

@@ -32,6 +32,9 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
             that needs no network ("digits" for mnist, "digits-rgb" for cifar10), which says so on
             the page; under that profile with few images.
 
+    Returns:
+        Training and test images, uint8, with their labels; and where they come from.
+
     Raises:
         FileNotFoundError: if PEEK_DATA is no folder, or there is nothing by that name.
         ConnectionError: if the download fails.
@@ -42,6 +45,9 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
         >>> import peeklib as pk
         >>> pk.load_dataset("digits")  # doctest: +SKIP
         digits: 60,000 training and 5,000 test images, 1×28×28, 10 classes; scikit-learn's 8×8 …
+        >>> pk.load_dataset("moons")
+        Traceback (most recent call last):
+        FileNotFoundError: no data set 'moons': there are 'mnist', 'cifar10', 'digits', ...
     """
     made = {"digits": digits, "digits-rgb": digits_rgb}
     if name in made:

@@ -18,7 +18,12 @@ TIMEOUT = 5  # seconds to wait for a server
 
 @dataclass(frozen=True)
 class Original:
-    """A data set as torchvision keeps it."""
+    """A data set as torchvision keeps it.
+
+    Example:
+        >>> ORIGINALS["mnist"].folder, len(ORIGINALS["mnist"].files)
+        ('MNIST/raw', 4)
+    """
 
     kind: str  #: its class in torchvision.datasets
     folder: str  #: where that class reads, below its root
@@ -27,7 +32,15 @@ class Original:
     mirrors: tuple[str, ...] = ()  #: of its archive, in the order to try; none: torchvision's own
 
     def is_in(self, root: Path) -> bool:
-        """Whether every file is there."""
+        """Whether every file is there.
+
+        Returns:
+            True for damaged files too: they are not read.
+
+        Example:
+            >>> ORIGINALS["mnist"].is_in(Path("no such folder"))
+            False
+        """
         return all((root / self.folder / file).exists() for file in self.files)
 
 
@@ -67,6 +80,9 @@ def read_original(name: str, root: Path, place: str) -> Dataset:
         name: a key of ORIGINALS.
         root: the folder that has `Original.folder`.
         place: `root` in words, for `Dataset.source` and errors.
+
+    Returns:
+        Images as uint8, images × channels × height × width, and labels as int64.
 
     Raises:
         OSError: if a file is missing or damaged.

@@ -23,6 +23,9 @@ def digits(train: int = 60_000, test: int = 5_000, seed: int = 0) -> Dataset:
         train, test: how many images.
         seed: of all that is drawn.
 
+    Returns:
+        Images (uint8, images × 1 × 28 × 28) and labels, 0 to 9, for training and tests.
+
     Example:
         >>> digits(train=3, test=2).train.images.shape
         torch.Size([3, 1, 28, 28])
@@ -41,6 +44,9 @@ def digits_rgb(train: int = 20_000, test: int = 2_000, seed: int = 0) -> Dataset
     Args:
         train, test: how many images.
         seed: of all that is drawn.
+
+    Returns:
+        Images (uint8, images × 3 × 32 × 32) and labels, 0 to 9, for training and tests.
 
     Example:
         >>> digits_rgb(train=3, test=2).train.images.shape

@@ -12,7 +12,10 @@ FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The tables there are, in alphabetical order.
+    """The tables there are.
+
+    Returns:
+        What `table` takes, in alphabetical order.
 
     Example:
         >>> "cases" in names()
@@ -25,6 +28,9 @@ def table(name: str) -> pd.DataFrame:
     """A table of evidence, such as "cases".
 
     What a row stands for, and its columns, are described where it is made.
+
+    Returns:
+        Its rows, as in the CSV file; `order` stays text, for its zeros in front.
 
     Raises:
         KeyError: for an unknown name; lists those there are.
@@ -42,6 +48,9 @@ def how(name: str) -> dict:
     """How a table was made: command, commit, versions ("pins"), device, data, date.
 
     Of a study also its seeds and minutes: wall time on a machine that did other things too.
+
+    Returns:
+        What the JSON file says, by name.
 
     Raises:
         KeyError: for an unknown name; lists those there are.

@@ -16,7 +16,12 @@ from .zhang import directions, layers
 
 
 class Study(NamedTuple):
-    """One table of evidence: who makes it, from which data, and how it factorizes."""
+    """One table of evidence: who makes it, from which data, and how it factorizes.
+
+    Example:
+        >>> STUDIES["spectra"].data, STUDIES["spectra"].fit is None
+        (('mnist',), True)
+    """
 
     rows: Callable[..., Iterator[dict]]  #: gives the rows of some seeds; without seeds, all of them
     data: tuple[str, ...] = ("mnist",)  #: names of the data sets

@@ -43,28 +43,66 @@ Blocks = Mapping[str, Tensor]
 
 
 def shaped(blocks: Blocks, model: str) -> dict[str, Tensor]:
-    """The same numbers, each block in the shape that this model wants."""
+    """The same numbers, each block in the shape that this model wants.
+
+    Returns:
+        Name → feature modes × images.
+
+    Example:
+        >>> shaped({"relu2": torch.zeros(320, 5)}, "CP")["relu2"].shape
+        torch.Size([20, 4, 4, 5])
+    """
     return {name: block.unflatten(0, ALL[model][name]) for name, block in blocks.items()}
 
 
 def length(model: str) -> int:
-    """How many numbers a component takes, without its image factor."""
+    """How many numbers a component takes, without its image factor.
+
+    Returns:
+        Lengths of all its modes but the images, in all blocks, added up.
+
+    Example:
+        >>> [length(model) for model in SHAPES]
+        [2544, 974, 118]
+    """
     return sum(sum(shape) for shape in ALL[model].values())
 
 
 def equal_size(model: str, rank: int, count: int = COUNT) -> int:
-    """The rank at which `model` holds as many numbers as the matrix model at `rank`."""
+    """The rank at which `model` holds as many numbers as the matrix model at `rank`.
+
+    Returns:
+        A whole number, the closest one.
+
+    Example:
+        >>> equal_size("CP", rank=10)
+        49
+    """
     return round(rank * (length("matrix") + count) / (length(model) + count))
 
 
 def fit(blocks: Blocks, model: str, rank: int, count: int = COUNT, seed: int = 0) -> CoupledTensors:
-    """The factorization of the first `count` images."""
+    """The factorization of the first `count` images.
+
+    Returns:
+        Factors of every mode, with F images × rank.
+    """
     few = {name: block[:, :count].contiguous() for name, block in blocks.items()}
     return factorize(shaped(few, model), rank, seed=seed, **FIT)
 
 
 def new_error(found: CoupledTensors, new: Blocks, model: str) -> float:
-    """Relative error of new images, placed in a fit."""
+    """Relative error of new images, placed in a fit.
+
+    Returns:
+        Their distance from the model, as a share of their norm.
+
+    Example:
+        >>> blocks = {"relu2": torch.ones(320, 5)}
+        >>> found = coupled_ntf(shaped(blocks, "CP"), 1)
+        >>> round(new_error(found, {"relu2": torch.full((320, 2), 7.0)}, "CP"), 3)
+        0.0
+    """
     F = found.transform(shaped(new, model))
     lost = [(new[name] - W @ F.T).square().sum() for name, W in found.factors.items()]
     energy = [block.square().sum() for block in new.values()]
@@ -72,7 +110,17 @@ def new_error(found: CoupledTensors, new: Blocks, model: str) -> float:
 
 
 def shuffled(blocks: Blocks, what: str, seed: int) -> dict[str, Tensor]:
-    """Blocks with their "places" shuffled, alike in all channels, or all their "neurons"."""
+    """Blocks with their "places" shuffled, alike in all channels, or all their "neurons".
+
+    Returns:
+        Name → features × images, as before.
+
+    Example:
+        >>> block = torch.arange(320.0)[:, None]
+        >>> moved = shuffled({"relu2": block}, "places", seed=0)["relu2"]
+        >>> torch.equal(moved.view(20, 16).sort().values, block.view(20, 16))  # within its channel
+        True
+    """
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for name, block in blocks.items():
@@ -87,14 +135,32 @@ def shuffled(blocks: Blocks, what: str, seed: int) -> dict[str, Tensor]:
 
 
 def agreement(one: CoupledTensors, other: CoupledTensors) -> float:
-    """Mean correlation of the components' columns of F, after the best matching of two fits."""
+    """Mean correlation of the components' columns of F, after the best matching of two fits.
+
+    Returns:
+        1 for one fit and itself; components have no order.
+
+    Example:
+        >>> X = torch.rand(4, 3, 9, generator=torch.Generator().manual_seed(0))
+        >>> found = coupled_ntf({"block": X}, 2)
+        >>> round(agreement(found, found), 3)
+        1.0
+    """
     correlation = np.corrcoef(one.image_factor.T.cpu(), other.image_factor.T.cpu())
     correlation = correlation[: one.rank, one.rank :]  # components of one × of the other
     return float(correlation[linear_sum_assignment(-correlation)].mean())
 
 
 def settings() -> Iterator[dict]:
-    """What is varied: model, shuffle, images, and whether rank or size equals a matrix model's."""
+    """What is varied: model, shuffle, images, and whether rank or size equals a matrix model's.
+
+    Yields:
+        One dict for each, with model, equal, base, images and shuffle.
+
+    Example:
+        >>> len(list(settings()))
+        46
+    """
     plain = {"equal": "size", "base": BASE, "images": COUNT, "shuffle": "none"}
     for equal in ("rank", "size"):
         for model in SHAPES:
@@ -111,14 +177,27 @@ def settings() -> Iterator[dict]:
 
 
 def rank_of(which: Mapping) -> int:
-    """The rank of the fit that a setting asks for."""
+    """The rank of the fit that a setting asks for.
+
+    Returns:
+        That of the matrix model, or the one of equal size.
+
+    Example:
+        >>> which = {"model": "CP", "base": 10, "images": 500}
+        >>> rank_of(which | {"equal": "rank"}), rank_of(which | {"equal": "size"})
+        (10, 49)
+    """
     if which["equal"] == "rank":
         return which["base"]
     return equal_size(which["model"], which["base"], which["images"])
 
 
 def row(blocks: Blocks, which: Mapping, seed: int = 0) -> dict:
-    """One setting and one start: errors, also of new images, and how well another start agrees."""
+    """One setting and one start: errors, also of new images, and how well another start agrees.
+
+    Returns:
+        What the table holds of it, by column.
+    """
     if which["shuffle"] != "none":
         blocks = shuffled(blocks, which["shuffle"], seed)
     model, rank, count = which["model"], rank_of(which), which["images"]
@@ -140,14 +219,22 @@ def row(blocks: Blocks, which: Mapping, seed: int = 0) -> dict:
 
 
 def recorded(data: str = "mnist", images: int = max(COUNTS) + NEW) -> dict[str, Tensor]:
-    """The blocks of the zoo's base network, features × the first test images."""
+    """The blocks of the zoo's base network, features × the first test images.
+
+    Returns:
+        input (784), relu1 (1,440) and relu2 (320) × images.
+    """
     model, _ = rear(zoo.Recipe(data, "cnn"))
     shown = zoo.dataset(data).test.images[:images]
     return pk.input_blocks(shown) | pk.record(model, shown)
 
 
 def higher_order(seeds=range(5)) -> Iterator[dict]:
-    """Every setting from every start, of one network on MNIST."""
+    """Every setting from every start, of one network on MNIST.
+
+    Yields:
+        A row for each start and setting.
+    """
     blocks = recorded()
     for seed in seeds:
         for which in settings():
@@ -155,7 +242,11 @@ def higher_order(seeds=range(5)) -> Iterator[dict]:
 
 
 def theirs(block: Tensor, seed: int) -> Iterator[dict]:
-    """`relu2`, neurons × images, as a tensor by TensorLy's programs: a CP and a Tucker model."""
+    """`relu2`, neurons × images, as a tensor by TensorLy's programs: a CP and a Tucker model.
+
+    Yields:
+        A row for either model.
+    """
     from tensorly import decomposition  # the book's, not the package's
 
     array = block.unflatten(0, SHAPES["CP"]["relu2"]).double().cpu().numpy()
@@ -172,7 +263,11 @@ def theirs(block: Tensor, seed: int) -> Iterator[dict]:
 
 
 def ours(block: Tensor, seed: int, larger: int) -> Iterator[dict]:
-    """The same block by our program: as a tensor, at a larger rank too, and as a matrix."""
+    """The same block by our program: as a tensor, at a larger rank too, and as a matrix.
+
+    Yields:
+        A row for each of the three.
+    """
     X = block.unflatten(0, SHAPES["CP"]["relu2"])
     for model, form, rank in (("CP", X, BASE), ("CP, larger", X, larger), ("matrix", block, BASE)):
         found = coupled_ntf({"block": form}, rank, seed=seed, **PROGRAMS["ours"])
@@ -180,7 +275,11 @@ def ours(block: Tensor, seed: int, larger: int) -> Iterator[dict]:
 
 
 def program_row(model: str, program: str, rank: int, numbers: int, relative_error: float) -> dict:
-    """What the table holds of one fit; `numbers` is how many the model has."""
+    """What the table holds of one fit; `numbers` is how many the model has.
+
+    Returns:
+        The row, by column.
+    """
     return {
         "model": model,
         "program": program,
@@ -194,6 +293,9 @@ def libraries(seeds=range(5)) -> Iterator[dict]:
     """`relu2` alone: what TensorLy finds and what we find, from one start.
 
     Its Tucker model has one start for all seeds, from the SVD; our larger CP model has its size.
+
+    Yields:
+        A row for each seed and model.
     """
     block = recorded()["relu2"][:, :COUNT].contiguous()
     for seed in seeds:

@@ -51,17 +51,29 @@ class Case:
 
     @cached_property
     def sweep(self) -> pk.Sweep:
-        """The coupled factorizations: at all ranks, or of a control at rank 30."""
+        """The coupled factorizations: at all ranks, or of a control at rank 30.
+
+        Returns:
+            Fits by (rank, seed).
+        """
         ranks = AT_30 if self.setting in CONTROLS else RANKS
         return rank_sweep(self.blocks, ranks, [self.seed], **FIT)
 
     def fit(self, rank: int = 30) -> pk.CoupledFactors:
-        """The coupled factorization at one rank."""
+        """The coupled factorization at one rank.
+
+        Returns:
+            P 784 × rank, O 1,440 × rank and 320 × rank, F images × rank.
+        """
         return self.sweep[rank, self.seed]
 
     @cached_property
     def even(self) -> pk.CoupledFactors:
-        """The factorization of rank 30 with the same say for every block: weights 1 / energy."""
+        """The factorization of rank 30 with the same say for every block: weights 1 / energy.
+
+        Returns:
+            Factors and errors, as from `fit`.
+        """
         weights = {}
         for name, block in self.blocks.items():
             energy = float(block.square().sum())
@@ -69,12 +81,26 @@ class Case:
         return factorize(self.blocks, 30, weights=weights, seed=self.seed, **FIT)
 
     def spectrum(self, name: str) -> Tensor:
-        """The singular values of one block."""
+        """The singular values of one block.
+
+        Returns:
+            min(features, images) values, largest first, float64, on the CPU.
+        """
         return spectrum(self.blocks[name]).cpu()
 
 
 def case(data: pk.Dataset, setting: str, seed: int) -> Case:
-    """The network of one setting, trained, and the test images recorded."""
+    """The network of one setting, trained, and the test images recorded.
+
+    Returns:
+        The network and its blocks, features × test images; no factorization yet.
+
+    Example:
+        >>> some = pk.Split(torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.arange(3))
+        >>> black = pk.Dataset("black", some, some, classes=("0", "1", "2"), source="made up")
+        >>> {name: len(block) for name, block in case(black, "untrained", seed=0).blocks.items()}
+        {'input': 784, 'relu1': 1440, 'relu2': 320}
+    """
     model = network(data, setting, seed)
     images = data.test.images
     blocks = pk.input_blocks(images) | pk.record(model, images)
@@ -82,7 +108,11 @@ def case(data: pk.Dataset, setting: str, seed: int) -> Case:
 
 
 def network(data: pk.Dataset, setting: str, seed: int) -> nn.Module:
-    """The network of one setting; the seed draws images, initial weights, and their order."""
+    """The network of one setting; the seed draws images, initial weights, and their order.
+
+    Returns:
+        A PaperCNN; as it starts, where it is untrained.
+    """
     model = pk.models.PaperCNN(seed=seed)
     if setting == "untrained":
         return model
@@ -91,7 +121,17 @@ def network(data: pk.Dataset, setting: str, seed: int) -> nn.Module:
 
 
 def training_images(data: pk.Dataset, setting: str, seed: int) -> pk.Split:
-    """What the network of a setting is trained on."""
+    """What the network of a setting is trained on.
+
+    Returns:
+        Images (uint8, images × 1 × 28 × 28) and labels, in the order of training.
+
+    Example:
+        >>> some = pk.Split(torch.zeros(10, 1, 28, 28, dtype=torch.uint8), torch.arange(10))
+        >>> black = pk.Dataset("black", some, some, classes=tuple("0123456789"), source="made up")
+        >>> training_images(black, "ordered", seed=0).labels
+        tensor([9, 0, 1, 2, 3, 4, 5, 6, 7, 8])
+    """
     if setting == "ordered":
         return pk.subset(data, order=ORDER, seed=seed)
     if setting in CLASSES:
@@ -108,7 +148,11 @@ def training_images(data: pk.Dataset, setting: str, seed: int) -> pk.Split:
 
 
 def facts(one: Case) -> dict:
-    """What a network knows, the size of each block, and the entropy rank of the last layer."""
+    """What a network knows, the size of each block, and the entropy rank of the last layer.
+
+    Returns:
+        Accuracy, recalls, root mean squares and the entropy rank, by column.
+    """
     labels = one.data.test.labels
     hits = correct(one.model, *one.data.test).double()
     found = {"accuracy": hits.mean().item()}
@@ -121,7 +165,11 @@ def facts(one: Case) -> dict:
 
 
 def deep_facts(one: Case) -> dict:
-    """Of each block: its entropy rank, and its error at rank 30 if all blocks have an even say."""
+    """Of each block: its entropy rank, and its error at rank 30 if all blocks have an even say.
+
+    Returns:
+        Both for each block, by column.
+    """
     found = {}
     for name in one.blocks:
         found[f"entropy rank of {name}"] = entropy_rank(one.spectrum(name))
@@ -131,7 +179,11 @@ def deep_facts(one: Case) -> dict:
 
 
 def rows(one: Case, deep: bool = False) -> Iterator[dict]:
-    """A row for each rank: the factorization, and the facts."""
+    """A row for each rank: the factorization, and the facts.
+
+    Yields:
+        One dict for each rank.
+    """
     known = facts(one)
     if deep:
         known |= deep_facts(one)
@@ -140,14 +192,22 @@ def rows(one: Case, deep: bool = False) -> Iterator[dict]:
 
 
 def studied(seed: int) -> Iterator[tuple[str, Case]]:
-    """All networks of the case studies and the untrained one, each with its key of `STUDIES`."""
+    """All networks of the case studies and the untrained one, each with its key of `STUDIES`.
+
+    Yields:
+        Key and network, nine in all.
+    """
     for study, settings in STUDIES.items():
         for setting in settings:
             yield study, case(load("mnist"), setting, seed)
 
 
 def cases(seeds=range(5)) -> Iterator[dict]:
-    """Every network of the case studies at every rank; of Case Study I more is measured."""
+    """Every network of the case studies at every rank; of Case Study I more is measured.
+
+    Yields:
+        A row for each network and rank.
+    """
     for seed in seeds:
         for study, one in studied(seed):
             for row in rows(one, deep=study == "data"):
@@ -155,7 +215,11 @@ def cases(seeds=range(5)) -> Iterator[dict]:
 
 
 def controls(seeds=range(5)) -> Iterator[dict]:
-    """The same at rank 30 of networks trained on as many images of all classes, or wrong labels."""
+    """The same at rank 30 of networks trained on as many images of all classes, or wrong labels.
+
+    Yields:
+        A row for each network.
+    """
     for seed in seeds:
         for setting in CONTROLS:
             yield from rows(case(load("mnist"), setting, seed))
@@ -165,6 +229,9 @@ def spectra(seeds=range(5)) -> Iterator[dict]:
     """The largest singular values of the last layer, and of the first in Case Study I.
 
     Columns "1" to "100".
+
+    Yields:
+        A row for each network and layer.
     """
     for seed in seeds:
         for study, one in studied(seed):

@@ -17,7 +17,11 @@ SHOWN = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)  # rounds with
 
 
 def ends(seeds=range(3)) -> Iterator[dict]:
-    """Three solvers from the same random starts, at two ranks: where and how they end."""
+    """Three solvers from the same random starts, at two ranks: where and how they end.
+
+    Yields:
+        A row for each seed, rank and solver.
+    """
     data = load("mnist")
     model = pk.train(pk.models.PaperCNN(seed=0), *data.train, seed=0).model
     blocks = pk.input_blocks(data.test.images) | pk.record(model, data.test.images)
@@ -28,7 +32,17 @@ def ends(seeds=range(3)) -> Iterator[dict]:
 
 
 def end(blocks: dict, solver: str, rank: int, seed: int, **options) -> dict:
-    """One row of the table; `options` for a smaller fit."""
+    """One row of the table; `options` for a smaller fit.
+
+    Returns:
+        Where and how one fit ends, by column.
+
+    Example:
+        >>> import torch
+        >>> block = torch.rand(8, 9, generator=torch.Generator().manual_seed(0))
+        >>> end({"block": block}, "hals", rank=2, seed=0, max_iter=10, tol=0)["iterations"]
+        10
+    """
     fit = pk.coupled_nmf(blocks, rank, solver=solver, seed=seed, **HOW[solver] | options)
     return {
         "solver": solver,
@@ -43,7 +57,11 @@ def end(blocks: dict, solver: str, rank: int, seed: int, **options) -> dict:
 
 
 def rounds(seeds=range(2)) -> Iterator[dict]:
-    """The paper's updates and HALS, 200 rounds each from the same random starts, at three ranks."""
+    """The paper's updates and HALS, 200 rounds each from the same random starts, at three ranks.
+
+    Yields:
+        A row for each seed, rank and solver.
+    """
     data = load("mnist")
     model = mnist.network(data, "100%", 0)
     blocks = pk.input_blocks(data.test.images) | pk.record(model, data.test.images)
@@ -56,6 +74,9 @@ def duel(blocks: dict, rank: int, seed: int) -> Iterator[dict]:
     """A row for either solver: its errors on the way, and its rounds to what "mu" ends with.
 
     Also its largest relative rise from one round to the next.
+
+    Yields:
+        One dict for each solver.
     """
     fits = {}
     for solver in ("mu", "hals"):

@@ -30,6 +30,16 @@ def train_and_factorize(
         ranks: of the coupled factorizations.
         seed: of training, and of the start of each factorization.
         recipe: for `pk.train`.
+
+    Yields:
+        One dict for each rank.
+
+    Example:
+        >>> part = pk.Split(torch.rand(8, 1, 4, 4), torch.arange(8) % 2)
+        >>> model = pk.models.MLP(classes=2, size=4, width=0.1)
+        >>> rows = train_and_factorize({}, model, part, part, ranks=(1, 2), seed=0)
+        >>> [row["rank"] for row in rows]
+        [1, 2]
     """
     pk.train(model, *part, seed=seed, **recipe)
     blocks = pk.input_blocks(test.images) | pk.record(model, test.images)
@@ -42,19 +52,41 @@ def train_and_factorize(
 
 
 def shuffled_test(data: pk.Dataset, count: int) -> pk.Split:
-    """`count` random test images: files sorted by class would give a few classes only."""
+    """`count` random test images: files sorted by class would give a few classes only.
+
+    Returns:
+        Images and their labels, the same at every call.
+
+    Example:
+        >>> some = pk.Split(torch.zeros(9, 1, 2, 2, dtype=torch.uint8), torch.arange(9) // 3)
+        >>> black = pk.Dataset("black", some, some, classes=("a", "b", "c"), source="made up")
+        >>> shuffled_test(black, 4).images.shape
+        torch.Size([4, 1, 2, 2])
+    """
     order = torch.randperm(len(data.test.labels), generator=torch.Generator().manual_seed(0))
     chosen = order[:count]
     return pk.Split(data.test.images[chosen], data.test.labels[chosen])
 
 
 def padded(part: pk.Split, margin: int) -> pk.Split:
-    """The same images with so many black pixels more on each side."""
+    """The same images with so many black pixels more on each side.
+
+    Returns:
+        Height and width are 2 · `margin` larger.
+
+    Example:
+        >>> padded(pk.Split(torch.ones(3, 1, 28, 28), torch.arange(3)), 2).images.shape
+        torch.Size([3, 1, 32, 32])
+    """
     return pk.Split(pad(part.images, [margin] * 4), part.labels)
 
 
 def alexnet(seeds=range(3)) -> Iterator[dict]:
-    """Case Study I on the deeper network: four fractions, both data sets, 5,000 test images."""
+    """Case Study I on the deeper network: four fractions, both data sets, 5,000 test images.
+
+    Yields:
+        A row for each network and rank.
+    """
     for seed in seeds:
         for name, recipe in (("cifar10", "tuned"), ("mnist", "tuned"), ("cifar10", "paper")):
             data = load(name)
@@ -73,7 +105,11 @@ def alexnet(seeds=range(3)) -> Iterator[dict]:
 
 
 def untrained(seeds=range(3)) -> Iterator[dict]:
-    """Entropy ranks of the deeper network's layers as it starts, for the images of `alexnet`."""
+    """Entropy ranks of the deeper network's layers as it starts, for the images of `alexnet`.
+
+    Yields:
+        A row for each seed and layer.
+    """
     images, _ = shuffled_test(load("cifar10"), 5_000)
     for seed in seeds:
         blocks = pk.record(pk.models.CifarAlexNet(3, seed=seed), images)
@@ -82,7 +118,11 @@ def untrained(seeds=range(3)) -> Iterator[dict]:
 
 
 def orders(seeds=range(3)) -> Iterator[dict]:
-    """Case Study III: classes one by one, in eleven orders; and 9 first at other learning rates."""
+    """Case Study III: classes one by one, in eleven orders; and 9 first at other learning rates.
+
+    Yields:
+        A row for each network and rank.
+    """
     data = load("mnist")
     rotations = [[(first + step) % 10 for step in range(10)] for first in range(10)]
     runs = [(order, 0.01) for order in [*rotations, rotations[0][::-1]]]

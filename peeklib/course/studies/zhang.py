@@ -26,6 +26,9 @@ def subjects(seeds) -> Iterator[tuple[dict, pk.subjects.Subject]]:
     """CifarAlexNets and 6,000 test images, with what describes them.
 
     Trained as chapter 9 does, on images that the network gets right and on any; and untrained.
+
+    Yields:
+        Setting, seed, accuracy and images, by column; and the network with its images.
     """
     data = load("cifar10")
     for seed in seeds:
@@ -41,7 +44,11 @@ def subjects(seeds) -> Iterator[tuple[dict, pk.subjects.Subject]]:
 
 
 def directions(seeds=range(5)) -> Iterator[dict]:
-    """Kinds of directions, and those of a coupled NMF: what the images at their ends share."""
+    """Kinds of directions, and those of a coupled NMF: what the images at their ends share.
+
+    Yields:
+        A row for each network, layer and kind of directions.
+    """
     for which, one in subjects(seeds):
         pixels = pk.to_float(one.images).mean(dim=(2, 3))  # images × 3
         of_any = pixels.var(dim=0).sum().item()
@@ -58,7 +65,13 @@ def directions(seeds=range(5)) -> Iterator[dict]:
 
 
 def found_in(one: pk.subjects.Subject, seed: int) -> Iterator[tuple[str, str, str, int, list]]:
-    """Layer, activations (normalized or raw), method, count, and the directions found with them."""
+    """The directions of every kind in every layer: layer, activations, method, count, directions.
+
+    Activations are "normalized" or "raw".
+
+    Yields:
+        All five, the directions as a list, for each kind of them.
+    """
     raw = {layer: one.activations(layer) for layer in one.layers}
     blocks = {layer: A for layer, A in raw.items() if A.min() >= 0}
     fit = pk.coupled_nmf(pk.input_blocks(one.images) | blocks, 30, seed=seed, **FIT)
@@ -81,6 +94,14 @@ def kinds(A: Tensor, alive: Tensor, seed: int, counts: tuple[int, ...]) -> Found
         alive: for each neuron, whether it varies.
         seed: of what is random.
         counts: how many to find of each kind.
+
+    Returns:
+        (method, count) → directions.
+
+    Example:
+        >>> A = torch.rand(9, 20, generator=torch.Generator().manual_seed(0))
+        >>> [method for method, _ in kinds(A, A.std(dim=1) > 0, seed=0, counts=(2,))][:2]
+        ['neurons of high variance', 'random neurons']
     """
     found: Found = {}
     for n in counts:
@@ -101,7 +122,16 @@ def kinds(A: Tensor, alive: Tensor, seed: int, counts: tuple[int, ...]) -> Found
 
 
 def colour_variance(some: list, pixels: Tensor) -> float:
-    """How much the mean colours (images × 3) of a direction's top images vary, mean over `some`."""
+    """How much the mean colours (images × 3) of a direction's top images vary, mean over `some`.
+
+    Returns:
+        In squared units of `pixels`.
+
+    Example:
+        >>> A = torch.rand(9, 20, generator=torch.Generator().manual_seed(0))
+        >>> colour_variance(pk.directions.random(A, 2), pixels=torch.ones(20, 3))  # all white
+        0.0
+    """
     each = []
     for direction in some:
         top = pk.directions.top_images(direction)
@@ -110,7 +140,11 @@ def colour_variance(some: list, pixels: Tensor) -> float:
 
 
 def layers(seeds=range(5)) -> Iterator[dict]:
-    """Of every layer: how variance and singular values go with purity, and how many are large."""
+    """Of every layer: how variance and singular values go with purity, and how many are large.
+
+    Yields:
+        A row for each network and layer.
+    """
     for which, one in subjects(seeds):
         for layer in one.layers:
             raw = one.activations(layer)
@@ -128,7 +162,16 @@ def layers(seeds=range(5)) -> Iterator[dict]:
 
 
 def large_values(A: Tensor) -> dict:
-    """Singular values above the study's cut-off, above chance, and what the first of them is."""
+    """Singular values above the study's cut-off, above chance, and what the first of them is.
+
+    Returns:
+        Counts, shares and the entropy rank, by column.
+
+    Example:
+        >>> A = torch.outer(torch.tensor([1.0, 2.0, 3.0]), torch.arange(30.0))  # one direction
+        >>> round(large_values(A)["first along the mean"], 3)
+        1.0
+    """
     mean = A.mean(dim=1)
     values, centred = pk.spectrum(A), pk.spectrum(A - mean[:, None])
     norm = values.norm().item()
@@ -151,14 +194,26 @@ def large_values(A: Tensor) -> dict:
 
 @functools.cache
 def noise_above_cut(neurons: int, images: int) -> int:
-    """How many singular values of white noise lie above the study's share of its norm."""
+    """How many singular values of white noise lie above the study's share of its norm.
+
+    Returns:
+        At most the number of neurons.
+
+    Example:
+        >>> noise_above_cut(4, 100)  # normalized, it has rank 3
+        3
+    """
     noise = torch.randn(neurons, images, generator=torch.Generator().manual_seed(0))
     noise = pk.directions.normalize(noise)
     return int((pk.spectrum(noise) > CUT * noise.norm()).sum())
 
 
 def neurons_by_variance(A: Tensor, labels: Tensor) -> dict:
-    """Class purity of the top 8 images of every neuron, against its variance."""
+    """Class purity of the top 8 images of every neuron, against its variance.
+
+    Returns:
+        Mean purities and rank correlations, by column.
+    """
     variance = A.var(dim=1, correction=0).numpy()
     purity = pk.directions.purity(labels[A.topk(8, dim=1).indices]).numpy()
     low = variance <= np.quantile(variance, 0.25)
@@ -177,7 +232,11 @@ def neurons_by_variance(A: Tensor, labels: Tensor) -> dict:
 
 
 def directions_by_value(A: Tensor, labels: Tensor) -> dict:
-    """Class purity, mean of both ends, of the first 50 singular directions, by their values."""
+    """Class purity, mean of both ends, of the first 50 singular directions, by their values.
+
+    Returns:
+        Mean purities and rank correlations, by column.
+    """
     found = pk.directions.singular(A, min(50, len(A)))
     both_ends = []
     for direction in found:
@@ -194,14 +253,31 @@ def directions_by_value(A: Tensor, labels: Tensor) -> dict:
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's ρ; NaN where either is constant and there is no order to compare."""
+    """Spearman's ρ.
+
+    Returns:
+        −1 … 1; NaN where either is constant and there is no order to compare.
+
+    Example:
+        >>> x = np.array([1, 2, 3])
+        >>> rank_correlation(x, x**2), rank_correlation(x, np.ones(3))
+        (1.0, nan)
+    """
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(pk.ranking.spearman(x, y)[0])
 
 
 def chance_correlation(x: np.ndarray, y: np.ndarray, quantile: float) -> float:
-    """That quantile of Spearman's ρ over 1,000 permutations of y."""
+    """That quantile of Spearman's ρ over 1,000 permutations of y.
+
+    Returns:
+        Between −1 and 1; NaN where either is constant.
+
+    Example:
+        >>> chance_correlation(np.arange(9), np.ones(9), quantile=0.99)
+        nan
+    """
     generator = np.random.default_rng(0)
     found = [rank_correlation(x, generator.permutation(y)) for _ in range(1000)]
     return float(np.quantile(found, quantile))
