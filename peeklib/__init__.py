@@ -1,6 +1,7 @@
 """peeklib: look into a neural network by factorizing its inputs and hidden layers together.
 
-`__init__.pyi` lists every public name and the module that it comes from; a module is loaded when first asked for.
+`__init__.pyi` lists every public name and the module that it comes from; a module is loaded when
+first asked for.
 """
 
 import lazy_loader

@@ -29,6 +29,9 @@ def as_matrix(block, name: str = "block") -> Tensor:
             float32.
         name: what to call it in an error.
 
+    Returns:
+        The block without its gradient, where it was; a tensor of floats is not copied.
+
     Raises:
         TypeError: for anything but a tensor or array, or a complex one.
         ValueError: for a wrong shape, NaN or infinity.
@@ -70,7 +73,7 @@ def as_matrix(block, name: str = "block") -> Tensor:
 
 
 def check_count(value, name: str, most: float = math.inf, of: str = "", *, least: int = 1) -> int:
-    """A count or a rank as an int, from `least` to `most`; the one check of them all.
+    """A count or a rank from `least` to `most`; the one check of them all.
 
     Args:
         value: what was given.
@@ -78,6 +81,9 @@ def check_count(value, name: str, most: float = math.inf, of: str = "", *, least
         most: the largest that can be.
         of: what there are `most` of.
         least: the smallest that can be.
+
+    Returns:
+        The number as an int, whatever type of whole number it had.
 
     Raises:
         TypeError: for anything but a whole number.
@@ -101,7 +107,10 @@ def check_count(value, name: str, most: float = math.inf, of: str = "", *, least
 
 
 def check_blocks(blocks: Mapping) -> dict[str, Tensor]:
-    """Every block as a finite, non-negative float matrix, features × images, in the order given.
+    """Blocks that can be factorized together: finite, non-negative, of the same images.
+
+    Returns:
+        name → float matrix, features × images, in the order given.
 
     Raises:
         TypeError, ValueError: for blocks that cannot be factorized together; the message names the
@@ -144,11 +153,19 @@ def _refuse(bad: Tensor, name: str, what: str, remedy: str) -> NoReturn:
 
 
 def check_weights(blocks: Mapping[str, Tensor], weights: Mapping | None) -> dict[str, float]:
-    """One positive weight for each block, in their order: all 1 when `weights` is None.
+    """One positive weight for each block: all 1 when `weights` is None.
+
+    Returns:
+        name → weight, without unit, in the order of the blocks.
 
     Raises:
         TypeError, ValueError: for weights that are no numbers, not positive, or not those of the
             blocks.
+
+    Example:
+        >>> blocks = {"input": torch.ones(3, 6), "relu": torch.ones(4, 6)}
+        >>> check_weights(blocks, {"relu": 2, "input": 1})
+        {'input': 1.0, 'relu': 2.0}
     """
     if weights is None:
         return dict.fromkeys(blocks, 1.0)
@@ -175,6 +192,11 @@ class Stack:
 
     It multiplies from the right, `V @ X` and `V @ X.T`, block by block, so that the data is not
     copied.
+
+    Example:
+        >>> X = stack({"input": torch.ones(3, 6)}, {"input": 4}, torch.device("cpu"))
+        >>> torch.ones(1, 3) @ X  # the block counts twice: the root of its weight
+        tensor([[6., 6., 6., 6., 6., 6.]])
     """
 
     blocks: dict[str, Tensor]  #: features × images, without their weights
@@ -220,19 +242,49 @@ class Stack:
         return out
 
     def columns(self, images: Tensor) -> Tensor:
-        """Some columns, as rows: images × features."""
+        """Some columns of X, weights included, as rows.
+
+        Returns:
+            chosen images × features.
+
+        Example:
+            >>> X = stack({"input": torch.arange(6.0).reshape(2, 3)}, None, torch.device("cpu"))
+            >>> X.columns(torch.tensor([2, 0]))
+            tensor([[2., 5.],
+                    [0., 3.]])
+        """
         parts = []
         for name, block in self.blocks.items():
             parts.append(block[:, images].T * self.weights[name] ** 0.5)
         return torch.cat(parts, dim=1)
 
     def take(self, images: Tensor) -> "Stack":
-        """The stack of some images, copied."""
+        """The stack of some images.
+
+        Returns:
+            A copy of their columns, in the order asked for, with the same weights.
+
+        Example:
+            >>> X = stack({"input": torch.arange(6.0).reshape(2, 3)}, None, torch.device("cpu"))
+            >>> X.take(torch.tensor([2, 0])).blocks["input"]
+            tensor([[2., 0.],
+                    [5., 3.]])
+        """
         taken = {name: block[:, images] for name, block in self.blocks.items()}
         return _measured(taken, self.weights)
 
     def split(self, W: Tensor) -> dict[str, Tensor]:
-        """A stacked factor, features × rank, cut into those of the blocks, without the weights."""
+        """A stacked factor, features × rank, cut into those of the blocks.
+
+        Returns:
+            By block its rows, without its weight, features of the block × rank.
+
+        Example:
+            >>> blocks = {"input": torch.ones(3, 6), "relu": torch.ones(4, 6)}
+            >>> parts = stack(blocks, None, torch.device("cpu")).split(torch.ones(7, 2))
+            >>> parts["input"].shape, parts["relu"].shape
+            (torch.Size([3, 2]), torch.Size([4, 2]))
+        """
         return {name: W[rows] / self.weights[name] ** 0.5 for name, rows in self.rows.items()}
 
 
@@ -266,6 +318,9 @@ def stack(blocks: Mapping[str, Tensor], weights: Mapping | None, device: torch.d
         weights: dict of name → positive number; None: all 1.
         device: where to compute.
 
+    Returns:
+        The blocks, their weights, and where each lies in X.
+
     Example:
         >>> blocks = {"input": torch.ones(3, 6), "relu": torch.ones(4, 6)}
         >>> X = stack(blocks, None, torch.device("cpu"))
@@ -289,25 +344,57 @@ def _measured(blocks: dict[str, Tensor], weights: dict[str, float]) -> Stack:
 
 
 def energy_of(block: Tensor) -> float:
-    """‖block‖² of a matrix, summed in float64, some rows at a time."""
+    """‖block‖² of a matrix, summed in float64, some rows at a time.
+
+    Returns:
+        In the square of the block's unit.
+
+    Example:
+        >>> energy_of(torch.tensor([[3.0, 4.0]]))
+        25.0
+    """
     return sum(part.double().square().sum().item() for part in block.split(rows_at_once(block)))
 
 
 def rows_at_once(block: Tensor) -> int:
-    """How many rows of a block make about `CHUNK` entries."""
+    """How many rows of a block make about `CHUNK` entries.
+
+    Returns:
+        1 or more.
+
+    Example:
+        >>> rows_at_once(torch.ones(1, 512)), rows_at_once(torch.ones(1, 2 * CHUNK))
+        (256, 1)
+    """
     return max(1, CHUNK // block.shape[1])
 
 
 def device_of(blocks: Mapping) -> torch.device:
-    """The device of the first block, where results come back to; arrays are on the CPU."""
+    """The device of the first block, where results come back to.
+
+    Returns:
+        That of a tensor; the CPU for an array.
+
+    Example:
+        >>> device_of({"input": np.ones((3, 6)), "relu": torch.ones(4, 6)})
+        device(type='cpu')
+    """
     first = next(iter(blocks.values()))
     return first.device if isinstance(first, Tensor) else torch.device("cpu")
 
 
 def pick_device(device, fallback: torch.device) -> torch.device:
-    """The device asked for; a GPU if there is one and none was asked for; else `fallback`.
+    """Where to compute: the device asked for, or else a GPU if there is one.
 
-    Raises RuntimeError for a CUDA device where PyTorch sees none.
+    Returns:
+        That device; `fallback` if none was asked for and there is no GPU.
+
+    Raises:
+        RuntimeError: for a CUDA device where PyTorch sees none.
+
+    Example:
+        >>> pick_device("cpu", fallback=torch.device("meta"))
+        device(type='cpu')
     """
     if device is None:
         return torch.device("cuda") if torch.cuda.is_available() else fallback

@@ -24,7 +24,13 @@ _crew: ContextVar[tuple[Executor, int] | None] = ContextVar("crew", default=None
 
 @contextmanager
 def threads_of_pytorch(threads: int) -> Iterator[None]:
-    """Inside, PyTorch splits its work over that many threads; afterwards all is as before."""
+    """Inside, PyTorch splits its work over that many threads; afterwards all is as before.
+
+    Example:
+        >>> with threads_of_pytorch(1):
+        ...     torch.get_num_threads()
+        1
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -40,6 +46,11 @@ def crew(device: torch.device) -> Iterator[None]:
     Afterwards all is as before. A thread that somebody starts while a crew is at work takes over
     PyTorch's one thread, and keeps it. A crew changes nothing on a GPU, where PyTorch has one
     thread anyway, or inside another crew.
+
+    Example:
+        >>> with crew(torch.device("cpu")):
+        ...     torch.get_num_threads()
+        1
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
@@ -89,12 +100,19 @@ def each(count: int, task: Callable[[slice], object], *, least: float) -> None:
 
 
 def pieces(count: int, least: float, already: int = 1) -> list[slice]:
-    """range(count) in equal parts, one for each thread of the crew; all of it without a crew.
+    """range(count) in equal parts, one for each thread of the crew.
 
     Args:
         count: what is cut.
         least: of a part.
         already: how many such ranges there are, which share the threads.
+
+    Returns:
+        Slices that cover it, in order; a single one without a crew.
+
+    Example:
+        >>> pieces(10, least=2)
+        [slice(0, 10, None)]
     """
     _, threads = _crew.get() or (None, 1)
     parts = max(1, min(math.ceil(threads / already), int(count // max(1, least))))
@@ -103,5 +121,13 @@ def pieces(count: int, least: float, already: int = 1) -> list[slice]:
 
 
 def enough(work: int) -> int:
-    """How many columns make a part of a product in which each takes that many multiplications."""
+    """How many columns make a part of a product in which each takes that many multiplications.
+
+    Returns:
+        1 or more.
+
+    Example:
+        >>> enough(2 * 10**6)
+        5
+    """
     return math.ceil(WORK / max(1, work))

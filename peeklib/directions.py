@@ -1,8 +1,7 @@
 """Directions among the neurons of a layer, and the images that lie farthest along them.
 
     Φ  neurons × images: the activations of one layer, as recorded or normalized
-    v  neurons: a unit vector; ⟨φ(x), v⟩ is the score of image x, the length of its activations
-       along v
+    v  neurons: a unit vector; ⟨φ(x), v⟩ is the score of image x, how far it lies along v
 
 Zhang (2015, *Visualizing neuron role with dimensionality reduction of feature space*) looks at the
 images of highest and lowest score along single neurons, random directions (after Szegedy et al.
@@ -88,6 +87,9 @@ def neurons(
         layer: what to call the layer.
         seed: of the draw.
 
+    Returns:
+        `count` directions, whose `scale` is a standard deviation, in the units of Φ.
+
     Raises:
         ValueError: for another `select`, an `among` of another shape, or fewer than `count` neurons
             that vary.
@@ -134,6 +136,9 @@ def random(
         layer: what to call the layer.
         seed: of the draw.
 
+    Returns:
+        `count` directions, whose `scale` is a standard deviation, in the units of Φ.
+
     Raises:
         ValueError: for a tail outside (0, 1], or a count below 1.
 
@@ -171,6 +176,9 @@ def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> 
         count: how many, at most min(neurons, images).
         layer: what to call the layer.
         seed: of the sketch.
+
+    Returns:
+        `count` orthonormal directions; the norm of the scores is the `scale`, in the units of Φ.
 
     Raises:
         ValueError: for a count out of range.
@@ -213,6 +221,9 @@ def nmf(
             layer alone with rank `count`.
         layer: what to call the layer.
         seed: of that factorization.
+
+    Returns:
+        `count` directions; the `scale`, the norm of O_k F_kᵀ, is in units of activation.
 
     Raises:
         ValueError: for a fit of other images or neurons or without the layer, or with fewer than
@@ -261,7 +272,10 @@ def _in_layer(what: str, layer: str) -> str:
 
 
 def top_images(direction: Direction, k: int = 8) -> Tensor:
-    """The indices of the `k` images of highest score, highest first; of equal ones the earlier.
+    """The `k` images of highest score, highest first; of equal ones the earlier.
+
+    Returns:
+        Their indices, `k` of them or as many as there are.
 
     Example:
         >>> scores = torch.tensor([0.0, 3.0, 0.0, 5.0])
@@ -272,7 +286,10 @@ def top_images(direction: Direction, k: int = 8) -> Tensor:
 
 
 def bottom_images(direction: Direction, k: int = 8) -> Tensor:
-    """The indices of the `k` images of lowest score, lowest first; of equal ones the earlier.
+    """The `k` images of lowest score, lowest first; of equal ones the earlier.
+
+    Returns:
+        Their indices, `k` of them or as many as there are.
 
     Example:
         >>> scores = torch.tensor([0.0, 3.0, 0.0, 5.0])
@@ -324,6 +341,9 @@ def overlap(sets: Sequence[Tensor]) -> float:
 
     Args:
         sets: the indices of images, the same number in each set.
+
+    Returns:
+        From 0, if no two sets have an image in common, to 1, if all are the same.
 
     Raises:
         ValueError: for fewer than two sets, or sets of several sizes.

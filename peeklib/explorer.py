@@ -1,10 +1,10 @@
 """Pictures and sliders that live everywhere.
 
 An `Explorer` is one object with two faces. One is a `<figure>` with native range inputs over frames
-drawn beforehand and a few lines of inline script (`explorer.js`): it lives in the built book and in
-saved notebooks, without a kernel, network or library. If there are values that were not prepared and
-somebody is there to ask for them, the other follows as an output of its own: ipywidgets, where every
-value can be computed. It hides the first while it is alive, and itself when it no longer is.
+drawn beforehand and a few lines of inline script (`explorer.js`): it lives in the built book and
+in saved notebooks, without a kernel, network or library. If there are values that were not prepared
+and somebody is there to ask for them, the other follows as an output of its own: ipywidgets, where
+every value can be computed. It hides the first while it is alive, and itself when it no longer is.
 
 A picture is a WebP of an off-screen matplotlib figure on its own background, with alt text.
 """
@@ -43,9 +43,10 @@ WORD_STYLE = "min-width:4.5rem"
 
 
 def profile() -> str:
-    """How much of the book to compute: "full", or "embedded", which is a small part of it.
+    """How much of the book to compute, by the environment variable PEEK_PROFILE.
 
-    It comes from the environment variable PEEK_PROFILE; "full" if that is not set.
+    Returns:
+        "full", also if that is not set, or "embedded", which is a small part of it.
 
     Raises:
         ValueError: for another word.
@@ -84,7 +85,15 @@ class Picture:
         self.uri = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
     def img(self) -> str:
-        """The `<img>` element."""
+        """The `<img>` element.
+
+        Returns:
+            HTML that needs no other file, as the picture is inside.
+
+        Example:
+            >>> Picture(Figure(figsize=(1, 1)), "A < B").img().split('"')[3]  # the alt text
+            'A &lt; B'
+        """
         return f'<img src="{self.uri}" alt="{html.escape(self.alt)}" style="{IMAGE_STYLE}">'
 
     def _repr_html_(self):
@@ -95,7 +104,10 @@ class Picture:
 
 
 def show(figure: Figure, alt: str) -> Picture:
-    """`figure` as a picture with alt text: the last line of a notebook cell.
+    """`figure` with alt text: the last line of a notebook cell.
+
+    Returns:
+        The picture, which shows itself there.
 
     Raises:
         ValueError: for empty alt text.
@@ -170,7 +182,17 @@ class Explorer:
         return [value for value in values if value in (values[0], values[-1], self.start[name])]
 
     def picture(self, *values) -> Picture:
-        """The picture for one value of each axis, drawn once and kept, unless it was interrupted."""
+        """The picture for one value of each axis.
+
+        Returns:
+            The same one every time; if drawing was interrupted its alt text says so, and the next
+            call draws again.
+
+        Example:
+            >>> explorer = Explorer({"rank": [1, 2]}, lambda k: (Figure((1, 1)), f"Rank {k}."))
+            >>> explorer.picture(2) is explorer.picture(2)
+            True
+        """
         if values in self._pictures:
             return self._pictures[values]
         with interrupts() as caught:
@@ -182,7 +204,16 @@ class Explorer:
         return picture
 
     def to_html(self) -> str:
-        """The kernel-less face: a self-contained `<figure>` with every prepared frame."""
+        """The kernel-less face, with every prepared frame.
+
+        Returns:
+            HTML of a `<figure>` that needs no other file.
+
+        Example:
+            >>> explorer = Explorer({"rank": [1, 2]}, lambda k: (Figure((1, 1)), f"Rank {k}."))
+            >>> explorer.to_html().count('type="range"')  # one slider for each axis
+            1
+        """
         self._draw_what_is_left_out()
         frames = []
         for values in product(*self.prepared.values()):
@@ -219,7 +250,16 @@ class Explorer:
 
     @cached_property
     def widget(self):
-        """The live face: one SelectionSlider for each axis above the picture."""
+        """The live face.
+
+        Returns:
+            An ipywidgets box with a SelectionSlider for each axis, and the picture below.
+
+        Example:
+            >>> explorer = Explorer({"rank": [1, 2]}, lambda k: (Figure((1, 1)), f"Rank {k}."))
+            >>> [type(part).__name__ for part in explorer.widget.children]
+            ['SelectionSlider', 'HTML']
+        """
         from ipywidgets import HTML, Layout, SelectionSlider, VBox
 
         view = HTML()
@@ -263,7 +303,17 @@ class Explorer:
 
     @property
     def has_more(self) -> bool:
-        """Whether there are values that only a kernel can show."""
+        """Whether there are values that only a kernel can show.
+
+        Returns:
+            False if every value of every axis is prepared.
+
+        Example:
+            >>> def draw(rank):
+            ...     return Figure((1, 1)), f"Rank {rank}."
+            >>> Explorer({"rank": [1, 2]}, draw, prepared={"rank": [1]}).has_more
+            True
+        """
         return self.prepared != self.axes
 
     def _repr_mimebundle_(self, **_):
@@ -300,7 +350,17 @@ class Explorer:
 
 @contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """What stops this program (Ctrl-C, the stop button), noted: long computations end early then."""
+    """What stops this program (Ctrl-C, the stop button), noted: long computations end early then.
+
+    Yields:
+        A list that grows, with the numbers of the signals so far.
+
+    Example:
+        >>> with interrupts() as caught:
+        ...     pass
+        >>> caught
+        []
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield caught
@@ -320,7 +380,15 @@ def interrupts() -> Iterator[list[int]]:
 
 
 def run_by_a_program() -> bool:
-    """Whether a kernel runs this for a builder or a test, which can be asked nothing."""
+    """Whether a kernel runs this for a program.
+
+    Returns:
+        True for a builder or a test, which can be asked nothing; False without a kernel.
+
+    Example:
+        >>> run_by_a_program()
+        False
+    """
     from IPython import get_ipython
 
     kernel = getattr(get_ipython(), "kernel", None)

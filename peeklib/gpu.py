@@ -26,6 +26,9 @@ def takes(V: Tensor, rows: Sequence[slice]) -> bool:
     """Whether the kernel can sweep these fits, on the GPU where V is.
 
     V: total rank × n; rows: the components of each fit.
+
+    Returns:
+        True if each rank fits into the registers and Triton runs there.
     """
     largest = max(own.stop - own.start for own in rows)
     return largest <= WIDEST.get(V.dtype, 0) and _runs(V.device)
@@ -85,10 +88,9 @@ def _sweep_tile(
     fits: first row and rank of each; X_row: from a row of X to the next.
 
     A register has no index, so that to change row k all are asked whether they hold it: unless it
-        is
-    known when this is compiled that they do not, which is why k runs over one part of the rows at a
-    time. Vectors are loaded flat, or the rows of V would lie across the threads. B comes one row
-    ahead, as it comes from far.
+    is known when this is compiled that they do not, which is why k runs over one part of the rows
+    at a time. Vectors are loaded flat, or the rows of V would lie across the threads. B comes one
+    row ahead, as it comes from far.
     """
     first = tl.load(fits + 2 * tl.program_id(1)).to(tl.int64)
     rank = tl.load(fits + 2 * tl.program_id(1) + 1)

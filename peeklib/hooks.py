@@ -21,6 +21,9 @@ INPUT_NAMES = {1: ["input"], 3: ["input.red", "input.green", "input.blue"]}
 def to_float(images: Tensor) -> Tensor:
     """Images as networks here take them: uint8 becomes float32 in [0, 1], floats pass through.
 
+    Returns:
+        A tensor of the same shape and device; floats are not copied.
+
     Raises:
         TypeError: for anything else.
 
@@ -77,6 +80,9 @@ def input_blocks(images: Tensor) -> dict[str, Tensor]:
 def relu_layers(model: nn.Module) -> list[str]:
     """Names of the model's ReLU modules, whose outputs Saini & Papalexakis (2018) call activations.
 
+    Returns:
+        In the order of `named_modules`; a function such as `torch.relu` is no module and has none.
+
     Example:
         >>> relu_layers(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
         ['1']
@@ -108,7 +114,7 @@ def record(
         progress: show a progress bar.
 
     Returns:
-        One block for each layer in the order they ran, and for each call of it: a module that runs
+        One block for each layer in the order they ran, and for each call of it. A module that runs
         several times in one pass gives "relu", "relu:2", …. They are copies: an in-place module
         that follows does not alter them.
 
@@ -160,12 +166,15 @@ def record(
 
 
 def predict(model: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tensor:
-    """The model's outputs for all images, images × …, on the device of the images.
+    """The model's outputs for all images.
 
     Args:
         model: run in eval mode without gradients on its own device; left as it was.
         images: images × …, at least one, uint8 (scaled to [0, 1]) or whatever the model takes.
         batch_size: images in one forward pass.
+
+    Returns:
+        images × …, on the device of the images.
 
     Example:
         >>> predict(nn.Flatten(), torch.ones(3, 1, 2, 2)).shape
@@ -216,7 +225,15 @@ def split_signs(name: str, block: Tensor, negative: str) -> dict[str, Tensor]:
 
 
 def home_of(model: nn.Module, fallback: torch.device) -> torch.device:
-    """The device of a model: that of its first parameter, or `fallback` if it has none."""
+    """The device of a model.
+
+    Returns:
+        That of its first parameter, or `fallback` if it has none.
+
+    Example:
+        >>> home_of(nn.Flatten(), fallback=torch.device("meta"))
+        device(type='meta')
+    """
     return next((p.device for p in model.parameters()), fallback)
 
 
@@ -233,7 +250,16 @@ def visiting(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode; afterwards each module in the mode it had."""
+    """The model in eval mode; afterwards each module in the mode it had.
+
+    Example:
+        >>> model = nn.Dropout()
+        >>> with eval_mode(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
     modes = {module: module.training for module in model.modules()}
     try:
         for module in modes:  # not model.eval(): some models do more there than a flag can undo

@@ -91,7 +91,17 @@ class CoupledFactors:
         return max(0, len(self.history) - 1)
 
     def to(self, device) -> Self:
-        """The same fit with its factors on `device`."""
+        """The same fit with its factors on `device`.
+
+        Returns:
+            A new one with all factors there; `self` stays where it is.
+
+        Example:
+            >>> import peeklib as pk
+            >>> fit = pk.coupled_nmf({"input": torch.ones(6, 8)}, 1)
+            >>> fit.to("meta").image_factor.device, fit.image_factor.device
+            (device(type='meta'), device(type='cpu'))
+        """
         factors = {name: W.to(device) for name, W in self.factors.items()}
         return replace(self, image_factor=self.image_factor.to(device), factors=factors)
 
@@ -104,11 +114,14 @@ class CoupledFactors:
         )
 
     def reconstruct(self, name: str, images: int | slice | Sequence[int] = slice(None)) -> Tensor:
-        """The model's version of a block, features × images.
+        """The model's version of a block.
 
         Args:
             name: of the block.
             images: which of them, an index or slice; one index gives one column.
+
+        Returns:
+            features × images, in the units of the data.
 
         Raises:
             KeyError: for a block that was not fitted.
@@ -126,16 +139,19 @@ class CoupledFactors:
     def transform(
         self, blocks: Mapping[str, Tensor], *, max_iter: int = 500, tol: float = 1e-6
     ) -> Tensor:
-        """Image factor, images × rank, of new images under the factors found here.
+        """Image factor of new images under the factors found here.
 
         Solves min ‖X − W Fᵀ‖² over F ≥ 0, a convex problem, by coordinate descent, on a GPU if
-        there is one. The result is on the device of the first block.
+        there is one.
 
         Args:
             blocks: the same features, new images. Some of the blocks will do: the pixels alone,
                 say, place an image that never went through the network.
             max_iter: sweeps at most.
             tol: stop when no entry moves by more than `tol` times the largest one.
+
+        Returns:
+            images × rank, without unit, on the device of the first block.
 
         Raises:
             TypeError, ValueError: for bad blocks, blocks that were not fitted, or have another
@@ -361,7 +377,16 @@ def _with_all_images(data: Stack, run: Run) -> Run:
 
 
 def random_start(data: Stack, rank: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Uniform [0, 1] factors, rank × features and rank × images, the same on every device."""
+    """Uniform [0, 1] factors, the same on every device.
+
+    Returns:
+        rank × features and rank × images.
+
+    Example:
+        >>> data = stack({"input": torch.ones(6, 8)}, None, torch.device("cpu"))
+        >>> [tuple(factor.shape) for factor in random_start(data, 2, seed=0)]
+        [(2, 6), (2, 8)]
+    """
     generator = torch.Generator().manual_seed(seed)
     features, images = data.shape
     Wt = torch.rand(rank, features, generator=generator, dtype=data.dtype)
@@ -424,6 +449,14 @@ def residuals(data: Stack, factors: Mapping[str, Tensor], Ft: Tensor) -> dict[st
         data: what was factorized.
         factors: by block, features × rank.
         Ft: rank × images.
+
+    Returns:
+        By block, in the square of the data's unit, summed in float64.
+
+    Example:
+        >>> data = stack({"input": torch.ones(6, 8)}, None, torch.device("cpu"))
+        >>> residuals(data, {"input": torch.ones(6, 1)}, torch.full((1, 8), 3.0))
+        {'input': 192.0}
     """
     return {name: _residual(data.blocks[name], W, Ft) for name, W in factors.items()}
 
@@ -451,6 +484,11 @@ def block_errors(data: Stack, lost: Mapping[str, float]) -> dict[str, float]:
 
     Returns:
         Of a block of zeros 0, or 1 if its model is not zero.
+
+    Example:
+        >>> data = stack({"input": torch.ones(6, 8)}, None, torch.device("cpu"))
+        >>> block_errors(data, {"input": 12.0})
+        {'input': 0.5}
     """
     errors = {}
     for name, residual in lost.items():
@@ -461,7 +499,14 @@ def block_errors(data: Stack, lost: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, repr=False)
 class Sweep:
-    """Every (rank, seed) of a `rank_sweep`: `sweep[20, 0]` is one fit, `.table()` all of them."""
+    """Every (rank, seed) of a `rank_sweep`: `sweep[20, 0]` is one fit, `.table()` all of them.
+
+    Example:
+        >>> import peeklib as pk
+        >>> sweep = pk.rank_sweep({"input": torch.ones(6, 8)}, ranks=[1, 2])
+        >>> sweep, sweep[2, 0].rank
+        (Sweep of 2 fits (rank, seed): [(1, 0), (2, 0)], 2)
+    """
 
     fits: dict[
         tuple[int, int], CoupledFactors

@@ -29,7 +29,10 @@ MAP = "viridis"
 
 @contextmanager
 def theme() -> Iterator[None]:
-    """The book's look, for figures made inside, whatever the reader has set; that is left alone.
+    """The book's look for figures made inside, whatever the reader has set.
+
+    Yields:
+        Nothing; afterwards the reader's settings are back.
 
     Example:
         >>> with theme():
@@ -93,6 +96,9 @@ def curves(
         title, xlabel, ylabel: what the figure says.
         log: logarithmic y axis.
 
+    Returns:
+        A figure of one panel, with the groups in its legend.
+
     Example:
         >>> table = pd.DataFrame({"rank": [1, 2], "error": [0.5, 0.3], "data": "digits"})
         >>> words = {"title": "More is better", "xlabel": "rank", "ylabel": "error"}
@@ -141,6 +147,9 @@ def lines(
 ) -> Figure:
     """One line for each named sequence, against its index.
 
+    Returns:
+        A figure of one panel, with the names in its legend.
+
     Example:
         >>> figure = lines({"mu": [3, 2, 1]}, title="It falls", xlabel="round", ylabel="loss")
         >>> [int(x) for x in figure.axes[0].lines[0].get_xdata()]
@@ -161,6 +170,9 @@ def scatter(table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlab
         table: tidy, one row per point.
         x, y, group: its columns; `y` is a share, shown in percent.
         title, xlabel: what the figure says.
+
+    Returns:
+        A figure of one panel, with the groups in its legend.
 
     Example:
         >>> table = pd.DataFrame({"error": [0.5], "recall": [0.9], "data": ["digits"]})
@@ -212,6 +224,9 @@ def image_grid(
         cmap: colour map for grey images without negative values.
         shared: one scale for all, instead of each up to its own largest magnitude.
 
+    Returns:
+        A figure of one panel, as high as its rows need.
+
     Example:
         >>> figure = image_grid(torch.ones(3, 8, 8), ["a", "b", "c"], title="Three squares")
         >>> [text.get_text() for text in figure.axes[0].texts]
@@ -255,6 +270,9 @@ def latent_images(
         labels: one above each image, if any.
         title: what the figure says.
 
+    Returns:
+        A figure as from `image_grid`, the strongest component first.
+
     Raises:
         ValueError: for a fit without an input block.
 
@@ -277,6 +295,9 @@ def channel_maps(values, shape: tuple[int, int, int], *, title: str, shared: boo
         title: what the figure says.
         shared: one colour scale for all maps.
 
+    Returns:
+        A figure as from `image_grid`, channel 0 first.
+
     Example:
         >>> figure = channel_maps(torch.arange(8), (2, 2, 2), title="Two channels")
         >>> figure.axes[0].images[0].get_clim()
@@ -297,6 +318,9 @@ def contact_sheet(rows: Sequence[Direction], images: Tensor, k: int = 5, *, titl
         images: images × channels × height × width, uint8 or in [0, 1].
         k: images at each end.
         title: what the figure says.
+
+    Returns:
+        A figure of one panel, as high as its lines need.
 
     Example:
         >>> one = Direction(torch.ones(1), 1.0, "relu1", "neuron 0", torch.arange(6.0))
@@ -367,6 +391,9 @@ def journey(
         labels: one integer for each image.
         title: what the figure says.
 
+    Returns:
+        A figure of four panels, for the latent image, the classes, the neurons and the images.
+
     Raises:
         ValueError: for a component, a layer shape, images or labels that are not those of the fit.
 
@@ -427,6 +454,9 @@ def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:
         title: what the figure says.
         channels: mark where each of these many channels begins.
 
+    Returns:
+        A figure with a panel for each matrix, and one colour bar.
+
     Example:
         >>> figure = neuron_heatmap(torch.rand(12, 2), title="Loadings", channels=3)
         >>> figure.axes[0].get_yticks().tolist()
@@ -476,6 +506,9 @@ def class_matrix(
         title, xlabel, ylabel: what the figure says.
         label: of the colour bar.
 
+    Returns:
+        A figure of one panel and a colour bar from 0 to 100.
+
     Example:
         >>> words = {"title": "Recall", "xlabel": "fit on", "ylabel": "tried on", "label": "recall"}
         >>> figure = class_matrix(pd.DataFrame([[1.0, 0.254]]), **words)
@@ -505,6 +538,9 @@ def class_matrix(
 @theme()
 def overview() -> Figure:
     """The model in one drawing: every block is a tall factor times the same image factor.
+
+    Returns:
+        A figure of one panel, with boxes for the blocks and their factors.
 
     Example:
         >>> "$F^{\\\\,T}$, shared" in [text.get_text() for text in overview().axes[0].texts]

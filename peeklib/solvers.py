@@ -142,6 +142,11 @@ class LowRank:
 
     Q: features × width, B: width × images. A product with rank rows costs
     rank · width · (features + images) instead of rank · features · images.
+
+    Example:
+        >>> X = LowRank(torch.ones(4, 2), torch.ones(2, 6))  # of rank 1
+        >>> X.shape, torch.ones(1, 4) @ X
+        ((4, 6), tensor([[8., 8., 8., 8., 8., 8.]]))
     """
 
     def __init__(self, Q: Tensor, B: Tensor):
@@ -157,7 +162,16 @@ class LowRank:
         return (V @ self.Q) @ self.B
 
     def columns(self, images: Tensor) -> Tensor:
-        """Some columns, as rows: images × features."""
+        """Some columns, as rows.
+
+        Returns:
+            chosen images × features.
+
+        Example:
+            >>> X = LowRank(torch.eye(4, 2), torch.ones(2, 6))
+            >>> X.columns(torch.tensor([5]))
+            tensor([[1., 1., 0., 0.]])
+        """
         return (self.Q @ self.B[:, images]).T
 
 
@@ -202,7 +216,13 @@ def _orthonormal(V: Tensor) -> Tensor:
 class Stop:
     """When a fit has come to its end.
 
-    Raises TypeError or ValueError for a `max_iter` or `tol` that cannot be.
+    Raises:
+        TypeError, ValueError: for a `max_iter` or `tol` that cannot be.
+
+    Example:
+        >>> Stop(-1, 1e-4)
+        Traceback (most recent call last):
+        ValueError: max_iter is -1; it is at least 0
     """
 
     max_iter: int  #: rounds at most
@@ -219,8 +239,15 @@ def is_slow(errors: Sequence[float], tol: float) -> bool:
     """Whether the last `WINDOW` rounds lowered the error by `tol` of it or less, on average.
 
     Args:
-        errors: after each round, the latest last; too few of them are not slow.
+        errors: after each round, the latest last.
         tol: 0 is never slow.
+
+    Returns:
+        False while there are too few errors to tell.
+
+    Example:
+        >>> is_slow([1.0] * 6, tol=1e-4), is_slow([1.0] * 5, tol=1e-4)
+        (True, False)
     """
     if tol == 0 or len(errors) <= WINDOW:
         return False
@@ -286,6 +313,12 @@ class Group:
     W is total rank × features, F total rank × images; a round of "auto" begins at Wy instead of W.
     All `runs` stay in the order given; the `active` ones are not at their end, and own the rows of
     W and F.
+
+    Example:
+        >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+        >>> group = Group(X, 12.0, [Run(torch.ones(k, 3), torch.ones(k, 4)) for k in (1, 2)])
+        >>> group.W.shape, group.rows
+        (torch.Size([3, 3]), [slice(0, 1, None), slice(1, 3, None)])
     """
 
     def __init__(self, X: Matrix, energy: float, runs: Iterable[Run]):
@@ -311,7 +344,15 @@ class Group:
             run.Wt, run.Ft = self.W[rows], self.F[rows]
 
     def keep(self, going: Sequence[bool]) -> None:
-        """Go on with some of the active runs; the others have their last factors."""
+        """Go on with some of the active runs; the others have their last factors.
+
+        Example:
+            >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+            >>> group = Group(X, 12.0, [Run(torch.ones(k, 3), torch.ones(k, 4)) for k in (1, 2)])
+            >>> group.keep([False, True])
+            >>> group.W.shape, len(group.active), len(group.runs)
+            (torch.Size([2, 3]), 1, 2)
+        """
         if all(going):
             return
         self.write_back()
@@ -327,17 +368,47 @@ class Group:
         self.clock = now
 
     def by_row(self, values: Iterable[float]) -> Tensor:
-        """One number of each active run, as a column with an entry for each row."""
+        """One number of each active run, for each of its rows.
+
+        Returns:
+            total rank × 1.
+
+        Example:
+            >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+            >>> group = Group(X, 12.0, [Run(torch.ones(k, 3), torch.ones(k, 4)) for k in (1, 2)])
+            >>> group.by_row([5, 7]).flatten()
+            tensor([5., 7., 7.])
+        """
         column = torch.tensor([float(v) for v in values], dtype=self.W.dtype).to(self.W.device)
         return column[self.owner, None]
 
     def sums(self, A: Tensor, B: Tensor) -> list[float]:
-        """⟨A, B⟩ of each active run, in float64."""
+        """⟨A, B⟩ of each active run, of matrices total rank × n.
+
+        Returns:
+            One number for each, summed in float64.
+
+        Example:
+            >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+            >>> group = Group(X, 12.0, [Run(torch.ones(k, 3), torch.ones(k, 4)) for k in (1, 2)])
+            >>> group.sums(group.W, group.W)
+            [3.0, 6.0]
+        """
         rows = (A.double() * B.double()).sum(dim=1)
         return rows.new_zeros(len(self.active)).index_add(0, self.owner, rows).tolist()
 
     def grams(self, V: Tensor) -> Tensor:
-        """V Vᵀ of each active run on the diagonal, zero elsewhere."""
+        """V Vᵀ of each active run on the diagonal, zero elsewhere.
+
+        Returns:
+            total rank × total rank.
+
+        Example:
+            >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+            >>> group = Group(X, 12.0, [Run(torch.ones(k, 3), torch.ones(k, 4)) for k in (1, 2)])
+            >>> group.grams(group.W).tolist()
+            [[3.0, 0.0, 0.0], [0.0, 3.0, 3.0], [0.0, 3.0, 3.0]]
+        """
         if V.is_cuda:  # one launch; products beside the diagonal cost less than more launches
             return (V @ V.T) * (self.owner[:, None] == self.owner)
         G = V.new_zeros(len(V), len(V))
@@ -346,12 +417,31 @@ class Group:
         return G
 
     def losses(self, B: Tensor, G: Tensor, W: Tensor, H: Tensor) -> list[float]:
-        """‖X‖² − 2⟨B, W⟩ + ⟨G, H⟩ of each active run; B and G come from F, H is the Gram of W."""
+        """‖X‖² − 2⟨B, W⟩ + ⟨G, H⟩ of each active run; B and G come from F, H is the Gram of W.
+
+        Returns:
+            One number for each, 0 or more, in the square of the data's unit.
+
+        Example:
+            >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+            >>> group = Group(X, 12.0, [Run(torch.ones(k, 3), torch.ones(k, 4)) for k in (1, 2)])
+            >>> W, F = group.W, group.F
+            >>> group.losses(F @ X.T, group.grams(F), W, group.grams(W))
+            [0.0, 12.0]
+        """
         parts = zip(self.sums(B, W), self.sums(G, H), strict=True)
         return [max(self.energy - 2 * explained + model, 0.0) for explained, model in parts]
 
     def accept(self, W: Tensor, F: Tensor, beta: Tensor, helped: Sequence[bool]) -> None:
-        """Move the runs that a round helped; the others go on from where they were."""
+        """Move the runs that a round helped; the others go on from where they were.
+
+        Example:
+            >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+            >>> group = Group(X, 12.0, [Run(torch.ones(1, 3), torch.ones(1, 4))])
+            >>> group.accept(2 * group.W, group.F, group.by_row([0.5]), helped=[True])
+            >>> group.W, group.Wy  # half of the step farther
+            (tensor([[2., 2., 2.]]), tensor([[2.5000, 2.5000, 2.5000]]))
+        """
         Wy = torch.lerp(self.W, W, 1 + beta).clamp_(min=0)
         if not all(helped):
             yes = self.by_row(helped) > 0
@@ -372,6 +462,17 @@ def side_by_side(X: Matrix, energy: float, runs: Iterable[Run]) -> Iterator[Grou
         X: features × images.
         energy: ‖X‖²; of the matrix that was compressed where X is a `LowRank`.
         runs: their Ft may have other images if `place_images` comes first.
+
+    Yields:
+        Them as a group; its `runs` are the copies, in the order given.
+
+    Example:
+        >>> run = Run(torch.ones(1, 3), torch.ones(1, 4))
+        >>> X = LowRank(torch.ones(3, 1), torch.full((1, 4), 2.0))
+        >>> with side_by_side(X, 48.0, [run]) as group:
+        ...     scale(group)
+        >>> group.runs[0].Ft, run.Ft
+        (tensor([[2., 2., 2., 2.]]), tensor([[1., 1., 1., 1.]]))
     """
     group = Group(X, energy, runs)
     try:
@@ -383,13 +484,29 @@ def side_by_side(X: Matrix, energy: float, runs: Iterable[Run]) -> Iterator[Grou
 
 
 def measure(group: Group) -> None:
-    """Begin with the factors as they are."""
+    """Begin with the factors as they are.
+
+    Example:
+        >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+        >>> group = Group(X, 12.0, [Run(torch.ones(2, 3), torch.ones(2, 4))])
+        >>> measure(group)
+        >>> group.runs[0].history  # the model is twice the data
+        [1.0]
+    """
     B, G, H = group.F @ group.X.T, group.grams(group.F), group.grams(group.W)
     _start_from(group, B, G, H)
 
 
 def scale(group: Group) -> None:
-    """Begin with F times the number that fits best, another one for each run."""
+    """Begin with F times the number that fits best, another one for each run.
+
+    Example:
+        >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+        >>> group = Group(X, 12.0, [Run(torch.ones(2, 3), torch.ones(2, 4))])
+        >>> scale(group)
+        >>> group.F.unique(), group.runs[0].history
+        (tensor([0.5000]), [0.0])
+    """
     B, G, H = group.F @ group.X.T, group.grams(group.F), group.grams(group.W)
     parts = zip(group.sums(B, group.W), group.sums(G, H), strict=True)
     best = group.by_row(explained / model for explained, model in parts)
@@ -403,7 +520,15 @@ def _start_from(group: Group, B: Tensor, G: Tensor, H: Tensor) -> None:
 
 
 def place_images(group: Group) -> None:
-    """Begin with images that F does not know: a first round of "auto" places them from zero."""
+    """Begin with images that F does not know: a first round of "auto" places them from zero.
+
+    Example:
+        >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+        >>> group = Group(X, 12.0, [Run(torch.ones(1, 3), torch.ones(1, 2))])
+        >>> place_images(group)  # the fit had two images, the data has four
+        >>> group.F.round(decimals=3)
+        tensor([[1., 1., 1., 1.]])
+    """
     F = group.W.new_zeros(len(group.W), group.X.shape[1])
     place(F, group.W @ group.X, group.grams(group.W), group.rows)
     _move_to(group, F, beta=group.by_row(0 for _ in group.active))
@@ -419,6 +544,14 @@ def iterate(
         solver: a key of `UPDATES`.
         stop: `max_iter` counts the rounds on earlier matrices too.
         after_round: called with the runs that the round served.
+
+    Example:
+        >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+        >>> group = Group(X, 12.0, [Run(torch.ones(2, 3), torch.ones(2, 4))])
+        >>> measure(group)
+        >>> iterate(group, "hals", Stop(max_iter=9, tol=0), after_round=len)
+        >>> len(group.runs[0].history)  # the start, and nine rounds
+        10
     """
     while True:
         group.keep(

@@ -72,8 +72,8 @@ def eckart_young(values: Tensor, ranks: Iterable[int]) -> Tensor:
         One number for each rank, in their order, in float64; 0 where A is zero.
 
     Raises:
-        TypeError, ValueError: for ranks that are no whole numbers or negative, or values that are no
-            singular values, or not in their order.
+        TypeError, ValueError: for ranks that are no whole numbers or negative, or values that are
+            no singular values, or not in their order.
 
     Example:
         >>> eckart_young(torch.tensor([4.0, 3.0]), [0, 1, 2]).round(decimals=3)
@@ -90,10 +90,13 @@ def eckart_young(values: Tensor, ranks: Iterable[int]) -> Tensor:
 
 
 def effective_rank(block: Tensor) -> float:
-    """Entropy rank exp(−Σ p log p) with p = σ / Σσ, between 1 and the rank (Roy & Vetterli 2007).
+    """Entropy rank exp(−Σ p log p) with p = σ / Σσ (Roy & Vetterli 2007).
 
     Args:
         block: features × images, or its singular values if you have them.
+
+    Returns:
+        A number of directions, from 1 to the rank of the block.
 
     Raises:
         ValueError: for a block of zeros, or values that are no singular values.
@@ -113,7 +116,7 @@ def effective_rank(block: Tensor) -> float:
 
 
 def cka(X: Tensor, Y: Tensor) -> float:
-    """Linear centred kernel alignment of two blocks, from 0 to 1 (Kornblith et al. 2019, sect. 3).
+    """Linear centred kernel alignment of two blocks (Kornblith et al. 2019, sect. 3).
 
     ‖X Yᵀ‖² / (‖X Xᵀ‖ ‖Y Yᵀ‖) with centred features. It stays the same if either block is rotated or
     scaled. The same sums are taken over images × images where there are fewer images than features.
@@ -121,6 +124,10 @@ def cka(X: Tensor, Y: Tensor) -> float:
 
     Args:
         X, Y: features × images; the numbers of features may differ.
+
+    Returns:
+        From 0, if no feature of one is correlated with one of the other, to 1, if one is the other,
+        rotated and scaled.
 
     Raises:
         ValueError: for blocks with different numbers of images, or in which all images are alike.
@@ -141,7 +148,7 @@ def cka(X: Tensor, Y: Tensor) -> float:
 
 
 def svcca(X: Tensor, Y: Tensor, *, share: float = 0.99) -> float:
-    """Mean canonical correlation of two blocks' strongest directions, 0 to 1 (Raghu et al. 2017).
+    """Mean canonical correlation of two blocks' strongest directions (Raghu et al. 2017).
 
     Each centred block is cut to the fewest singular directions that hold `share` of its variance.
     The mean is over as many correlations as the smaller of the two has directions. With `share` 1
@@ -151,6 +158,9 @@ def svcca(X: Tensor, Y: Tensor, *, share: float = 0.99) -> float:
     Args:
         X, Y: features × images; the numbers of features may differ.
         share: of the variance, the sum of squares; above 0, at most 1.
+
+    Returns:
+        From 0 to 1, where the directions of one lie among those of the other.
 
     Raises:
         ValueError: for blocks with different numbers of images, or in which all images are alike,
@@ -246,17 +256,19 @@ def parallel_analysis(block: Tensor, *, permutations: int = 19, seed: int = 0) -
     """How many leading singular values exceed those of chance (Horn 1965).
 
     Every feature is centred over the images: what all images have in common does not count. Chance
-        is
-    the same block with every feature's values permuted over the images, by itself, so that features
-    keep their variances and lose what they share. The k-th value is compared with the largest k-th
-    of all permutations (19 of them: the 95 % quantile), up to the first that is not larger. With
-    many more images than features this asks which directions are above the average, and says little
-    where there are few features.
+    is the same block with every feature's values permuted over the images, by itself, so that
+    features keep their variances and lose what they share. The k-th value is compared with the
+    largest k-th of all permutations (19 of them: the 95 % quantile), up to the first that is not
+    larger. With many more images than features this asks which directions are above the average,
+    and says little where there are few features.
 
     Args:
         block: features × images, of any sign.
         permutations: how many.
         seed: of the permutations.
+
+    Returns:
+        From 0 to min(features, images).
 
     Raises:
         TypeError, ValueError: for what is no finite matrix, or no number of permutations.

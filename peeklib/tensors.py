@@ -1,9 +1,8 @@
 """Coupled non-negative tensor factorization: one image factor, and layers that keep their layout.
 
 A block is a tensor with images last: channels × height × width × images, pixels × images, or
-    anything
-between. With C, H and W for the factors of its other modes, and F shared by all blocks, the model
-is a coupled CP decomposition (PARAFAC; Kolda & Bader 2009, section 3),
+anything between. With C, H and W for the factors of its other modes, and F shared by all blocks,
+the model is a coupled CP decomposition (PARAFAC; Kolda & Bader 2009, section 3),
 
     X_j[c, h, w, n] ≈ Σ_r C_j[c, r] H_j[h, r] W_j[w, r] F[n, r]          all factors non-negative.
 
@@ -44,6 +43,13 @@ class CoupledTensors(CoupledFactors):
 
     `factors[name]` is the Khatri–Rao product of `modes[name]`. Columns of F, and of every mode's
     factor but the first, have root mean square 1; the first carries the units. There is no `kkt`.
+
+    Example:
+        >>> maps = torch.rand(4, 5, 6, 9, generator=torch.Generator().manual_seed(0))
+        >>> fit = coupled_ntf({"conv": maps}, 3)
+        >>> O = khatri_rao([V.T for V in fit.modes["conv"]]).T  # neurons × rank
+        >>> fit.factors["conv"].shape, torch.allclose(fit.factors["conv"], O)
+        (torch.Size([120, 3]), True)
     """
 
     #: by block, for each mode but the images a length × rank factor
@@ -55,28 +61,70 @@ class CoupledTensors(CoupledFactors):
 
     @property
     def parameters(self) -> int:
-        """How many numbers the factors hold, the image factor included."""
+        """How many numbers the factors hold.
+
+        Returns:
+            rank · (images + the lengths of all modes).
+
+        Example:
+            >>> coupled_ntf({"conv": torch.ones(4, 5, 6, 9)}, 3).parameters  # 3 · (9 + 4 + 5 + 6)
+            72
+        """
         count = self.image_factor.numel()
         for factors in self.modes.values():
             count += sum(V.numel() for V in factors)
         return count
 
     def to(self, device) -> Self:
-        """The same fit with its factors on `device`."""
+        """The same fit with its factors on `device`.
+
+        Returns:
+            A new one with all factors there; `self` stays where it is.
+
+        Example:
+            >>> fit = coupled_ntf({"conv": torch.ones(4, 5, 6, 9)}, 1)
+            >>> fit.to("meta").modes["conv"][0].device, fit.modes["conv"][0].device
+            (device(type='meta'), device(type='cpu'))
+        """
         modes = {name: [V.to(device) for V in factors] for name, factors in self.modes.items()}
         return replace(super().to(device), modes=modes)
 
     def reconstruct(self, name: str, images: int | slice | Sequence[int] = slice(None)) -> Tensor:
-        """The model's version of a block, shaped like it, for some images (an index or slice)."""
+        """The model's version of a block.
+
+        Args:
+            name: of the block.
+            images: which of them, an index or slice; one index gives one image.
+
+        Returns:
+            Shaped like the block, images last, in the units of the data.
+
+        Example:
+            >>> fit = coupled_ntf({"conv": torch.ones(4, 5, 6, 9)}, 1)
+            >>> fit.reconstruct("conv", [0, 3]).shape
+            torch.Size([4, 5, 6, 2])
+        """
         model = super().reconstruct(name, images)
         return model.unflatten(0, [len(V) for V in self.modes[name]])
 
     def transform(self, blocks: Mapping[str, Tensor], **options) -> Tensor:
-        """Image factor, images × rank, of new images, as `CoupledFactors.transform` finds it.
+        """Image factor of new images, as `CoupledFactors.transform` finds it.
 
         Args:
             blocks: shaped like those of the fit; some of them will do.
             options: `max_iter` and `tol`.
+
+        Returns:
+            images × rank, without unit, on the device of the first block.
+
+        Raises:
+            TypeError, ValueError: as there, and for a block of another shape.
+
+        Example:
+            >>> fit = coupled_ntf({"conv": torch.ones(4, 5, 6, 9)}, 1)
+            >>> fit.transform({"conv": torch.full((4, 5, 6, 2), 3.0)}).round(decimals=2)
+            tensor([[3.],
+                    [3.]])
         """
         for name, block in blocks.items():
             fitted = tuple(len(V) for V in self.modes.get(name, ()))

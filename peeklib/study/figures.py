@@ -20,7 +20,16 @@ ROUNDING = 1e-5  # of the first singular value; what is smaller is rounding of f
 
 
 def error_curves(errors: pd.DataFrame) -> tuple[Figure, str]:
-    """Relative error of each part, a row of `errors`, against rank, its columns."""
+    """Relative error of each part, a row of `errors`, against rank, its columns.
+
+    Returns:
+        The figure; its alt text, with the error of each part at both ends.
+
+    Example:
+        >>> errors = pd.DataFrame({1: [0.5], 2: [0.25]}, index=["input pixels"])
+        >>> error_curves(errors)[1]
+        'Relative error of each part against rank, from rank 1 to 2: input pixels 0.50 to 0.25.'
+    """
     figure = _curves(
         {part: errors.loc[part] for part in errors.index},
         first=0,
@@ -37,7 +46,17 @@ def error_curves(errors: pd.DataFrame) -> tuple[Figure, str]:
 
 
 def spectrum_curves(spectra: Mapping[str, Tensor], layers: pd.DataFrame) -> tuple[Figure, str]:
-    """Singular values of each layer, relative to its largest; `layers` has their entropy ranks."""
+    """Singular values of each layer, relative to its largest; `layers` has their entropy ranks.
+
+    Returns:
+        The figure; its alt text, with the entropy rank of each layer.
+
+    Example:
+        >>> layers = pd.DataFrame({"entropy rank": [1.98]}, index=["relu"])
+        >>> figure, alt = spectrum_curves({"relu": torch.tensor([4.0, 3.0])}, layers)
+        >>> alt.split(". ")[1]
+        'Entropy ranks: relu 2.0.'
+    """
     curves = {}
     for layer, values in spectra.items():
         relative = pd.Series((values / values[0]).numpy(), range(1, len(values) + 1))
@@ -68,6 +87,15 @@ def component_images(
         channels: the blocks of the pixels.
         size: height and width of the images.
         error: relative error of the fit.
+
+    Returns:
+        The figure, of `MOST` components or fewer; its alt text, with the error.
+
+    Example:
+        >>> from peeklib import coupled_nmf
+        >>> fit = coupled_nmf({"input": torch.ones(6, 4)}, 1)
+        >>> component_images(fit, ["input"], size=(2, 3), error=0.0)[0]._suptitle.get_text()
+        '1 components, strongest first'
     """
     shown = min(fit.rank, MOST)
     title = f"{fit.rank} components, strongest first"
@@ -91,6 +119,16 @@ def extreme_images(
         images: images × channels × height × width, grey or colour.
         layer: its name.
         method: what such directions are called, in the plural.
+
+    Returns:
+        The figure, which says "none" if there are none; its alt text, with the images of the first.
+
+    Example:
+        >>> one = Direction(torch.ones(1), 1.0, "relu", "neuron 0", torch.arange(6.0))
+        >>> images = torch.zeros(6, 1, 8, 8)
+        >>> figure, alt = extreme_images([one], images, layer="relu", method="single neurons")
+        >>> alt.split(". ")[-1]
+        'Along neuron 0 the highest is image 5, the lowest image 0.'
     """
     title = f"{method}, {_short(layer)}"
     if not directions:

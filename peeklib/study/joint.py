@@ -53,6 +53,15 @@ def factorize(
         ranks: ascending; those that are too large are dropped, with a note.
         seed: of the factorizations.
         progress: show a progress bar.
+
+    Returns:
+        The fits, which blocks each part consists of, its errors, and notes on what was dropped.
+
+    Example:
+        >>> pixels = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+        >>> joint = factorize(pixels, {}, [1, 2, 9])  # 9 is more than four pixels allow
+        >>> joint.parts, joint.errors.columns.tolist(), len(joint.notes)
+        ({'input pixels': ['input']}, [1, 2], 1)
     """
     blocks, parts = _blocks(pixels, studies)
     ranks, notes = _possible(ranks, features=sum(map(len, blocks.values())), images=len(pixels))
@@ -120,6 +129,13 @@ def component_directions(
 
     Returns:
         The strongest first, `COUNT` at most; scales are in units of activation.
+
+    Example:
+        >>> from peeklib import coupled_nmf
+        >>> A = torch.outer(torch.tensor([3.0, 4.0]), torch.tensor([1.0, 2.0, 2.0]))  # of norm 15
+        >>> [direction] = component_directions(coupled_nmf({"relu": A}, 1), "relu", ["relu"], 2.0)
+        >>> round(direction.scale, 2), direction.scores.shape
+        (30.0, torch.Size([3]))
     """
     sides = [fit.factors[name] for name in own]
     O = sides[0] if len(sides) == 1 else sides[0] - sides[1]  # neurons × rank

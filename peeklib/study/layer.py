@@ -30,7 +30,7 @@ class Study:
 
 
 def study_layer(sample: Sample, A: Tensor, negative: str, seed: int) -> Study | None:
-    """Look at one layer; None if it is zero everywhere, or "clip" leaves nothing of it.
+    """Look at one layer.
 
     Args:
         sample: what was kept of the layer.
@@ -38,6 +38,16 @@ def study_layer(sample: Sample, A: Tensor, negative: str, seed: int) -> Study | 
             of any size compute well, and then made into the blocks.
         negative: "clip", "split" or "auto", see `peek`.
         seed: of the sketch that the singular directions come from.
+
+    Returns:
+        What it is like; None if it is zero everywhere, or "clip" leaves nothing of it.
+
+    Example:
+        >>> from peeklib.study.sites import Site
+        >>> sample = Sample(Site("relu", "relu", "ReLU", "activation", shape=(2,)))
+        >>> study = study_layer(sample, torch.tensor([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]), "auto", 0)
+        >>> study.values.round(decimals=3), study.blocks["relu"].shape
+        (tensor([4., 3.], dtype=torch.float64), torch.Size([2, 3]))
     """
     rms = _normalize_(A)
     if not rms:

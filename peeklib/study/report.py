@@ -53,7 +53,18 @@ class Peek:
 
     @cached_property
     def components(self) -> Explorer:
-        """Sliders over the rank: the components as images."""
+        """The components as images.
+
+        Returns:
+            One slider, over the ranks.
+
+        Example:
+            >>> import peeklib as pk
+            >>> from torch import eye, nn
+            >>> images = eye(16).reshape(16, 1, 4, 4)
+            >>> pk.peek(nn.ReLU(), images, ranks=(1, 2), device="cpu", progress=False).components
+            Explorer over rank (2 values)
+        """
         return Explorer({"rank": self.errors.columns.tolist()}, self._draw_components)
 
     def _draw_components(self, rank: int) -> tuple[Figure, str]:
@@ -65,7 +76,18 @@ class Peek:
 
     @cached_property
     def extremes(self) -> Explorer:
-        """Sliders over layer and method: the images that lie farthest along each direction."""
+        """The images that lie farthest along each direction.
+
+        Returns:
+            Two sliders, over the layers and over the methods.
+
+        Example:
+            >>> import peeklib as pk
+            >>> from torch import eye, nn
+            >>> images = eye(16).reshape(16, 1, 4, 4)
+            >>> pk.peek(nn.ReLU(), images, ranks=(1, 2), device="cpu", progress=False).extremes
+            Explorer over layer (1 values), method (3 values)
+        """
         present = {method for _, method in self.directions}
         methods = [method for method in METHODS if method in present]
         axes = {"layer": self.layers.index.tolist(), "method": methods}
@@ -77,7 +99,19 @@ class Peek:
 
     @cached_property
     def pictures(self) -> Tensor:
-        """`images` as they can be drawn: grey or colour; other numbers of channels are averaged."""
+        """`images` as they can be drawn: grey or colour.
+
+        Returns:
+            images × 1 or 3 × height × width; other numbers of channels are averaged, which gives
+            floats in [0, 1].
+
+        Example:
+            >>> import peeklib as pk
+            >>> from torch import eye, nn
+            >>> images = eye(16).reshape(8, 2, 4, 4)
+            >>> pk.peek(nn.ReLU(), images, ranks=(1,), device="cpu", progress=False).pictures.shape
+            torch.Size([8, 1, 4, 4])
+        """
         if self.images.shape[1] in (1, 3):
             return self.images
         return to_float(self.images).mean(1, keepdim=True)
@@ -112,6 +146,15 @@ class Peek:
         Raises:
             FileNotFoundError: if the folder does not exist.
             IsADirectoryError: if the path is a folder.
+
+        Example:
+            >>> import peeklib as pk
+            >>> from torch import eye, nn
+            >>> images = eye(16).reshape(16, 1, 4, 4)
+            >>> found = pk.peek(nn.ReLU(), images, ranks=(1,), device="cpu", progress=False)
+            >>> found.save("nowhere/report.html")
+            Traceback (most recent call last):
+            FileNotFoundError: there is no folder 'nowhere' to save the report in; make it first
         """
         path = Path(path)
         if path.is_dir():
@@ -128,7 +171,15 @@ class Peek:
 
 
 def fit_error(errors: Iterable[float]) -> float:
-    """Relative error over all parts, each with an equal say: the root of the mean of squares."""
+    """Relative error over all parts, each with an equal say.
+
+    Returns:
+        A share, from 0 to 1, the root of the mean of squares.
+
+    Example:
+        >>> round(fit_error([0.1, 0.7]), 3)
+        0.5
+    """
     return float(np.sqrt(np.mean(np.square(list(errors)))))
 
 

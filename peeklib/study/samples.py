@@ -20,6 +20,12 @@ class Sample:
     """Which neurons of a site are kept.
 
     All, or some positions of every feature, or one position of some features.
+
+    Example:
+        >>> site = Site("conv", "conv", "Conv2d", "leaf", shape=(8, 3, 3))
+        >>> sample = Sample(site, positions=torch.tensor([0, 4]))
+        >>> str(sample), sample.neurons
+        ('2 of 9 positions', 16)
     """
 
     site: Site
@@ -39,7 +45,17 @@ class Sample:
         return prod(self.shape)
 
     def take(self, tensor: Tensor, images: int) -> Tensor:
-        """The neurons kept, neurons × images, of the site's tensor."""
+        """The neurons kept, from the site's tensor for that many images.
+
+        Returns:
+            neurons × images.
+
+        Example:
+            >>> site = Site("conv", "conv", "Conv2d", "leaf", shape=(8, 3, 3))
+            >>> sample = Sample(site, positions=torch.tensor([0, 4]))
+            >>> sample.take(torch.zeros(5, 8, 3, 3), 5).shape
+            torch.Size([16, 5])
+        """
         t = self.site.arrange(tensor, images)
         if self.features is not None:
             t = t[:, self.features.to(t.device)]
@@ -48,7 +64,16 @@ class Sample:
         return t.flatten(1).T
 
     def place(self, row: int) -> str:
-        """Where the neuron of a row stands in its layer, such as "feature 12 at 3, 5", from 0."""
+        """Where the neuron of a row stands in its layer.
+
+        Returns:
+            Words such as "feature 12 at 3, 5", counted from 0.
+
+        Example:
+            >>> site = Site("conv", "conv", "Conv2d", "leaf", shape=(8, 3, 3))
+            >>> Sample(site, positions=torch.tensor([0, 4])).place(3)
+            'feature 1 at 1, 1'
+        """
         feature, position = divmod(row, self.shape[1])
         if self.features is not None:
             feature = int(self.features[feature])
@@ -87,8 +112,16 @@ def plan(
         budget: bytes in all.
         seed: of the draw.
 
+    Returns:
+        One sample for each site, in their order.
+
     Raises:
         ValueError: for a budget that does not hold a neuron of every site.
+
+    Example:
+        >>> site = Site("conv", "conv", "Conv2d", "leaf", shape=(8, 3, 3))
+        >>> [str(sample) for sample in plan([site, site], costs=[4, 4], budget=200)]
+        ['3 of 9 positions', '3 of 9 positions']
     """
     sizes = [cost * prod(site.shape) for site, cost in zip(sites, costs, strict=True)]
     samples = []
@@ -130,7 +163,15 @@ def _some(count: int, most: int, generator: torch.Generator) -> Tensor | None:
 
 
 def even_batches(images: int, batch_size: int = 32) -> list[slice]:
-    """Batches of about equal size, none larger than `batch_size`: slices of `images` in a row."""
+    """Batches of about equal size, none larger than `batch_size`.
+
+    Returns:
+        Slices of `images` in a row.
+
+    Example:
+        >>> even_batches(10, 4)
+        [slice(0, 4, None), slice(4, 7, None), slice(7, 10, None)]
+    """
     count = -(-images // batch_size)
     parts = torch.arange(images).tensor_split(count)
     return [slice(int(part[0]), int(part[-1]) + 1) for part in parts]
@@ -162,6 +203,13 @@ def record_samples(
     Raises:
         ValueError: for NaN or infinite values, or a shape that does not go with the sample's site,
             naming the layer.
+
+    Example:
+        >>> model, images = nn.Sequential(nn.Conv2d(1, 8, 2), nn.ReLU()), torch.zeros(5, 1, 4, 4)
+        >>> site = Site("1", "1", "ReLU", "activation", shape=(8, 3, 3))
+        >>> blocks, skipped = record_samples(model, images, [Sample(site)])
+        >>> blocks["1"].shape, skipped
+        (torch.Size([72, 5]), [])
     """
     if batches is None:
         batches = even_batches(len(images))

@@ -64,7 +64,15 @@ class Score:
 
     @property
     def says(self) -> str:
-        """What it is, in one line."""
+        """What it is, in one line.
+
+        Returns:
+            The first line of the score's own documentation.
+
+        Example:
+            >>> SCORES["confidence"].says
+            'Largest class probability, mean over the images (Hendrycks & Gimpel 2017).'
+        """
         return (self.compute.__doc__ or "").partition("\n")[0]
 
 
@@ -93,7 +101,10 @@ def table(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = No
         cannot be computed has the value NaN and the reason in `why`, which is empty for the others.
 
     Example:
-        >>> table(torchvision.models.resnet18(), images)  # doctest: +SKIP
+        >>> model = nn.Sequential(nn.ReLU(), nn.Flatten())
+        >>> rows = table(model, torch.eye(2).reshape(2, 1, 1, 2)).set_index("score")
+        >>> round(rows.value["entropy_rank"].item(), 3), rows.family["entropy_rank"]
+        (2.0, 'spectrum')
     """
     seen = observe(model, images, layers=layers)
     rows = []
@@ -138,6 +149,9 @@ def rmse_area(seen: Seen) -> float:
 
     Their figures 2 to 4 show it rank by rank. It grows with the size of the activations.
 
+    Returns:
+        0 or more, in the units of pixels and activations.
+
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
         >>> round(rmse_area(seen), 2)
@@ -154,6 +168,9 @@ def relative_error_area(seen: Seen) -> float:
 
         ⟨‖X − NMF_r(X)‖⟩_r / ‖X‖
 
+    Returns:
+        A share of ‖X‖, from 0 to 1.
+
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
         >>> round(relative_error_area(seen), 2)  # ranks 1, 2, 4 of four orthogonal images
@@ -168,6 +185,9 @@ def unit_norm_area(seen: Seen) -> float:
 
     Larger is better. As `relative_error_area`, with every block of X divided by its norm, so that
     each has an equal say.
+
+    Returns:
+        A share of the norm of those blocks, from 0 to 1.
 
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
@@ -184,6 +204,9 @@ def last_block_area(seen: Seen) -> float:
     Larger is better::
 
         ⟨‖A − NMF_r(A)‖⟩_r / ‖A‖,   NMF_r(A) being the rows of A in the coupled fit
+
+    Returns:
+        A share of ‖A‖, from 0 to 1.
 
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
@@ -204,6 +227,9 @@ def nmf_svd_gap(seen: Seen) -> float:
 
     The SVD's error is the floor for any factorization (Eckart & Young 1936); what is above it is
     the price of non-negative parts.
+
+    Returns:
+        A share of ‖A‖, 0 or more but for rounding.
 
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
@@ -227,6 +253,9 @@ def nmf_robustness(seen: Seen) -> float:
     of training images at a time, convolutions by position, and count correct answers. With the
     network's own classes nearly all survive one component; so here all images are factorized
     together, maps flattened.
+
+    Returns:
+        A share of the images, from 0 to 1.
 
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
@@ -258,6 +287,9 @@ def answers_area(seen: Seen) -> float:
     number of classes: so few components cannot tell all classes apart. The error of P is small if
     the network is unsure, that of either if it has given up classes.
 
+    Returns:
+        A mean of shares of ‖P‖ and ‖D‖, from 0 to 1.
+
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
         >>> round(answers_area(seen), 1)
@@ -271,6 +303,9 @@ def answers_alone_area(seen: Seen) -> float:
     """Relative error of the answers when they are factorized without pixels and hidden layers.
 
     Larger is better. What `answers_area` adds to it comes from the other blocks.
+
+    Returns:
+        A mean of shares of ‖P‖ and ‖D‖, from 0 to 1.
 
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
@@ -295,6 +330,9 @@ def entropy_rank(seen: Seen) -> float:
 
         exp(−Σ p log p),   p = σ / Σσ
 
+    Returns:
+        A number of directions; each layer gives 1 or more, or 0 if it is zero.
+
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
         >>> round(entropy_rank(seen), 3)  # four images in four directions
@@ -310,6 +348,9 @@ def rankme(seen: Seen) -> float:
     Larger is better::
 
         exp(−Σ p log p),   p = σ(E) / Σσ(E)
+
+    Returns:
+        A number of directions, from 1 to min(features, N); 0 if the embedding is zero.
 
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
@@ -332,6 +373,9 @@ def stable_rank(seen: Seen) -> float:
 
         Σσ(E)² / σ₁(E)²
 
+    Returns:
+        A number of directions, from 1 to min(features, N); 0 if the embedding is zero.
+
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
         >>> round(stable_rank(seen), 3)
@@ -349,6 +393,9 @@ def participation_ratio(seen: Seen) -> float:
     Larger is better. With λ the eigenvalues of the covariance of E::
 
         (Σλ)² / Σλ²
+
+    Returns:
+        A number of directions, from 1 to min(features, N − 1); 0 if all images have one embedding.
 
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
@@ -375,6 +422,9 @@ def nuclear_norm(seen: Seen) -> float:
 
     It falls if the network is unsure, and also if it is sure of few classes only.
 
+    Returns:
+        From 1 / √(C · min(N, C)), at a loss throughout, to 1.
+
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
         >>> round(nuclear_norm(seen), 3)  # one class of four for each image, none for certain
@@ -393,6 +443,9 @@ def confidence(seen: Seen) -> float:
 
         (1/N) Σ_i max_c P_ic
 
+    Returns:
+        A probability, from 1/C to 1.
+
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(4).reshape(4, 1, 2, 2))
         >>> round(confidence(seen), 3)  # softmax of 1, 0, 0, 0
@@ -408,6 +461,9 @@ def prediction_entropy(seen: Seen) -> float:
     Smaller is better::
 
         −(1/N) Σ_i Σ_c P_ic log P_ic
+
+    Returns:
+        Nats, from 0 to log C.
 
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.ones(4, 1, 2, 2))
@@ -430,6 +486,9 @@ def weight_norm(seen: Seen) -> float:
 
     over all W; biases and other vectors are left out. A small norm bounds the capacity.
 
+    Returns:
+        0 or more, in the units of the weights.
+
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(4, 9))
         >>> _ = nn.init.ones_(model[2].weight)
@@ -451,6 +510,12 @@ def alpha(seen: Seen) -> float:
     WeightWatcher fits it. Small networks are outside what it was made for: a convolution of a few
     channels has a few tens of eigenvalues.
 
+    Returns:
+        A number without unit.
+
+    Raises:
+        ImportError, ValueError: as `Seen.weightwatcher`.
+
     Example:
         >>> alpha(observe(torchvision.models.vgg11(), images))  # doctest: +SKIP
     """
@@ -464,6 +529,12 @@ def alpha_hat(seen: Seen) -> float:
     Smaller is better. Mean over the layers, by WeightWatcher::
 
         α log₁₀ λ₁
+
+    Returns:
+        A number without unit.
+
+    Raises:
+        ImportError, ValueError: as `Seen.weightwatcher`.
 
     Example:
         >>> alpha_hat(observe(torchvision.models.vgg11(), images))  # doctest: +SKIP

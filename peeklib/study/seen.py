@@ -31,7 +31,14 @@ BATCH = 500  # images in one forward pass
 
 @dataclass(frozen=True)
 class Seen:
-    """What the scores are computed from: one network and one set of images. `observe` makes it."""
+    """What the scores are computed from: one network and one set of images. `observe` makes it.
+
+    Example:
+        >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+        >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images)
+        >>> list(seen.inputs), list(seen.hidden), seen.embedding.shape
+        (['input'], ['0'], torch.Size([4, 4]))
+    """
 
     model: nn.Module
     images: Tensor  #: images × channels × height × width
@@ -42,39 +49,107 @@ class Seen:
 
     @property
     def last(self) -> Tensor:
-        """The last hidden block, neurons × images."""
+        """The last hidden block.
+
+        Returns:
+            neurons × images, non-negative.
+
+        Example:
+            >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+            >>> observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images[:3]).last.shape
+            torch.Size([4, 3])
+        """
         return next(reversed(self.hidden.values()))
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """P: softmax of the logits, images × classes, in float64."""
+        """P: softmax of the logits.
+
+        Returns:
+            images × classes, in float64.
+
+        Example:
+            >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+            >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images[:3])
+            >>> seen.probabilities.sum(1).round(decimals=6)
+            tensor([1., 1., 1.], dtype=torch.float64)
+        """
         return self.logits.double().softmax(1)
 
     @cached_property
     def spectrum(self) -> Tensor:
-        """Singular values of the embedding, largest first, in float64."""
+        """Singular values of the embedding, largest first.
+
+        Returns:
+            min(features, images) values, in float64.
+
+        Example:
+            >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+            >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images / 2)
+            >>> seen.spectrum.round(decimals=6)
+            tensor([0.5000, 0.5000, 0.5000, 0.5000], dtype=torch.float64)
+        """
         return spectrum(self.embedding)
 
     @cached_property
     def plain(self) -> Sweep:
-        """The paper's coupled factorization of inputs and hidden blocks."""
+        """The paper's coupled factorization of inputs and hidden blocks.
+
+        Returns:
+            A fit at each of `RANKS` that the blocks allow.
+
+        Example:
+            >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+            >>> observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images).plain
+            Sweep of 3 fits (rank, seed): [(1, 0), (2, 0), (4, 0)]
+        """
         return _sweep(self.inputs | self.hidden)
 
     @cached_property
     def unit(self) -> Sweep:
-        """The same, all blocks of one norm: none counts more because its numbers are large."""
+        """The same, all blocks of one norm: none counts more because its numbers are large.
+
+        Returns:
+            A fit at each of `RANKS` that the blocks allow.
+
+        Example:
+            >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+            >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images)
+            >>> list(seen.unit[4, 0].block_errors)
+            ['input', '0']
+        """
         return _sweep(unit_norm(self.inputs | self.hidden))
 
     @cached_property
     def alone(self) -> Sweep | None:
-        """NMF of the last block by itself, as block "last" of unit norm; None if it is zero."""
+        """NMF of the last block by itself, as block "last" of unit norm.
+
+        Returns:
+            A fit at each of `RANKS` that the block allows; None if it is zero.
+
+        Example:
+            >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+            >>> observe(nn.Sequential(nn.ReLU(), nn.Flatten()), 0 * images).alone is None
+            True
+        """
         if not self.last.any():
             return None
         return _sweep(unit_norm({"last": self.last}))
 
     @cached_property
     def answers(self) -> dict[str, Tensor]:
-        """Probabilities and decisions (1 for the class decided on), both classes × images."""
+        """Probabilities, and decisions: 1 for the class decided on, else 0.
+
+        Returns:
+            "probabilities" and "decisions", both classes × images.
+
+        Example:
+            >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+            >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images[1:3])
+            >>> seen.answers["decisions"].T
+            tensor([[0., 1., 0., 0.],
+                    [0., 0., 1., 0.]])
+        """
         classes = self.logits.shape[1]
         decided = nn.functional.one_hot(self.logits.argmax(1), classes)
         return {"probabilities": self.probabilities.T.float(), "decisions": decided.T.float()}
@@ -85,6 +160,14 @@ class Seen:
 
         The ranks go up to half the number of classes, with three starts for each: networks that are
         all good differ by less than one start does from another.
+
+        Returns:
+            Three fits at each of those ranks.
+
+        Example:
+            >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+            >>> observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images).joint
+            Sweep of 6 fits (rank, seed): [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]
         """
         others = self.inputs | self.hidden
         weights = dict.fromkeys(others, 1.0) | dict.fromkeys(self.answers, float(len(others)))
@@ -92,7 +175,17 @@ class Seen:
 
     @cached_property
     def answers_alone(self) -> Sweep:
-        """As `joint`, without inputs and hidden blocks."""
+        """As `joint`, without inputs and hidden blocks.
+
+        Returns:
+            Three fits at each of the same ranks.
+
+        Example:
+            >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+            >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images)
+            >>> list(seen.answers_alone[2, 0].factors)
+            ['probabilities', 'decisions']
+        """
         return self._sweep_answers(self.answers)
 
     def _sweep_answers(self, blocks, weights: Mapping[str, float] | None = None) -> Sweep:
@@ -101,7 +194,10 @@ class Seen:
 
     @cached_property
     def weightwatcher(self) -> pd.DataFrame:
-        """WeightWatcher's table of the layers with at least 8 eigenvalues whose fit succeeded.
+        """WeightWatcher's table.
+
+        Returns:
+            One row for each layer with at least 8 eigenvalues whose fit succeeded.
 
         Raises:
             ImportError: if WeightWatcher is not installed.
@@ -110,7 +206,17 @@ class Seen:
         return _weightwatcher_table(self.model)
 
     def logits_given(self, block: Tensor) -> Tensor:
-        """Logits, images × classes, as if the last hidden output were `block`, neurons × images."""
+        """Logits as if the last hidden output were `block`, neurons × images.
+
+        Returns:
+            images × classes.
+
+        Example:
+            >>> images = torch.eye(4).reshape(4, 1, 2, 2)
+            >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images)
+            >>> torch.equal(seen.logits_given(2 * seen.last), 2 * seen.logits)
+            True
+        """
         name, _, call = list(self.hidden)[-1].partition(":")
         calls_per_batch = int(call or 1)  # "relu:2" is the second call of relu, and its last
         calls = itertools.count(1)

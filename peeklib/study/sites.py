@@ -26,7 +26,13 @@ MOST = 8  # layers that "auto" takes
 
 @dataclass(frozen=True)
 class Site:
-    """A place of the forward pass, and how its tensor becomes images × features × positions."""
+    """A place of the forward pass, and how its tensor becomes images × features × positions.
+
+    Example:
+        >>> site = Site("conv", "conv", "Conv2d", "leaf", shape=(8, 3, 3))
+        >>> site.features, site.positions
+        (8, 9)
+    """
 
     name: str  #: such as "layer1.0.relu:2" (a second call), "conv.relu()" (a function), "head[0]"
     base: str  #: the name without the number of the call or the place in a tuple
@@ -51,7 +57,16 @@ class Site:
         return prod(self.shape[1:])
 
     def arrange(self, tensor: Tensor, images: int) -> Tensor:
-        """The site's tensor as images × features × positions: a view where that is possible."""
+        """The site's tensor for that many images, with its axes in order.
+
+        Returns:
+            images × features × positions, a view where that is possible.
+
+        Example:
+            >>> site = Site("norm", "norm", "LayerNorm", "leaf", shape=(8, 7), feature_axis=2)
+            >>> site.arrange(torch.zeros(5, 7, 8), 5).shape  # of images × tokens × features
+            torch.Size([5, 8, 7])
+        """
         t = tensor.movedim(self.axis, 0)
         if self.per_image > 1 and self.images_first:
             t = t.unflatten(0, (images, self.per_image))
@@ -95,6 +110,11 @@ def trace(model: nn.Module, images: Tensor, *, preprocess: Callable | None = Non
     Raises:
         ValueError: for no images.
         Exception: whatever the model or the preprocess raises, with a note.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(1, 8, 2), nn.ReLU())
+        >>> [(site.name, site.shape) for site in trace(model, torch.zeros(3, 1, 4, 4))]
+        [('0', (8, 3, 3)), ('1', (8, 3, 3)), ('(output)', (8, 3, 3))]
     """
     if not len(images):
         raise ValueError("there are no images to run the model on")
@@ -235,7 +255,7 @@ def _feature_axis(shape: Sequence[int], likely: int, width: int) -> int:
 def choose(
     sites: Sequence[Site], layers: str | Iterable[str], most: int = MOST
 ) -> tuple[list[Site], list[str]]:
-    """The sites to record, in the order they ran, and notes on what that left out.
+    """The sites to record.
 
     Args:
         sites: from `trace`.
@@ -243,9 +263,18 @@ def choose(
             outputs.
         most: sites that "auto" takes, spread evenly, with the last one.
 
+    Returns:
+        Those sites, in the order they ran, and notes on what that left out.
+
     Raises:
         ValueError: for a name that is not there (lists those that are), or one that cannot be
             recorded, or no sites.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(1, 8, 2), nn.ReLU())
+        >>> chosen, notes = choose(trace(model, torch.zeros(3, 1, 4, 4)), "auto")
+        >>> [site.name for site in chosen], notes
+        (['1'], [])
     """
     if isinstance(layers, str) and layers == "auto":
         return _spread(sites, most)

@@ -11,7 +11,7 @@ SIDE = 64  # pixels of the long side, at most
 
 
 def thumbnails(images: Tensor, room: float, batch_size: int) -> tuple[Tensor, list[str]]:
-    """Images in [0, 1], the long side at most `SIDE`, on the CPU, and notes on what was done.
+    """Images in [0, 1], the long side at most `SIDE`.
 
     Args:
         images: images × channels × height × width, uint8 or float. Floats outside [0, 1] are
@@ -19,8 +19,16 @@ def thumbnails(images: Tensor, room: float, batch_size: int) -> tuple[Tensor, li
         room: values for each image at most; the long side is halved until they fit, or is 4.
         batch_size: images worked on at a time.
 
+    Returns:
+        images × channels × height × width, float32 on the CPU; and notes on what was done.
+
     Raises:
         ValueError: for NaN or infinite values, and for images that have nothing in them.
+
+    Example:
+        >>> pixels, notes = thumbnails(torch.ones(3, 1, 128, 32), room=10_000, batch_size=2)
+        >>> pixels.shape, len(notes)
+        (torch.Size([3, 1, 64, 16]), 1)
     """
     low, high = _channel_ranges(images, batch_size)
     span = torch.where(high > low, high - low, 1)

@@ -130,7 +130,15 @@ def _takes_hooks(module: nn.Module) -> bool:
 
 @contextmanager
 def watching(model: nn.Module, see: Callable[[Sight], None]) -> Iterator[None]:
-    """Every activation and output of a module goes to `see`; afterwards every hook is gone."""
+    """Every activation and output of a module goes to `see`; afterwards every hook is gone.
+
+    Example:
+        >>> model, names = nn.Sequential(nn.Linear(4, 3), nn.ReLU()), []
+        >>> with watching(model, lambda sight: names.append(sight.name)):
+        ...     _ = model(torch.zeros(2, 4))
+        >>> names
+        ['0', '1', '(output)']
+    """
     watch = _Watch(model, see)
     handles = []
     try:
@@ -162,6 +170,12 @@ def forward(
 
     Raises:
         Exception: whatever the model or `preprocess` raises, with a note that says on what.
+
+    Example:
+        >>> seen = []
+        >>> forward(nn.Sequential(nn.ReLU()), torch.zeros(2, 1, 4, 4), None, seen.append)
+        >>> seen[0].name, seen[0].role, seen[0].tensor.shape
+        ('0', 'activation', torch.Size([2, 1, 4, 4]))
     """
     device, dtype = images.device, torch.float32
     for parameter in model.parameters():
@@ -195,6 +209,14 @@ def unchanged(model: nn.Module, seed: int = 0) -> Iterator[None]:
 
     Raises:
         ValueError: for a model with lazy modules that never ran.
+
+    Example:
+        >>> model = nn.Dropout()
+        >>> with unchanged(model):
+        ...     model.training, torch.is_grad_enabled()
+        (False, False)
+        >>> model.training
+        True
     """
     with _same_tensors(model), _same_random_states(), torch.no_grad(), eval_mode(model), _eager():
         torch.manual_seed(seed)
