@@ -73,10 +73,13 @@ def of_git(root: Path) -> Address | None:
     branch = git(root, "symbolic-ref", "--short", "HEAD") or "main"
     remote, follows = git(root, "config", f"branch.{branch}.remote"), branch
     if remote:
-        follows = git(root, "config", f"branch.{branch}.merge").removeprefix("refs/heads/")
+        follows = (
+            git(root, "config", f"branch.{branch}.merge").removeprefix("refs/heads/") or branch
+        )
     found = REMOTE.fullmatch(git(root, "remote", "get-url", remote or "origin"))
-    known = found and re.fullmatch(BRANCH, follows or branch)
-    return Address(found[1], follows or branch) if known else None
+    if not found or not re.fullmatch(BRANCH, follows):  # a branch that no link can hold
+        return None
+    return Address(found[1], follows)
 
 
 def git(root: Path, *command: str) -> str:
