@@ -16,7 +16,7 @@ INSTALL = $(UV)
 endif
 
 # Where nothing is installed yet, writing notebooks and addresses takes a small environment of its own
-SYNC := $(if $(wildcard .venv/ready),$(BIN),_build/sync/bin)/python
+SYNC := $(if $(wildcard .venv/ready),.venv,_build/sync)
 
 .PHONY: help setup book test unit matrix notebooks evidence zoo bench devices sync offline lint lock clean distclean
 
@@ -64,12 +64,13 @@ bench: setup  ## time our factorization beside other people's, on this machine (
 devices: setup  ## run every notebook on a simulated GPU (half an hour); `benchmarks/gpu.sh` is for a real one
 	$(BIN)/python -m pytest -ra -m slow tests/test_pages_on_gpu.py
 
-sync: $(SYNC)  ## write each notebook from its .py, and this copy's address; needs no PyTorch
-	$(SYNC) book/sync.py
+sync: $(SYNC)/ready  ## write each notebook from its .py, and this copy's address; needs no PyTorch
+	$(SYNC)/bin/python book/sync.py
 
-_build/sync/bin/python: requirements.txt
+_build/sync/ready: requirements.txt
 	$(PYTHON) -m venv _build/sync
-	$@ -m pip install -q $$(grep -E '^(jupytext|pybtex|pyyaml)==' requirements.txt)
+	_build/sync/bin/python -m pip install -q $$(grep -E '^(jupytext|pybtex|pyyaml)==' requirements.txt)
+	touch $@
 
 offline:  ## _build/peek-offline.zip: the site, the wheel and the notebooks, for a memory stick
 	@$(MAKE) --no-print-directory book || failed=1; $(BIN)/python book/publish.py && test -z "$$failed"

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-SLUG = r"[A-Za-z0-9][A-Za-z0-9-]*/[\w.-]+?"
+SLUG = r"[A-Za-z0-9][\w-]*/[\w.-]+?"
 BRANCH = r"[\w./+-]+"
-HOST = r"(?:https://(?:[^@/]+@)?|git@|ssh://git@)github\.com[/:]"
+HOST = r"(?:(?:https?|git)://(?:[^@/]+@)?|git@|ssh://git@)(?i:github\.com)[/:]"
 REMOTE = re.compile(rf"{HOST}({SLUG})(?:\.git)?/?")
-WRITTEN = re.compile(rf"(?:{HOST}|github\.com/)?({SLUG})(?:\.git)?(?:(?:@|/tree/)({BRANCH}))?/?")
+WRITTEN = re.compile(rf"(?:{HOST}|github\.com/)?({SLUG})(?:\.git)?(?:(?:@|/tree/)({BRANCH}))?")
 
 
 class Address(NamedTuple):
@@ -61,25 +61,29 @@ def of_variable() -> Address | None:
 
 def of_runner() -> Address | None:
     """Of GitHub's own machines; for a pull request, the branch that it goes to."""
-    slug = os.environ.get("GITHUB_REPOSITORY")
-    branch = os.environ.get("GITHUB_BASE_REF") or os.environ.get("GITHUB_REF_NAME")
-    return Address(slug, branch or "main") if slug else None
+    slug = os.environ.get("GITHUB_REPOSITORY", "")
+    branch = os.environ.get("GITHUB_BASE_REF") or os.environ.get("GITHUB_REF_NAME") or "main"
+    return checked(slug, branch)
 
 
 def of_git(root: Path) -> Address | None:
     """Of the remote that the branch follows, else of `origin`; None where git has none, or one elsewhere."""
     if not (root / ".git").exists():
         return None
-    branch = git(root, "symbolic-ref", "--short", "HEAD") or "main"
+    branch = git(root, "symbolic-ref", "--short", "HEAD").removeprefix("heads/") or "main"
     remote, follows = git(root, "config", f"branch.{branch}.remote"), branch
-    if remote:
-        follows = (
-            git(root, "config", f"branch.{branch}.merge").removeprefix("refs/heads/") or branch
-        )
-    found = REMOTE.fullmatch(git(root, "remote", "get-url", remote or "origin"))
-    if not found or not re.fullmatch(BRANCH, follows):  # a branch that no link can hold
-        return None
-    return Address(found[1], follows)
+    if remote in ("", "."):  # it follows none, or a branch of this copy
+        remote = "origin"
+    else:
+        follows = git(root, "config", f"branch.{branch}.merge").removeprefix("refs/heads/")
+    found = REMOTE.fullmatch(git(root, "remote", "get-url", remote))
+    return checked(found[1], follows or branch) if found else None
+
+
+def checked(slug: str, branch: str) -> Address | None:
+    """An address, unless no link could hold it."""
+    possible = re.fullmatch(SLUG, slug) and re.fullmatch(BRANCH, branch)
+    return Address(slug, branch) if possible else None
 
 
 def git(root: Path, *command: str) -> str:

@@ -127,22 +127,36 @@ def stage(folder: Path, failed: dict[Path, str]) -> dict[Path, str]:
     for path in chapters():
         notebook = None if path in failed else shelf.find(path)
         if notebook is None:
-            notebook = in_place_of(path, reasons.setdefault(path, CHANGED))
-        else:
-            notebook = as_page(notebook, path)
+            reasons.setdefault(path, CHANGED)
+        elif not take_prose(notebook, path):
+            reasons[path] = f"{path.name} is not what its script says; run `make sync`."
+        if path in reasons:
+            notebook = in_place_of(path, reasons[path])
         nbformat.write(notebook, folder / "notebooks" / path.name)
     return reasons
 
 
-def as_page(notebook: NotebookNode, path: Path) -> NotebookNode:
-    """A notebook with the prose of its script, whose cross references are for Sphinx, and a badge."""
+def take_prose(notebook: NotebookNode, path: Path) -> bool:
+    """Give a notebook the prose of its script, whose cross references are for Sphinx, and a badge.
+
+    Returns:
+        False, and nothing is changed, if the two have other code.
+    """
     script, home = path.with_suffix(".py"), address.find(ROOT)
     if script.exists():
-        for cell, own in zip(notebook.cells, sync.paired(script.read_text()).cells, strict=True):
+        pages = sync.paired(script.read_text()).cells
+        if code_of(pages) != code_of(notebook.cells):
+            return False
+        for cell, own in zip(notebook.cells, pages, strict=True):
             cell.source = own.source
     if home:
         sync.add_badge(notebook, "../book/_static/colab.svg", home.colab(f"notebooks/{path.name}"))
-    return notebook
+    return True
+
+
+def code_of(cells: list[NotebookNode]) -> list[str]:
+    """The source of each cell of code, and an empty one for each of prose."""
+    return [cell.source if cell.cell_type == "code" else "" for cell in cells]
 
 
 def chapters() -> list[Path]:
@@ -171,6 +185,7 @@ def in_place_of(path: Path, why: str) -> NotebookNode:
     """What stands where a chapter failed: its last version that ran, or its title, under a note."""
     old = shelf.last(path)
     if old:
+        take_prose(old, path)
         cells = [old.cells[0], failure(why, "What follows is its last version that ran.")]
         return nbformat.v4.new_notebook(cells=cells + old.cells[1:], metadata=old.metadata)
     chapter = nbformat.read(path, as_version=4)

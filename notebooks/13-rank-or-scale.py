@@ -26,7 +26,9 @@ if "google.colab" in sys.modules and PEEKLIB:
     pip = [sys.executable, "-m", "pip", "install", "-q", PEEKLIB]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
-        why = (done.stderr.strip() or "no reason given").splitlines()[-1]
+        said = [line.strip() for line in done.stderr.splitlines()]
+        wrong = [x for word in ("fatal", "error") for x in said if x.lower().startswith(word)]
+        why = (wrong or said or ["no reason given"])[0]
         raise Stop(f"peeklib could not be installed from {PEEKLIB}: {why}")
 elif importlib.util.find_spec("peeklib") is None:
     raise Stop(

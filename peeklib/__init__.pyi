@@ -1,5 +1,8 @@
+import pathlib
+
 from . import directions as directions
 from . import plots as plots
+from . import solvers as solvers
 from . import spectra as spectra
 from . import tensors as tensors
 from .course import check as check
@@ -36,4 +39,5 @@ from .study import scores as scores
 from .study.analysis import peek as peek
 from .study.report import Peek as Peek
 
+AGES: dict[pathlib.Path, int]
 __version__: str

@@ -218,6 +218,8 @@ class Explorer:
         frames = []
         for values in product(*self.prepared.values()):
             picture = self.picture(*values)
+            if values not in self._pictures:
+                raise KeyboardInterrupt("the pictures of an Explorer were not all drawn")
             frames.append((picture.uri, picture.alt))
         labels = [[str(value) for value in values] for values in self.prepared.values()]
         data = json.dumps({"labels": labels, "frames": frames}).replace("<", "\\u003c")
@@ -365,7 +367,7 @@ def interrupts() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield caught
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(signal.SIGINT) or signal.SIG_DFL  # None if C code set it
 
     def note(number, frame):
         caught.append(number)

@@ -211,13 +211,16 @@ def split_signs(name: str, block: Tensor, negative: str) -> dict[str, Tensor]:
     """
     _check_negative(negative)
     if negative == "split":
-        below = block.neg().clamp_(min=0)
-        return {f"{name}+": block.clamp_(min=0), f"{name}-": below}
+        mirrored = block.neg().clamp_(min=0)
+        return {f"{name}+": block.clamp_(min=0), f"{name}-": mirrored}
     if negative == "clip":
         return {name: block.clamp_(min=0)}
-    if negative == "refuse" and block.numel() and block.min() < 0:
+    if negative == "keep":
+        return {name: block}
+    below = block < 0  # False for a NaN, which the factorization refuses by name
+    if below.any():
         raise ValueError(
-            f"layer {name!r} has {int((block < 0).sum())} negative activations; a non-negative "
+            f"layer {name!r} has {int(below.sum())} negative activations; a non-negative "
             'factorization needs negative="clip" (set them to zero) or negative="split" (one block '
             "for each sign)"
         )

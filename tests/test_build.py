@@ -149,6 +149,38 @@ def test_a_notebook_is_keyed_by_what_it_uses(monkeypatch, tmp_path):
     assert shelf.key(other) != keys[1]
 
 
+def script_of(tmp_path, name, *codes, prose):
+    """The percent script of a chapter that `book` wrote: its first cells of code are the same."""
+    notebook = nbformat.read(tmp_path / "notebooks" / f"{name}.ipynb", as_version=4)
+    cells = [cell.source for cell in notebook.cells[1:]]
+    parts = [
+        f"# %% [markdown]\n# # {name}\n# {prose}",
+        *(f"# %%\n{code}" for code in (*cells, *codes)),
+    ]
+    (tmp_path / "notebooks" / f"{name}.py").write_text("\n\n".join(parts) + "\n")
+
+
+def test_a_page_has_the_prose_of_its_script(book, tmp_path):
+    book(good=["1 + 1"])
+    script_of(tmp_path, "good", prose="See {doc}`other`.")
+    assert not build.execute()
+    assert "{doc}`other`" in staged(tmp_path, {})["good"].cells[0].source
+
+
+def test_a_script_with_other_code_costs_its_chapter_and_says_what_to_do(book, tmp_path):
+    """Its outputs would stand under code that never ran."""
+    book(good=["1 + 1"], other=["2 + 2"])
+    script_of(tmp_path, "good", "3 + 3", prose="More code.")
+    script_of(tmp_path, "other", prose="Fine.")
+    assert not build.execute()
+    failed = build.stage(tmp_path / "source", {})
+    assert [path.stem for path in failed] == ["good"] and "make sync" in next(iter(failed.values()))
+    pages = tmp_path / "source/notebooks"
+    good = nbformat.read(pages / "good.ipynb", as_version=4)
+    assert "3 + 3" not in "".join(cell.source for cell in good.cells)
+    assert "failed" in good.cells[1].source
+
+
 def test_an_interrupt_ends_what_runs(book, tmp_path, monkeypatch, interruptible):
     """The kernel is in the middle of a cell; the notebook that waits does not begin."""
     monkeypatch.setattr(build, "WORKERS", 1)

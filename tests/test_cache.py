@@ -11,12 +11,14 @@ import os
 import pickle
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -730,3 +732,33 @@ def test_a_hit_does_not_measure_the_folder(monkeypatch):
     assert len(measured) == 1
     spectrum(block())
     assert len(measured) == 1
+
+
+EDITED = """
+import warnings
+from pathlib import Path
+import torch
+import peeklib as pk
+
+if {early}:
+    pk.spectrum
+spectra = Path(pk.__file__).with_name("spectra.py")
+spectra.write_text(spectra.read_text().replace("def spectrum(", "def spectrum (", 1))
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    pk.cached(pk.spectrum)(torch.eye(3))
+print([str(one.message) for one in told])
+"""
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_what_ran_while_the_code_changed_is_not_kept(tmp_path, folder, early):
+    """The function may be the old one, and its key that of the new one, or the other way round."""
+    shutil.copytree(Path(pk.__file__).parent, tmp_path / "peeklib")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PEEK_CACHE": str(folder)}
+    command = [sys.executable, "-c", EDITED.format(early=early)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, check=True, cwd=tmp_path
+    )
+    assert "spectra.py changed after this program began" in done.stdout
+    assert not list(folder.rglob("*.result"))

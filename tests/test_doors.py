@@ -200,11 +200,18 @@ def test_on_colab_the_first_cell_installs_from_this_copy(colab, monkeypatch):
     ]
 
 
-def test_a_failed_installation_stops_with_one_sentence(colab):
-    with pytest.raises(Exception, match="could not be installed from /nowhere") as stop:
-        exec(sync.PIP.sub("/nowhere/peeklib.whl", first_cell(None)), {})
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("/nowhere/peeklib.whl", "/nowhere/peeklib.whl"),
+        ("git+file:///nowhere/book@main", "does not appear to be a git repository"),
+    ],
+)
+def test_a_failed_installation_stops_with_one_sentence_that_says_why(colab, source, why):
+    with pytest.raises(Exception, match="could not be installed from") as stop:
+        exec(sync.PIP.sub(source, first_cell(None)), {})
     [sentence] = stop.value._render_traceback_()
-    assert "/nowhere/peeklib.whl" in sentence and "\n" not in sentence
+    assert why in sentence.partition(":")[2] and "\n" not in sentence
 
 
 @pytest.mark.parametrize("place", ["colab", "elsewhere"])
@@ -233,8 +240,18 @@ def test_an_address_may_be_written_in_many_ways(given, monkeypatch):
     assert address.find() == Address("ada/fork", "talk")
 
 
-def test_a_branch_that_no_link_can_hold_is_no_address(copy):
+def test_a_branch_that_no_link_can_hold_is_no_address(copy, monkeypatch):
     assert address.find(copy("https://github.com/ada/book", "fix#12")) is None
+    monkeypatch.setenv("GITHUB_REPOSITORY", "ada/runner")
+    monkeypatch.setenv("GITHUB_REF_NAME", "fix#12")
+    assert address.of_runner() is None
+
+
+def test_a_branch_that_follows_one_of_this_copy_is_at_origin(copy):
+    folder = copy("https://github.com/ada/book", "topic")
+    git(folder, "config", "branch.topic.remote", ".")
+    git(folder, "config", "branch.topic.merge", "refs/heads/main")
+    assert address.find(folder) == Address("ada/book", "topic")
 
 
 def test_the_zip_opens_anywhere(tmp_path, monkeypatch):

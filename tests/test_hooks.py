@@ -154,6 +154,8 @@ def test_another_treatment_of_signs_is_an_error():
 
 def test_a_layer_that_diverged_is_not_called_negative():
     assert split_signs("conv", torch.tensor([[torch.nan, 1.0]]), "refuse")["conv"].isnan().any()
+    with pytest.raises(ValueError, match="1 negative activations"):
+        split_signs("conv", torch.tensor([[torch.nan, -1.0]]), "refuse")
 
 
 @pytest.mark.parametrize("negative", ["refuse", "clip"])

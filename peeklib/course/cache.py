@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ..nmf import Sweep
 from . import packing
-from .fingerprint import SOURCES, fingerprint
+from .fingerprint import SOURCES, check_unchanged, fingerprint
 
 LIMIT = 4 * 2**30  # bytes on disk; what was used longest ago goes first
 LEFT = 3600  # seconds after which nobody writes on at a file that is not whole
@@ -86,6 +86,7 @@ def cached(function: Callable) -> Callable:
         bound = inspect.signature(function).bind(*args, **kwargs)
         bound.apply_defaults()
         try:
+            check_unchanged()
             key = _key(function, bound.arguments)
             path = _path(function, key)
             before = _model_before(function, bound)
@@ -181,6 +182,7 @@ def _read(path: Path, key: str, before: nn.Module | None):
 def _keep(path: Path, key: str, result, before: nn.Module | None, arguments: dict) -> str:
     """Put a result into its file, if no interrupt cut it short; why that failed, or nothing."""
     try:
+        check_unchanged()
         if _is_whole(result, arguments):
             _write(path, key, result, before)
     except KeyboardInterrupt:  # the result is there, if not on disk

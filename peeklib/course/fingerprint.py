@@ -26,6 +26,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import AGES
+
 HOME = Path(__file__).parent.parent
 PACKAGE = HOME.name
 TEXTS = {".css", ".html", ".js", ".toml"}  # files that code may name; tables of evidence are none
@@ -59,7 +61,19 @@ def read_sources() -> dict[str, str]:
     return sources
 
 
-SOURCES = read_sources()  # on import: later a file may change, and the code that runs does not
+SOURCES = read_sources()
+
+
+def check_unchanged() -> None:
+    """What runs here is what the files say.
+
+    Raises:
+        RuntimeError: if a file of the package changed since it was imported: modules are loaded when they
+            are first asked for, so that some of the code that runs may be older and some newer.
+    """
+    for path, age in AGES.items():
+        if path.stat().st_mtime_ns != age:
+            raise RuntimeError(f"{path} changed after this program began; start it again")
 
 
 class Module(NamedTuple):

@@ -170,7 +170,7 @@ class _Packer:
 
     def column(self, value: pd.Series | pd.Index) -> list:
         """The values, and their type if they are no numbers."""
-        if isinstance(value.dtype, np.dtype) and value.dtype.kind in "biufc":
+        if isinstance(value.dtype, np.dtype) and value.dtype.kind in "biuf":
             return [self.pack(value.to_numpy()), None]
         if str(value.dtype) in LABELS:
             return [self.pack(list(value)), str(value.dtype)]

@@ -9,7 +9,6 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .. import __version__
 from ..blocks import check_count, pick_device
 from ..directions import Direction
 from ..hooks import to_float
@@ -420,7 +420,7 @@ def _made_with(model: nn.Module, images: Tensor, options: _Options) -> dict[str,
         # a function by its name, without an address in memory
         "preprocess": getattr(preprocess, "__qualname__", None) or repr(preprocess),
         "device": str(options.device),
-        "peeklib": metadata.version("peeklib"),
+        "peeklib": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
