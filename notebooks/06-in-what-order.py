@@ -27,7 +27,7 @@ if "google.colab" in sys.modules and PEEKLIB:
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
         said = [line.strip() for line in done.stderr.splitlines()]
-        wrong = [x for word in ("fatal", "error") for x in said if x.lower().startswith(word)]
+        wrong = [x for w in ("fatal", "error") for x in said if x.lower().startswith(w)]
         why = (wrong or said or ["no reason given"])[0]
         raise Stop(f"peeklib could not be installed from {PEEKLIB}: {why}")
 elif importlib.util.find_spec("peeklib") is None:
