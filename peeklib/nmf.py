@@ -9,6 +9,10 @@ Saini & Papalexakis (2018) minimise, over element-wise non-negative P, O and F,
 
 Stack the D_c and A_j into X (features × images) and the P_c and O_j into W (features × rank), and J
 is ‖X − W Fᵀ‖²: ordinary NMF. Block weights multiply rows of X by their square root.
+
+The way of a fit: a random start, scaled once; rounds on a sample of the images, where that pays; all
+images placed among what was found there; rounds on all the data until `solvers.Stop` says so; and a
+result that is checked against the blocks as given. Rounds and updates are in `solvers`.
 """
 
 import math
