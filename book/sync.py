@@ -176,7 +176,10 @@ def drift(pair: Path, mine: nbformat.NotebookNode) -> str | None:
     """What the .ipynb of a script has that the script's notebook has not, in words; None if they agree."""
     if not pair.exists():
         return f"{pair.name} is missing"
-    its, script = nbformat.read(pair, as_version=4), pair.with_suffix(".py")
+    try:
+        its, script = nbformat.read(pair, as_version=4), pair.with_suffix(".py")
+    except Exception as why:  # broken JSON, such as a merge leaves, raises anything
+        return f"{pair.name} is no notebook ({type(why).__name__})"
     if mine.metadata != its.metadata:
         return f"{pair.name} has other metadata than a notebook made from {script.name}"
     here, there = cells(mine), cells(its)

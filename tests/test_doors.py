@@ -129,6 +129,16 @@ def test_a_fork_is_written_everywhere_with_its_branch_and_forgotten_again(copy, 
     assert {path: path.read_text() for path in before} == before
 
 
+@pytest.mark.parametrize("broken", ["<<<<<<< HEAD\n", '{"cells": 3}', "", "[]"])
+def test_a_notebook_that_a_merge_broke_is_named_and_written_anew(copy, broken, capsys):
+    folder = copy("/srv/git/book")
+    pair = folder / "notebooks/02-coupled-nmf.ipynb"
+    whole = pair.read_text()
+    pair.write_text(broken)
+    assert sync.main(check=True) == 1 and "02-coupled-nmf.ipynb" in capsys.readouterr().out
+    assert sync.main(check=False) == 0 and pair.read_text() == whole
+
+
 def test_while_no_address_is_known_nothing_names_one(copy):
     folder = copy("/srv/git/book")
     assert sync.main(check=False) == 0
