@@ -22,10 +22,8 @@ ENVIRONMENTS = {  # Python, and the file that fixes the versions
     "colab": ("3.13", "requirements/colab.txt"),
     "lowest": ("3.11", "requirements/lowest.txt"),
 }
-BUILDERS = [
-    "tests/test_book.py",
-    "tests/test_build.py",
-]  # the book itself is built with our pins only
+# The book itself is built with our pins only
+BUILDERS = ["tests/test_book.py", "tests/test_build.py", "tests/test_doors.py"]
 
 
 class Missing(Exception):
