@@ -106,6 +106,66 @@ def check_count(value, name: str, most: float = math.inf, of: str = "", *, least
     return count
 
 
+def check_seed(seed) -> int:
+    """A seed as PyTorch's generators take it, of whatever type of whole number.
+
+    Raises:
+        TypeError: for anything but a whole number.
+        ValueError: for one outside −2⁶³ … 2⁶⁴ − 1.
+
+    Example:
+        >>> check_seed(np.int64(3))
+        3
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed is {seed!r}; it is a whole number")
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed is {seed}; it lies between -2**63 and 2**64 - 1")
+    return int(seed)
+
+
+def as_labels(labels, count: int) -> Tensor:
+    """One integer for each image, from what labels come as.
+
+    Args:
+        labels: whole numbers from 0 on, as a tensor, array, list or column of a table, of `count`
+            entries or of the shape `count` × 1.
+        count: of images.
+
+    Returns:
+        `count` integers (int64), where the labels were.
+
+    Raises:
+        TypeError: for labels that are no numbers.
+        ValueError: for another shape, none, or numbers that are negative or not whole.
+
+    Example:
+        >>> as_labels(np.array([[2.0], [0.0]]), 2)  # a column of a CSV file
+        tensor([2, 0])
+    """
+    if not isinstance(labels, Tensor):
+        try:
+            labels = torch.as_tensor(np.ascontiguousarray(labels))
+        except (TypeError, ValueError) as why:
+            raise TypeError(
+                f"labels are a {type(labels).__name__} of no numbers; give one whole number for "
+                "each image, such as pandas.factorize(names)[0]"
+            ) from why
+    labels = labels.detach()
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if not count or tuple(labels.shape) != (count,):
+        raise ValueError(
+            f"there are {count} images, and labels of shape {tuple(labels.shape)}; "
+            "give one label for each image (for one-hot labels, their argmax(1))"
+        )
+    if labels.is_complex() or (labels.is_floating_point() and (labels % 1 != 0).any()):
+        raise ValueError("labels are not whole numbers; give the number of a class for each image")
+    if labels.min() < 0:
+        raise ValueError(f"label {labels.min().item():g} is negative; labels count classes from 0")
+    return labels.long()
+
+
 def check_blocks(blocks: Mapping) -> dict[str, Tensor]:
     """Blocks that can be factorized together: finite, non-negative, of the same images.
 
