@@ -25,10 +25,11 @@ from .course.training import train as train
 from .explorer import Explorer as Explorer
 from .explorer import profile as profile
 from .explorer import show as show
-from .hooks import input_blocks as input_blocks
 from .hooks import record as record
 from .hooks import relu_layers as relu_layers
-from .hooks import to_float as to_float
+from .images import as_images as as_images
+from .images import input_blocks as input_blocks
+from .images import to_float as to_float
 from .nmf import CoupledFactors as CoupledFactors
 from .nmf import Sweep as Sweep
 from .nmf import coupled_nmf as coupled_nmf

@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from .directions import Direction, bottom_images, top_images
-from .hooks import to_float
+from .images import to_float
 from .nmf import CoupledFactors
 
 WIDTH = 5.5  # inches; a 390 px phone then shows 11 pt text at about 10 px

@@ -21,8 +21,8 @@ from peeklib.study import analysis
 from peeklib.study.analysis import peek
 from peeklib.study.figures import error_curves
 from peeklib.study.report import fit_error
-from peeklib.study.samples import Sample, even_batches, plan, record_samples
-from peeklib.study.sites import Site, choose, trace
+from peeklib.samples import Sample, even_batches, plan, record_samples
+from peeklib.sites import Site, choose, trace
 
 QUIET = {"progress": False, "ranks": (2, 4), "device": "cpu"}
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks import check_count, pick_device
-from ..hooks import home_of, predict, record, visiting
+from ..hooks import predict, record, visiting
+from ..watch import home_of
 from .cache import cached
 from .data import Dataset, Split
 from .training import correct, train

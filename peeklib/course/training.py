@@ -9,7 +9,9 @@ from tqdm.auto import tqdm
 
 from ..blocks import check_count, pick_device
 from ..crew import threads_of_pytorch
-from ..hooks import home_of, predict, to_float, visiting
+from ..hooks import predict, visiting
+from ..images import to_float
+from ..watch import home_of
 
 EVERY = 50  # steps that make one row of a history
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..blocks import energy_of
 from ..directions import Direction
-from ..hooks import input_blocks
+from ..images import input_blocks
 from ..nmf import CoupledFactors, Sweep, rank_sweep
 from .layer import COUNT, Study
 from .report import PIXELS
