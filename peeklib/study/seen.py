@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..hooks import input_blocks, predict, record
 from ..nmf import Sweep, rank_sweep
+from ..solvers import all_or_nothing
 from ..spectra import spectrum
 
 RANKS = (1, 2, 4, 8, 16)
@@ -323,7 +324,8 @@ def _sweep(
     features = sum(len(block) for block in blocks.values())
     images = next(iter(blocks.values())).shape[1]
     ranks = [rank for rank in RANKS if rank <= min(features, images, most)]
-    return rank_sweep(blocks, ranks, range(starts), weights=weights, **FIT)
+    with all_or_nothing():  # no score is of a fit that somebody stopped
+        return rank_sweep(blocks, ranks, range(starts), weights=weights, **FIT)
 
 
 def _weightwatcher_table(model: nn.Module) -> pd.DataFrame:
