@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .blocks import as_matrix, check_count
 from .nmf import CoupledFactors, coupled_nmf
-from .solvers import compress
+from .solvers import all_or_nothing, compress
 
 
 @dataclass(frozen=True, repr=False)
@@ -237,7 +237,8 @@ def nmf(
     """
     X = as_matrix(activations, layer or "activations")
     if fit is None:
-        fit = coupled_nmf({layer: X}, count, seed=seed)
+        with all_or_nothing():
+            fit = coupled_nmf({layer: X}, count, seed=seed)
     if layer not in fit.factors:
         raise ValueError(f"the fit has no block {layer!r}; it has {list(fit.factors)}")
     O = fit.factors[layer].to(X.device)  # neurons × rank

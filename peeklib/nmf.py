@@ -37,6 +37,7 @@ from .solvers import (
     Stop,
     compress,
     hals_update,
+    is_all_or_nothing,
     iterate,
     kkt_residuals,
     measure,
@@ -110,11 +111,12 @@ class CoupledFactors:
         return replace(self, image_factor=self.image_factor.to(device), factors=factors)
 
     def __repr__(self):
+        ended = ", interrupted=True" if self.interrupted else ""
         return (
             f"CoupledFactors(rank={self.rank}, images={len(self.image_factor)}, "
             f"blocks={list(self.factors)}, rmse={self.rmse:.4f}, "
             f"relative_error={self.relative_error:.4f}, iterations={self.iterations}, "
-            f"converged={self.converged})"
+            f"converged={self.converged}{ended})"
         )
 
     def reconstruct(self, name: str, images: int | slice | Sequence[int] = slice(None)) -> Tensor:
@@ -515,6 +517,9 @@ class Sweep:
     fits: dict[
         tuple[int, int], CoupledFactors
     ]  #: by (rank, seed), in the order they were asked for
+    interrupted: bool = (
+        False  #: True if an interrupt ended it: fits are missing or not at their end
+    )
 
     def __getitem__(self, key: tuple[int, int]) -> CoupledFactors:
         if key not in self.fits:
@@ -522,7 +527,8 @@ class Sweep:
         return self.fits[key]
 
     def __repr__(self):
-        return f"Sweep of {len(self.fits)} fits (rank, seed): {list(self.fits)}"
+        ended = ", interrupted" if self.interrupted else ""
+        return f"Sweep of {len(self.fits)} fits (rank, seed): {list(self.fits)}{ended}"
 
     def table(self) -> pd.DataFrame:
         """One row per fit.
@@ -571,7 +577,7 @@ def rank_sweep(
 
     "auto" draws and compresses its sample once, for the largest rank, so its fits differ a little
     from those of `coupled_nmf`. As many fits run at a time as work in the memory that the data
-    takes. An interrupt returns the fits so far.
+    takes. An interrupt returns the fits so far, and the sweep says so in `interrupted`.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.
@@ -611,9 +617,10 @@ def rank_sweep(
                 if any(fit.interrupted for fit in found):
                     break
     except KeyboardInterrupt:  # between the iterations
-        if not fits:
+        if is_all_or_nothing() or not fits:
             raise
-    return Sweep(fits)
+    missing = len(fits) < len(set(pairs))
+    return Sweep(fits, missing or any(fit.interrupted for fit in fits.values()))
 
 
 def _groups(data: Stack, pairs: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -7,7 +7,7 @@ import torch
 from sklearn.utils.extmath import randomized_svd
 
 import peeklib as pk
-from peeklib import directions
+from peeklib import directions, solvers
 
 
 def activations(neurons=40, images=200, seed=0):
@@ -108,6 +108,15 @@ def test_nmf_takes_the_components_of_a_coupled_fit_in_the_order_of_the_layer():
         assert torch.allclose(matrix, exact, atol=1e-4)
     norms = fit.factors["relu"].norm(dim=0)
     assert numbers == norms.argsort(descending=True)[:4].tolist()
+
+
+def test_an_interrupted_factorization_gives_no_directions(monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(solvers.UPDATES, "auto", stop)
+    with pytest.raises(KeyboardInterrupt):
+        directions.nmf(PHI, 1)
 
 
 def test_top_and_bottom_images_and_ties():

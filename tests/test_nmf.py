@@ -544,7 +544,7 @@ def test_one_interrupt_ends_the_whole_sweep_and_keeps_its_fits(blocks, monkeypat
     monkeypatch.setitem(solvers.UPDATES, "hals", interrupted_after(12, solvers.UPDATES["hals"]))
     sweep = rank_sweep(blocks, [1, 2, 3], solver="hals", max_iter=4, tol=0)
     stopped = {rank: fit.interrupted for (rank, _), fit in sweep.fits.items()}
-    assert stopped == {1: False, 2: True}
+    assert stopped == {1: False, 2: True} and sweep.interrupted
     assert sweep[2, 0].iterations == 2
 
 

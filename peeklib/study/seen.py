@@ -412,7 +412,7 @@ def _sweep(
     features = sum(len(block) for block in blocks.values())
     images = next(iter(blocks.values())).shape[1]
     ranks = [rank for rank in RANKS if rank <= min(features, images, most)]
-    with all_or_nothing():
+    with all_or_nothing():  # no score is of a fit that somebody stopped
         return rank_sweep(blocks, ranks, range(starts), weights=weights, **FIT)
 
 
