@@ -15,7 +15,15 @@ from torch import Tensor
 
 CHANNELS = (1, 3, 4)  # of grey, colour, and colour with a fourth
 INPUT_NAMES = {1: ["input"], 3: ["input.red", "input.green", "input.blue"]}
-KEYS = ("image", "images", "img", "pixel_values", "x", "input", "inputs")  # of a sample that is a dict
+KEYS = (
+    "image",
+    "images",
+    "img",
+    "pixel_values",
+    "x",
+    "input",
+    "inputs",
+)  # of a sample that is a dict
 MOST = 8e9  # bytes that are read from a data set
 
 
@@ -227,7 +235,7 @@ def _read(samples: Iterable, *, batches: bool) -> list[Tensor]:
     parts, labels, read = [], False, 0
     for sample in samples:
         found = _image_of(sample)
-        labels = labels or found is not sample
+        labels = labels or (found is not sample and len(sample) > 1)
         part = as_images(found) if batches else _picture(found)[None]
         read += part.nbytes
         if read > MOST:

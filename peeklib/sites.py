@@ -171,7 +171,9 @@ def _three_unlike(images: Tensor) -> Tensor:
     return torch.tensor(chosen, device=images.device)
 
 
-def _glimpses(model: nn.Module, images: Tensor, preprocess: Preprocess | None) -> dict[str, _Glimpse]:
+def _glimpses(
+    model: nn.Module, images: Tensor, preprocess: Preprocess | None
+) -> dict[str, _Glimpse]:
     found: dict[str, _Glimpse] = {}
 
     def see(sight: Sight) -> None:

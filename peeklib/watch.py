@@ -47,10 +47,6 @@ def unwrapped(model) -> nn.Module:
     Example:
         >>> unwrapped(nn.DataParallel(nn.Flatten()))
         Flatten(start_dim=1, end_dim=-1)
-        >>> unwrapped(nn.Flatten().state_dict())
-        Traceback (most recent call last):
-        TypeError: the model is a dict of 0 entries, such as weights are; build the network, \
-load them into it with load_state_dict, and give the network
     """
     if type(model).__name__ == "ExportedProgram" and callable(getattr(model, "module", None)):
         model = model.module()
@@ -66,15 +62,15 @@ load them into it with load_state_dict, and give the network
 def _refuse_model(model) -> NoReturn:
     kind = f"{type(model).__module__}.{type(model).__qualname__}".removeprefix("builtins.")
     if isinstance(model, type):
-        kind, remedy = f"class, {model.__name__}", f"give an instance: {model.__name__}(…)"
+        kind, remedy = f"the class {model.__name__}", f"give an instance: {model.__name__}(…)"
     elif isinstance(model, Mapping):
-        kind = f"{type(model).__name__} of {len(model)} entries, such as weights are"
+        kind = f"{kind} of {len(model)} entries, such as weights are"
         remedy = "build the network, load them into it with load_state_dict, and give the network"
     elif isinstance(getattr(model, "model", None), nn.Module):
         remedy = "its network is in .model: give that"
     else:
         remedy = "give an nn.Module, such as torchvision.models.resnet18()"
-    raise TypeError(f"the model is a {kind}; {remedy}")
+    raise TypeError(f"this is no model but {kind}; {remedy}")
 
 
 class Sight(NamedTuple):

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..blocks import energy_of, rows_at_once
 from ..directions import Direction, neurons, singular
 from ..hooks import split_signs
-from ..spectra import effective_rank, spectrum
 from ..samples import Sample
+from ..spectra import effective_rank, spectrum
 
 CLIP = 0.05  # a smaller share of a layer's energy below zero is clipped away by "auto"
 COUNT = 4  # directions of each kind and layer

@@ -9,7 +9,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -33,7 +33,9 @@ RANKS = (1, 2, 4, 8, 16)
 FIT: dict[str, Any] = {"solver": "auto", "max_iter": 100, "tol": 1e-4}
 BATCH = 500  # images in one forward pass, at most
 MEMORY = 2.0  # GB
-WORK = 4  # blocks of a hidden layer that are in memory at once: as it is, scaled, and being worked on
+WORK = (
+    4  # blocks of a hidden layer that are in memory at once: as it is, scaled, and being worked on
+)
 
 
 @dataclass(frozen=True, repr=False)
