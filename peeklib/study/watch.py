@@ -62,7 +62,7 @@ class _Watch(TorchFunctionMode):
         # The mode is off in here, so functions inside functions do not count.
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor) and out.ndim:
-            name = getattr(func, "__name__", "").strip("_")  # relu_ is relu
+            name = _function_name(func)
             if name in ACTIVATIONS:
                 self._activated(name, out)
             elif name in FEATURE_AXIS:
@@ -101,6 +101,14 @@ class _Watch(TorchFunctionMode):
                 feature_axis, width = self.last.get(tensor.ndim, (1, 0))
                 tensor = tensor.detach()
                 self.see(Sight(name + where, base, kind, role, tensor, feature_axis, width))
+
+
+def _function_name(func: Callable) -> str:
+    """Without what marks it as in-place, or as an operator: relu_ and relu_.default are relu.
+
+    Operators are what exported programs call.
+    """
+    return getattr(func, "__name__", "").partition(".")[0].strip("_")
 
 
 def _module_role(module: nn.Module) -> str:
