@@ -106,7 +106,20 @@ def table(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = No
         >>> round(rows.value["entropy_rank"].item(), 3), rows.family["entropy_rank"]
         (2.0, 'spectrum')
     """
-    seen = observe(model, images, layers=layers)
+    return table_of(observe(model, images, layers=layers))
+
+
+def table_of(seen: Seen) -> pd.DataFrame:
+    """Every score of what was seen of a network, as `table` gives them.
+
+    Returns:
+        One row for each score, with the columns of `table`.
+
+    Example:
+        >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(2).reshape(2, 1, 1, 2))
+        >>> table_of(seen).columns.tolist()
+        ['score', 'family', 'value', 'better', 'says', 'why']
+    """
     rows = []
     for name, score in SCORES.items():
         value, why = _value_or_reason(score, seen)

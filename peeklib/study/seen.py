@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..hooks import input_blocks, predict, record
+from ..hooks import input_blocks, predict, record, to_float
 from ..nmf import Sweep, rank_sweep
 from ..spectra import spectrum
 
@@ -234,12 +234,19 @@ class Seen:
             handle.remove()
 
 
-def observe(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = None) -> Seen:
+def observe(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    preprocess: Callable | None = None,
+    layers: Iterable[str] | None = None,
+) -> Seen:
     """Record what the scores need.
 
     Args:
         model: a classifier that gives logits, images × classes; left as it was.
         images: images × channels × height × width, uint8 or floats in [0, 1].
+        preprocess: what the model expects to be done to a batch of float images.
         layers: hidden layers, in order; None takes every ReLU. What is negative in them is set to
             zero.
 
@@ -255,6 +262,9 @@ def observe(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = 
         >>> seen.hidden["0"].shape, seen.logits.shape
         (torch.Size([4, 4]), torch.Size([4, 4]))
     """
+    pixels = input_blocks(images)
+    if preprocess is not None:
+        images = preprocess(to_float(images))
     hidden = record(model, images, layers, negative="clip")
     embedding, logits = _embedding_and_logits(model, images)
     if logits.ndim != 2 or logits.shape[1] < 2:
@@ -263,7 +273,7 @@ def observe(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = 
         )
     if embedding is None:
         embedding = next(reversed(hidden.values()))
-    return Seen(model, images, input_blocks(images), hidden, embedding, logits)
+    return Seen(model, images, pixels, hidden, embedding, logits)
 
 
 def _embedding_and_logits(model: nn.Module, images: Tensor) -> tuple[Tensor | None, Tensor]:
