@@ -47,8 +47,7 @@ KNOWN = frozenset(  # what an expression for a size may name
 )
 TEXTS = ("as_string", "as_strings", "stack_trace")  # never part of code, whatever they hold
 HOW_TO = (
-    "torch.export.export(model.eval(), (images,), "
-    'dynamic_shapes=({0: torch.export.Dim("batch")},))'
+    'torch.export.export(model.eval(), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
 )
 
 
