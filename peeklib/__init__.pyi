@@ -40,6 +40,7 @@ from .study.analysis import peek as peek
 from .study.compare import Checkpoints as Checkpoints
 from .study.compare import Comparison as Comparison
 from .study.compare import compare as compare
+from .study.files import load as load
 from .study.report import Peek as Peek
 
 AGES: dict[pathlib.Path, int]
