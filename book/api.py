@@ -26,6 +26,7 @@ WINGS = {
     "Any network": {
         "study.analysis": "The whole analysis",
         "study.report": "Its report",
+        "study.files": "Saved results",
         "study.scores": "Scores without labels",
     },
     "The course": {

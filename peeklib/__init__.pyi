@@ -38,6 +38,10 @@ from .spectra import effective_rank as effective_rank
 from .spectra import spectrum as spectrum
 from .study import scores as scores
 from .study.analysis import peek as peek
+from .study.compare import Checkpoints as Checkpoints
+from .study.compare import Comparison as Comparison
+from .study.compare import compare as compare
+from .study.files import load as load
 from .study.report import Peek as Peek
 
 AGES: dict[pathlib.Path, int]

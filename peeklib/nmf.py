@@ -16,9 +16,11 @@ result that is checked against the blocks as given. Rounds and updates are in `s
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from . import storage
 from .blocks import Stack, check_blocks, check_count, device_of, pick_device, rows_at_once, stack
 from .crew import crew, each, enough
 from .solvers import (
@@ -109,6 +112,33 @@ class CoupledFactors:
         """
         factors = {name: W.to(device) for name, W in self.factors.items()}
         return replace(self, image_factor=self.image_factor.to(device), factors=factors)
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the fit as one safetensors file, over one that is there; `pk.load` opens it.
+
+        Whatever opens such files finds in it the tensors "image_factor", "factors/<block>" and
+        "history", of tensor fits "modes/<block>/<mode>" too, and the rest as JSON in its metadata.
+
+        Args:
+            path: of the file; one without a suffix gets ".safetensors".
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            OSError: if the folder does not exist, the path is a folder, or it cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> import peeklib as pk
+            >>> fit = pk.coupled_nmf({"input": torch.ones(6, 8)}, 1)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = fit.save(f"{folder}/fit")
+            ...     again = pk.load(path)
+            >>> path.name, torch.equal(again.image_factor, fit.image_factor)
+            ('fit.safetensors', True)
+        """
+        return storage.save(self, path)
 
     def __repr__(self):
         ended = ", interrupted=True" if self.interrupted else ""
@@ -529,6 +559,44 @@ class Sweep:
     def __repr__(self):
         ended = ", interrupted" if self.interrupted else ""
         return f"Sweep of {len(self.fits)} fits (rank, seed): {list(self.fits)}{ended}"
+
+    def to(self, device) -> Self:
+        """The same sweep with all factors on `device`.
+
+        Returns:
+            A new one; `self` stays where it is.
+
+        Example:
+            >>> import peeklib as pk
+            >>> sweep = pk.rank_sweep({"input": torch.ones(6, 8)}, ranks=[1, 2])
+            >>> sweep.to("meta")[2, 0].image_factor.device
+            device(type='meta')
+        """
+        return replace(self, fits={pair: fit.to(device) for pair, fit in self.fits.items()})
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write all fits as one safetensors file, over one that is there; `pk.load` opens it.
+
+        Tensors in it are called "fits/<rank>,<seed>/image_factor", and so on, as in a fit's file.
+
+        Args:
+            path: of the file; one without a suffix gets ".safetensors".
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            OSError: if the folder does not exist, the path is a folder, or it cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> import peeklib as pk
+            >>> sweep = pk.rank_sweep({"input": torch.ones(6, 8)}, ranks=[1, 2])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     pk.load(sweep.save(f"{folder}/sweep.safetensors"))
+            Sweep of 2 fits (rank, seed): [(1, 0), (2, 0)]
+        """
+        return storage.save(self, path)
 
     def table(self) -> pd.DataFrame:
         """One row per fit.

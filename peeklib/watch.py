@@ -111,7 +111,7 @@ class _Watch(TorchFunctionMode):
         # The mode is off in here, so functions inside functions do not count.
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor) and out.ndim:
-            name = getattr(func, "__name__", "").strip("_")  # relu_ is relu
+            name = _function_name(func)
             if name in ACTIVATIONS:
                 return self._activated(name, out)
             if name in FEATURE_AXIS:
@@ -175,6 +175,14 @@ def _like(tensor: Tensor, old: Tensor) -> Tensor:
         scale, zero = old.q_scale(), old.q_zero_point()
         return torch.quantize_per_tensor(tensor.float(), scale, zero, old.dtype)
     return tensor.to(old)
+
+
+def _function_name(func: Callable) -> str:
+    """Without what marks it as in-place, or as an operator: relu_ and relu_.default are relu.
+
+    Operators are what exported programs call.
+    """
+    return getattr(func, "__name__", "").partition(".")[0].strip("_")
 
 
 def _module_role(module: nn.Module) -> str:

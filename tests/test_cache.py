@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 import peeklib as pk
-from peeklib import nmf, solvers, spectra
+from peeklib import nmf, solvers, spectra, storage
 from peeklib.course import cache, packing, training, zoo
 from peeklib.course.cache import cached
 
@@ -568,7 +568,7 @@ def test_a_folder_that_can_only_be_read_gives_its_results(folder, spectra_comput
 
 def test_a_result_of_another_kind_is_given_and_not_kept(folder, monkeypatch):
     layers = cached(pk.relu_layers)
-    monkeypatch.setattr(packing, "PLAIN", (int,))
+    monkeypatch.setattr(storage, "PLAIN", (int,))
     with pytest.warns(
         UserWarning, match="a result of relu_layers is not kept: a builtins.str"
     ) as caught:

@@ -114,6 +114,8 @@ WAYS = {
     "torch.relu_": torch.relu_,
     "x.relu": lambda x: x.relu(),
     "x.relu_": lambda x: x.relu_(),
+    "operator": torch.ops.aten.relu.default,  # as exported programs call it
+    "operator in place": torch.ops.aten.relu_.default,
 }
 
 

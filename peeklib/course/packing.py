@@ -2,9 +2,8 @@
 
     SHA-256 of all that follows (32 bytes) · a safetensors file of tensors "json", "0", "1", …
 
-JSON knows None, truth values, numbers, text and lists. Anything else is a list that begins with its
-kind: ["tuple", 1, 2], ["Sweep", {"fits": …}]. The kinds are those below, and no bytes can name
-another: to read them never runs what somebody wrote into them.
+The JSON is that of `storage`, and so no bytes can name a class that is not listed below: to read
+them never runs what somebody wrote into them. Here it also holds the state of a model.
 
 A tensor is kept as the memory that it lies in, its shape and its strides, because sums over other
 strides round differently. So tensors that share memory share it again; everything else that a
@@ -15,23 +14,19 @@ import copy
 import functools
 import hashlib
 import json
-from dataclasses import fields, is_dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ..directions import Direction
 from ..nmf import CoupledFactors, Sweep
+from ..storage import Packer, Unpacker
 from ..tensors import CoupledTensors
 from .training import Trained
 
-PLAIN = (type(None), bool, int, float, str)  # as they are in JSON
-CONTAINERS = {kind.__name__: kind for kind in (list, tuple, set, frozenset)}
-LABELS = ("object", "str", "string")  # types of columns and indices that are no numbers
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -109,39 +104,24 @@ def read(file: BinaryIO, key: str, before: nn.Module | None):
     return _Unpacker(tensors, before).unpack(kept["result"])
 
 
-class _Packer:
-    """Turns values into what JSON knows, and collects the memory of their tensors."""
+class _Packer(Packer):
+    """Collects the memory of tensors, and the state of models."""
 
     def __init__(self, before: nn.Module | None):
         self.before = before
         self.memories: dict[tuple, tuple[int, Tensor]] = {}  # by place; their numbers and contents
 
-    def pack(self, value):
-        kind = type(value)
-        name = kind.__name__
-        if kind in PLAIN:
-            return value
-        if kind is Tensor:
-            return ["tensor", *self.tensor(value)]
-        if kind is np.ndarray:
-            return ["array", *self.array(value)]
+    def pack(self, value, name: str = ""):
         if isinstance(value, np.generic):
-            return ["number", *self.array(np.asarray(value))]
-        if kind is dict:
-            return ["dict", *([self.pack(key), self.pack(part)] for key, part in value.items())]
-        if kind is range:
-            return ["range", value.start, value.stop, value.step]
-        if kind is CONTAINERS.get(name):
-            return [name, *map(self.pack, value)]
-        if kind is records().get(name):
-            return [name, {field: self.pack(part) for field, part in _fields(value).items()}]
-        if kind is pd.DataFrame:
-            return ["table", *self.table(value)]
+            return ["number", *self.array(np.asarray(value), name)]
         if isinstance(value, nn.Module):
             return ["model", *self.model(value)]
-        raise TypeError(f"a {kind.__module__}.{kind.__qualname__} is of no kind that can be kept")
+        return super().pack(value, name)
 
-    def tensor(self, value: Tensor) -> list:
+    def is_record(self, kind: type) -> bool:
+        return kind is records().get(kind.__name__)
+
+    def tensor(self, value: Tensor, name: str) -> list:
         if value.requires_grad or value.is_conj() or value.is_neg():
             raise TypeError("a tensor with a gradient, or conjugated lazily, cannot be kept")
         storage = value.untyped_storage()
@@ -153,29 +133,6 @@ class _Packer:
         shape, strides = list(value.shape), list(value.stride())
         return [number, str(value.device), shape, strides, value.storage_offset()]
 
-    def array(self, value: np.ndarray) -> list:
-        return self.tensor(torch.from_numpy(value.copy(order="K")))
-
-    def table(self, value: pd.DataFrame) -> list:
-        columns = [self.column(value.iloc[:, place]) for place in range(value.shape[1])]
-        return [self.index(value.index), self.index(value.columns), *columns]
-
-    def index(self, value: pd.Index) -> list:
-        if type(value) is pd.RangeIndex:
-            content = self.pack(range(value.start, value.stop, value.step))
-            return [content, None, self.pack(value.name)]
-        if type(value) is not pd.Index:
-            raise TypeError(f"a table with a {type(value).__name__} cannot be kept")
-        return [*self.column(value), self.pack(value.name)]
-
-    def column(self, value: pd.Series | pd.Index) -> list:
-        """The values, and their type if they are no numbers."""
-        if isinstance(value.dtype, np.dtype) and value.dtype.kind in "biuf":
-            return [self.pack(value.to_numpy()), None]
-        if str(value.dtype) in LABELS:
-            return [self.pack(list(value)), str(value.dtype)]
-        raise TypeError(f"a table with values of type {value.dtype} cannot be kept")
-
     def model(self, value: nn.Module) -> list:
         if self.before is None or _layout(self.before) != _layout(value):
             raise TypeError("a model that is no argument in another state cannot be kept")
@@ -183,10 +140,11 @@ class _Packer:
         return [self.pack(dict(value.state_dict())), training]
 
 
-class _Unpacker:
+class _Unpacker(Unpacker):
     """Turns what a `_Packer` gave into values again."""
 
     def __init__(self, memories: dict[str, Tensor], before: nn.Module | None):
+        super().__init__(records())
         self.memories, self.before = memories, before
         self.placed: dict[int, Tensor] = {}
 
@@ -194,43 +152,18 @@ class _Unpacker:
         if not isinstance(packed, list):
             return packed
         kind, *parts = packed
-        if kind == "tensor":
-            return self.tensor(*parts)
-        if kind == "array":
-            return self.tensor(*parts).numpy()
         if kind == "number":
-            return self.tensor(*parts).numpy()[()]
-        if kind == "dict":
-            return {self.unpack(key): self.unpack(part) for key, part in parts}
-        if kind == "range":
-            return range(*parts)
-        if kind == "table":
-            return self.table(*parts)
+            return self.tensor(parts).numpy()[()]
         if kind == "model":
             return self.model(*parts)
-        if kind in CONTAINERS:
-            return CONTAINERS[kind](map(self.unpack, parts))
-        (content,) = parts
-        return records()[kind](**{name: self.unpack(part) for name, part in content.items()})
+        return super().unpack(packed)
 
-    def tensor(self, number: int, device: str, shape: list, strides: list, offset: int) -> Tensor:
-        if (
-            number not in self.placed
-        ):  # copied to where PyTorch aligns it: that decides rounding too
+    def tensor(self, parts: list) -> Tensor:
+        number, device, shape, strides, offset = parts
+        if number not in self.placed:
+            # copied to where PyTorch aligns it: that decides rounding too
             self.placed[number] = self.memories[str(number)].to(device, copy=True)
         return self.placed[number].as_strided(shape, strides, offset)
-
-    def table(self, index, names, *columns) -> pd.DataFrame:
-        rows = self.index(*index)
-        content = {}
-        for place, (values, dtype) in enumerate(columns):
-            content[place] = pd.Series(self.unpack(values), rows, _label(dtype))
-        table = pd.DataFrame(content, rows)
-        table.columns = self.index(*names)
-        return table
-
-    def index(self, values, dtype: str | None, name) -> pd.Index:
-        return pd.Index(self.unpack(values), dtype=_label(dtype), name=self.unpack(name))
 
     def model(self, state, training: list[str]) -> nn.Module:
         model = copy.deepcopy(self.before)
@@ -242,18 +175,7 @@ class _Unpacker:
         return model
 
 
-def _fields(record) -> dict:
-    names = [field.name for field in fields(record)] if is_dataclass(record) else record._fields
-    return {name: getattr(record, name) for name in names}
-
-
 def _layout(model: nn.Module) -> list:
     """All of a model but the numbers in it."""
     state = model.state_dict().items()
     return [str(model), *((name, part.shape, part.dtype, part.device) for name, part in state)]
-
-
-def _label(dtype: str | None) -> str | None:
-    if dtype is not None and dtype not in LABELS:
-        raise ValueError(f"{dtype!r} is no type of labels")
-    return dtype

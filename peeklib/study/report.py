@@ -1,19 +1,23 @@
 """What `peek` found: an object that shows itself in a notebook and saves itself as one HTML file.
 
 The file asks no network for anything: pictures are inside, sliders are the kernel-less face of an
-`Explorer`. Its figures are made by `figures`, its HTML by `page`.
+`Explorer`. Its figures are made by `figures`, its HTML by `page`. What it shows can be saved as
+data too, by `storage`.
 """
 
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from .. import storage
 from ..directions import Direction
 from ..explorer import Explorer, Picture, show
 from ..images import to_float
@@ -22,11 +26,12 @@ from . import figures, page
 
 METHODS = {"singular": "singular directions", "nmf": "components", "neurons": "single neurons"}
 PIXELS = "input pixels"
+PAGES, DATA = (".html", ".htm"), (storage.SUFFIX, ".peek")  # how files are called
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Peek:
-    """What `peek` found. It shows itself in a notebook; `save` writes it as one HTML file.
+    """What `peek` found. It shows itself in a notebook; `save` writes it as one HTML file, or as data.
 
     Example:
         >>> import peeklib as pk
@@ -70,9 +75,8 @@ class Peek:
     def _draw_components(self, rank: int) -> tuple[Figure, str]:
         size = self.images.shape[2:]
         error = fit_error(self.errors[rank])
-        return figures.component_images(
-            self.sweep[rank, self.seed], self.parts[PIXELS], size, error
-        )
+        fit = self.sweep[rank, self.seed].to("cpu")
+        return figures.component_images(fit, self.parts[PIXELS], size, error)
 
     @cached_property
     def extremes(self) -> Explorer:
@@ -137,36 +141,62 @@ class Peek:
         size = f"layers={len(self.layers)}, ranks={ranks}"
         return f"Peek({self.title!r}, {size}); .save(path) writes a report"
 
-    def save(self, path: str | Path) -> Path:
-        """Write the report as one self-contained HTML file, over one that is there.
+    def to(self, device) -> Self:
+        """The same with its factorizations on `device`; what else it holds is drawn on the CPU.
 
         Returns:
-            The path of the file.
-
-        Raises:
-            FileNotFoundError: if the folder does not exist.
-            IsADirectoryError: if the path is a folder.
+            A new one; `self` stays where it is.
 
         Example:
             >>> import peeklib as pk
             >>> from torch import eye, nn
             >>> images = eye(16).reshape(16, 1, 4, 4)
             >>> found = pk.peek(nn.ReLU(), images, ranks=(1,), device="cpu", progress=False)
+            >>> found.to("meta").sweep[1, 0].image_factor.device
+            device(type='meta')
+        """
+        return replace(self, sweep=self.sweep.to(device))
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write one file, over one that is there: the report, or its data. The suffix says which.
+
+        ".html" and ".htm" give the report, one page that needs no other file. ".safetensors" and
+        ".peek" give all that it is made of, in the safetensors format: `pk.load` opens that as a
+        `Peek`, which shows itself and can save the report again. Tensors in it are called "images",
+        "spectra/<layer>", "sweep/fits/<rank>,<seed>/image_factor", and so on.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            ValueError: for another suffix.
+            OSError: if the folder does not exist, the path is a folder, or it cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> import peeklib as pk
+            >>> from torch import eye, nn
+            >>> images = eye(16).reshape(16, 1, 4, 4)
+            >>> found = pk.peek(nn.ReLU(), images, ranks=(1,), device="cpu", progress=False)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     pk.load(found.save(f"{folder}/report.safetensors"))
+            Peek('A peek into ReLU', layers=1, ranks=[1]); .save(path) writes a report
             >>> found.save("nowhere/report.html")
             Traceback (most recent call last):
-            FileNotFoundError: there is no folder 'nowhere' to save the report in; make it first
+            FileNotFoundError: there is no folder 'nowhere' to save 'report.html' in; make it first
         """
         path = Path(path)
-        if path.is_dir():
-            inside = path / "report.html"
-            raise IsADirectoryError(
-                f"{str(path)!r} is a folder; name a file in it, such as {str(inside)!r}"
+        storage.check_place(path, "report.html")
+        suffix = path.suffix.lower()
+        if suffix in DATA:
+            return storage.save(self, path)
+        if suffix not in PAGES:
+            raise ValueError(
+                f"{path.name!r} does not say what to save; call it {path.stem + '.html'!r} for a "
+                f"report to read, or {path.stem + storage.SUFFIX!r} for data that pk.load opens"
             )
-        if not path.parent.is_dir():
-            raise FileNotFoundError(
-                f"there is no folder {str(path.parent)!r} to save the report in; make it first"
-            )
-        path.write_text(page.whole_page(self.title, _page_parts(self)), encoding="utf-8")
+        report = page.whole_page(self.title, _page_parts(self))
+        storage.write(path, report.encode("utf-8"))
         return path
 
 

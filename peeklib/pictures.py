@@ -1,0 +1,409 @@
+"""Images in files, as Pillow reads them, brought to bytes: grey or RGB, upright, without transparency.
+
+What is decided here is decided for all images of a set at once, so that equal pixels stay equal:
+
+- Transparency is laid on white or black, whichever the visible pixels stand out from.
+- Grey images with more than 8 bits are divided by the largest number of the bits that are used.
+- Grey images among coloured ones get three channels; images of several sizes are refused.
+
+Of several frames the first counts. Whatever a reader may want to know of that comes as notes.
+
+`zipfile.Path` has what is used here of `pathlib.Path`, so that both are read in one way.
+"""
+
+import functools
+import io
+import lzma
+import os
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+AnyPath = Path | zipfile.Path
+# What Pillow opens with the help of other programs, or only looks at from outside.
+UNFIT = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+# Pictures that Pillow may be unable to read: to leave them out is worth a note.
+OTHERS = {".avif", ".cr2", ".dcm", ".dng", ".eps", ".heic", ".heif", ".jxl", ".nef", ".svg"}
+# Names that systems and programs leave in folders, besides those with a dot in front.
+LEFTOVERS = {
+    *("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found"),
+    *("system volume information", "thumbs.db", "desktop.ini"),
+}
+ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+
+
+class Picture(NamedTuple):
+    """One image as it was found.
+
+    Example:
+        >>> picture = open_picture(Image.new("LA", (4, 3)), "a.png")
+        >>> picture.pixels.shape, picture.pixels.dtype
+        ((3, 4, 2), dtype('uint8'))
+    """
+
+    name: str  #: what errors and notes call it
+    pixels: np.ndarray  #: height × width × 1 grey, 2 grey and alpha, 3 RGB, or 4 RGB and alpha
+    format: str = ""  #: as Pillow calls it: "PNG"
+    more_frames: bool = False  #: than this one
+    halved: bool = False  #: Pillow took the upper 8 of the 16 bits of a colour
+
+
+# Folders
+
+
+def read_folder(folder: str | os.PathLike) -> tuple[Tensor, list[str]]:
+    """All images in a folder and its subfolders, in alphabetical order.
+
+    Hidden files and what systems leave behind (`.ipynb_checkpoints`, `__MACOSX`, `Thumbs.db`, …)
+    are passed over. Whatever is changed or left out is told in a warning.
+
+    Args:
+        folder: with files of any format that Pillow decodes by itself, in any depth.
+
+    Returns:
+        uint8, images × channels (1 or 3) × height × width; and each image's path below `folder`.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: where there is no folder, or no image in it.
+        ValueError: for an image that cannot be read, or has another size than the first.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (4, 3)).save(Path(folder, "red.png"))
+        ...     images, names = read_folder(folder)
+        >>> images.shape, names
+        (torch.Size([1, 3, 3, 4]), ['red.png'])
+    """
+    root = Path(folder).expanduser()
+    if root.is_file():
+        raise NotADirectoryError(f"{root} is a file; give the folder that it is in")
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    files = [str(file) for file in image_files(root)]
+    if not files:
+        raise FileNotFoundError(f"{root} has no images: {contents(root)}; {readable()}")
+    images, notes = combine([read_picture(Path(file)) for file in files])
+    for note in [*notes, *left_out([root])]:
+        warnings.warn(f"{root}: {note}", stacklevel=2)
+    return images, [Path(file).relative_to(root).as_posix() for file in files]
+
+
+def image_files(folder: AnyPath) -> Iterator[AnyPath]:
+    """The files below a folder that have a suffix of an image, in alphabetical order.
+
+    Example:
+        >>> list(image_files(Path("no such folder")))
+        []
+    """
+    known = _suffixes()
+    return (file for file in _files(folder) if _suffix(file) in known)
+
+
+def visible(folder: AnyPath) -> list[AnyPath]:
+    """What is in a folder, in alphabetical order, but for hidden things and leftovers.
+
+    Example:
+        >>> visible(Path("no such folder"))
+        []
+    """
+    if not folder.is_dir():
+        return []
+    paths = (path for path in folder.iterdir() if not path.name.startswith("."))
+    wanted = (path for path in paths if path.name.casefold() not in LEFTOVERS)
+    return sorted(wanted, key=lambda path: path.name)
+
+
+def contents(folder: AnyPath) -> str:
+    """What is in a folder and below, in words, for errors.
+
+    Example:
+        >>> contents(Path("no such folder"))
+        'it is empty'
+    """
+    counts = Counter(_suffix(file) or "without a suffix" for file in _files(folder))
+    if not counts:
+        return "it is empty"
+    found = [f"{count} {suffix}" for suffix, count in counts.most_common(5)]
+    if len(counts) > len(found):
+        found.append("others")
+    return f"it has files, but none of images ({', '.join(found)})"
+
+
+def readable() -> str:
+    """What counts as an image, in words, for errors.
+
+    Example:
+        >>> readable().startswith("files of images end in")
+        True
+    """
+    common = [".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".pgm", ".ppm"]
+    return f"files of images end in {', '.join(s for s in common if s in _suffixes())} or the like"
+
+
+def left_out(folders: Iterable[AnyPath]) -> list[str]:
+    """Notes on pictures of formats that are not read.
+
+    Example:
+        >>> left_out([Path("no such folder")])
+        []
+    """
+    unread = OTHERS - _suffixes()
+    counts = Counter(_suffix(file) for folder in folders for file in _files(folder))
+    found = [f"{counts[suffix]} {suffix}" for suffix in sorted(unread) if counts[suffix]]
+    return [f"left out {', '.join(found)}, which Pillow does not read here"] if found else []
+
+
+def _files(folder: AnyPath, above: tuple[Path, ...] = ()) -> Iterator[AnyPath]:
+    """All files below a folder; a link to a folder that it lies in is not followed."""
+    if isinstance(folder, Path):
+        here = folder.resolve()
+        if here in above:
+            return
+        above = (*above, here)
+    for path in visible(folder):
+        if path.is_dir():
+            yield from _files(path, above)
+        else:
+            yield path
+
+
+def _suffix(file: AnyPath) -> str:
+    return file.suffix.lower()
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that Pillow decodes by itself."""
+    Image.init()
+    return tuple(name for name in Image.ID if name not in UNFIT)
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    formats = _formats()
+    known = Image.registered_extensions().items()
+    return frozenset(suffix for suffix, name in known if name in formats)
+
+
+# One image
+
+
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """One of Pillow's images as pixels, upright; transparent ones on white or black, with a warning.
+
+    Args:
+        image: of any mode; of several frames the one where it stands.
+
+    Returns:
+        Height × width × channels, one for grey images, else three: uint8, and for images with more
+        bits (modes "I;16", "I" and "F") the numbers that they have.
+
+    Raises:
+        ValueError: for a file that cannot be decoded.
+
+    Example:
+        >>> from_pillow(Image.new("CMYK", (4, 3))).shape
+        (3, 4, 3)
+        >>> from_pillow(Image.new("I;16", (4, 3), 4095)).dtype
+        dtype('uint16')
+    """
+    picture = open_picture(image, str(getattr(image, "filename", "")) or "the image")
+    if not _has_alpha(picture):
+        return picture.pixels
+    ground = _ground([picture])
+    warnings.warn(f"transparent pixels are laid on {_colour(ground)}", stacklevel=2)
+    return _opaque(picture.pixels, ground)
+
+
+def read_picture(file: AnyPath) -> Picture:
+    """The first image in a file, whatever its suffix says of its format.
+
+    Raises:
+        OSError: for a file, or a member of a zip, that cannot be got at.
+        ValueError: for one that holds no image, or a damaged one.
+    """
+    try:
+        content = file.read_bytes()
+    except (*ZIP_FAULTS, NotImplementedError) as why:
+        raise ValueError(f"{file} cannot be unpacked ({why}); replace or delete it") from why
+    try:
+        with Image.open(io.BytesIO(content), formats=_formats()) as image:
+            return open_picture(image, str(file))
+    except Image.UnidentifiedImageError as why:
+        what = "it is empty" if not content else f"it begins with {content[:8]!r}"
+        raise ValueError(
+            f"{file} cannot be read as an image ({what}); replace or delete it"
+        ) from why
+    except Exception as why:  # Pillow's plugins raise errors of any kind
+        raise _unreadable(str(file), why) from why
+
+
+def open_picture(image: Image.Image, name: str) -> Picture:
+    """Pillow's image, decoded.
+
+    Raises:
+        ValueError: for one that cannot be decoded.
+    """
+    form = image.format or ""
+    try:
+        halved = any(";16" in str(part) for tile in getattr(image, "tile", []) for part in tile)
+        more = form not in ("MPO", "PSD") and getattr(image, "is_animated", False)
+        pixels = _pixels(ImageOps.exif_transpose(image))
+    except Exception as why:  # Pillow's plugins raise errors of any kind
+        raise _unreadable(name, why) from why
+    return Picture(name, pixels, form, bool(more), halved and pixels.dtype == np.uint8)
+
+
+def _unreadable(name: str, why: Exception) -> ValueError:
+    told = " ".join(str(why).split()) or type(why).__name__
+    return ValueError(f"{name} cannot be read as an image ({told}); replace or delete it")
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """Height × width × channels, with an alpha channel only where something is transparent."""
+    if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits
+        pixels = np.asarray(image)
+        return np.atleast_3d(pixels.astype(pixels.dtype.newbyteorder("=")))
+    grey = image.mode in ("1", "L", "LA", "La")
+    if _may_be_transparent(image):
+        pixels = np.asarray(image.convert("LA" if grey else "RGBA"))
+        return pixels if pixels[..., -1].min() < 255 else pixels[..., :-1]
+    return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
+
+
+def _may_be_transparent(image: Image.Image) -> bool:
+    palette = image.palette.mode if image.mode == "P" and image.palette else ""
+    return image.mode[-1] in "Aa" or palette.endswith("A") or "transparency" in image.info
+
+
+# A set of images
+
+
+def combine(pictures: Sequence[Picture]) -> tuple[Tensor, list[str]]:
+    """Images of one size as one tensor.
+
+    Args:
+        pictures: at least one.
+
+    Returns:
+        uint8, images × channels × height × width, with one channel if all are grey, else three; and
+        notes on what was changed.
+
+    Raises:
+        ValueError: for images of several sizes or depths, or pixels that cannot be brought to bytes.
+
+    Example:
+        >>> pictures = [Picture(str(bits), np.full((1, 1, 1), 2**bits - 1)) for bits in (12, 10)]
+        >>> images, notes = combine(pictures)
+        >>> images.flatten().tolist(), notes
+        ([255, 64], ['pixels run from 1023 to 4095: divided by 4095, to lie between black and white'])
+    """
+    for picture in pictures:
+        _check_alike(picture, pictures[0])
+    notes = []
+    clear = [picture for picture in pictures if _has_alpha(picture)]
+    ground = _ground(clear)
+    if clear:
+        notes.append(f"{_names(clear)} in part transparent: laid on {_colour(ground)}")
+    if more := [picture for picture in pictures if picture.more_frames]:
+        notes.append(f"{_names(more)} of several frames: the first counts")
+    arrays = [_opaque(picture.pixels, ground) for picture in pictures]
+    channels = max(array.shape[2] for array in arrays)
+    shape = (*arrays[0].shape[:2], channels)
+    stack = np.stack([np.broadcast_to(array, shape) for array in arrays])
+    if stack.dtype != np.uint8:
+        stack = _to_bytes(stack, pictures, notes)
+    elif stack.max() < 128 and any(picture.halved for picture in pictures):
+        notes.append(
+            f"of 16 bits for each colour Pillow reads the upper 8, which run to {stack.max()} of "
+            "255: such dark images are better saved with 8 bits"
+        )
+    return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(), notes
+
+
+def _check_alike(picture: Picture, first: Picture) -> None:
+    """Size and depth are those of the first."""
+    here = picture.pixels
+    there = first.pixels
+    if here.shape[:2] != there.shape[:2]:
+        height, width = there.shape[:2]
+        raise ValueError(
+            f"{picture.name} has {here.shape[0]} × {here.shape[1]} pixels (height × width), "
+            f"{first.name} has {height} × {width}; bring all to one size, such as "
+            f"PIL.ImageOps.fit(image, ({width}, {height}))"
+        )
+    if here.dtype != there.dtype:
+        raise ValueError(
+            f"{picture.name} holds pixels as {here.dtype}, {first.name} as {there.dtype}, so that "
+            "one would look darker than the other; save all with 8 bits"
+        )
+
+
+def _to_bytes(stack: np.ndarray, pictures: Sequence[Picture], notes: list[str]) -> np.ndarray:
+    """Pixels with more than 8 bits, divided by one number for all."""
+    for picture in pictures:
+        if not (np.isfinite(picture.pixels).all() and picture.pixels.min() >= 0):
+            raise ValueError(
+                f"{picture.name} has pixels that are negative or not finite; shift all images by "
+                "the same amount, and save them with 8 bits"
+            )
+    top = _top(stack)
+    if top < 2**16 - 1 or stack.dtype != np.uint16:
+        notes.append(
+            f"pixels run from {stack.min():g} to {stack.max():g}: divided by {top}, to lie between "
+            "black and white"
+        )
+    return (stack * (255 / top)).round().astype(np.uint8)
+
+
+def _top(stack: np.ndarray) -> int:
+    """What becomes white: 1 for fractions, else the largest number of as many bits as are used."""
+    largest = float(stack.max())
+    if stack.dtype.kind == "f" and largest <= 1:
+        return 1
+    return 2 ** max(8, int(np.ceil(largest)).bit_length()) - 1
+
+
+def _has_alpha(picture: Picture) -> bool:
+    return picture.pixels.shape[2] in (2, 4)
+
+
+def _ground(pictures: Iterable[Picture]) -> int:
+    """0 (black) if what one sees of transparent images is light, else 255 (white)."""
+    light = 0.0
+    seen = 0.0
+    for picture in pictures:
+        alpha = picture.pixels[..., -1].astype(float)
+        light += (picture.pixels[..., :-1].mean(axis=2) * alpha).sum()
+        seen += alpha.sum()
+    return 0 if light > 127.5 * seen else 255
+
+
+def _colour(ground: int) -> str:
+    return "white" if ground else "black"
+
+
+def _opaque(pixels: np.ndarray, ground: int) -> np.ndarray:
+    """Pixels without alpha, where there was any laid on a grey of that brightness."""
+    if pixels.shape[2] in (1, 3):
+        return pixels
+    alpha = pixels[..., -1:].astype(np.uint16)
+    mixed = pixels[..., :-1] * alpha + ground * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _names(pictures: Sequence[Picture]) -> str:
+    """The first of them, and how many more, with a verb."""
+    if len(pictures) == 1:
+        return f"{pictures[0].name} is"
+    return f"{len(pictures)} images ({pictures[0].name} and others) are"

@@ -1,0 +1,493 @@
+"""Results as files that open anywhere: numbers as safetensors, all around them as JSON.
+
+    tensors     "image_factor", "factors/conv1", …: named by their place in the result
+    metadata    format · version · made_by · kind · content, the JSON · checksum of all the rest
+
+JSON knows None, truth values, finite numbers, text and lists. Anything else is a list that begins
+with its kind: ["tuple", 1, 2], ["tensor", "image_factor", [1, 0]], ["Sweep", {"fits": …}]. Kinds
+are those below and the classes that a reader is given, and no file can name another: to read one
+never runs what somebody wrote into it.
+"""
+
+import hashlib
+import json
+import math
+import os
+import secrets
+import zipfile
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from . import __version__
+
+FORMAT, VERSION = "peeklib", 1  # of the files; a later version may hold what this one cannot read
+SUFFIX = ".safetensors"
+PLAIN = (type(None), bool, int, float, str)  # as they are in JSON
+CONTAINERS = {kind.__name__: kind for kind in (list, tuple, set, frozenset)}
+LABELS = ("object", "str", "string")  # types of columns and indices that are no numbers
+LONGEST = 100_000_000  # bytes of metadata that safetensors reads
+DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+SAVED = "pk.load opens what `.save(path)` of a fit, a sweep or a Peek wrote"
+SIGNS = {  # how other files begin, in small letters; what they are, and what to do
+    b"\x80": "a pickle, and to open one can run code; open it with what wrote it, if you trust it",
+    b"\x93numpy": "an array of NumPy; open it with numpy.load(path)",
+    b"\x89hdf": "an HDF5 file; open it with h5py",
+    b"<": "a page for a browser; `report.save('report.safetensors')` writes what pk.load opens",
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with `git lfs pull`",
+}
+
+
+# Files
+
+
+def save(result, path: str | os.PathLike) -> Path:
+    """Write a result as a file that `read` opens: whole, or not at all.
+
+    Args:
+        result: a dataclass of this package, of the kinds that are known here.
+        path: of the file; one without a suffix gets ".safetensors". A file there is replaced.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        OSError: if the folder does not exist, the path is a folder, or it cannot be written.
+        TypeError: for a result that holds something of another kind.
+
+    Example:
+        >>> save(print, "nowhere/print.safetensors")
+        Traceback (most recent call last):
+        FileNotFoundError: there is no folder 'nowhere' to save 'print.safetensors' in; make it first
+    """
+    path = Path(path)
+    check_place(path, f"result{SUFFIX}")
+    if not path.suffix:
+        path = path.with_name(path.name + SUFFIX)
+    packer = _ByName()
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "made_by": f"peeklib {__version__}",
+        "kind": type(result).__name__,
+        "content": json.dumps(packer.pack(result), allow_nan=False),
+    }
+    metadata["checksum"] = _checksum(metadata, packer.tensors)
+    write(path, safetensors.torch.save(packer.tensors, metadata))
+    return path
+
+
+def read(path: str | os.PathLike, kinds: Mapping[str, type]) -> Any:
+    """The result that `save` wrote, its tensors on the CPU.
+
+    Args:
+        path: of the file; one without a suffix is also looked for with ".safetensors".
+        kinds: name → class, the dataclasses that the file may hold.
+
+    Returns:
+        Equal to what was saved, numbers to the bit. Tensors lie in memory in the order of axes that
+        they had, since sums over another order round differently. Fields that the file does not
+        have take their defaults.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: if there is no file.
+        ValueError: for a file that `save` did not write, that was damaged, that is of a newer
+            version, or that holds something of another kind.
+
+    Example:
+        >>> read("nowhere.safetensors", kinds={})
+        Traceback (most recent call last):
+        FileNotFoundError: there is no file 'nowhere.safetensors'
+    """
+    path = _found(Path(path))
+    metadata, tensors = _opened(path)
+    _check_format(path, metadata)
+    checksum = metadata.pop("checksum", None)
+    if checksum != _checksum(metadata, tensors):
+        raise ValueError(f"{str(path)!r} was damaged: its checksum is wrong; copy or save it again")
+    try:
+        return _FromNames(kinds, tensors).unpack(json.loads(metadata["content"]))
+    except DAMAGED as why:
+        raise ValueError(f"{str(path)!r} holds what no `save` writes: {why!r}") from why
+
+
+def check_place(path: Path, example: str) -> None:
+    """A file can be put there, as far as one can tell beforehand.
+
+    Args:
+        path: of the file.
+        example: a name for the file, to say where the path is a folder.
+
+    Raises:
+        IsADirectoryError: if the path is a folder.
+        FileNotFoundError: if its folder does not exist.
+
+    Example:
+        >>> check_place(Path("."), "fit.safetensors")
+        Traceback (most recent call last):
+        IsADirectoryError: '.' is a folder; name a file in it, such as 'fit.safetensors'
+    """
+    if path.is_dir():
+        inside = str(path / example)
+        raise IsADirectoryError(f"{str(path)!r} is a folder; name a file in it, such as {inside!r}")
+    if not path.parent.is_dir():
+        folder = str(path.parent)
+        raise FileNotFoundError(
+            f"there is no folder {folder!r} to save {path.name!r} in; make it first"
+        )
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside its place, and then renamed.
+
+    A full disk or an interrupt leaves the file that was there.
+
+    Raises:
+        OSError: if it cannot be written; the message names the path.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write(Path(folder, "a.txt"), b"text")
+        ...     [(file.name, file.read_text()) for file in Path(folder).iterdir()]
+        [('a.txt', 'text')]
+    """
+    target = Path(os.path.realpath(path))  # a link stays one
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+        part.replace(target)
+    except OSError as why:
+        raise OSError(why.errno, f"cannot be saved: {why.strerror}", str(path)) from why
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _found(path: Path) -> Path:
+    """The file of that name, or of that name with our suffix."""
+    completed = path if path.suffix or not path.name else path.with_name(path.name + SUFFIX)
+    for file in (path, completed):
+        if file.is_file():  # a pipe would be waited for without end
+            return file
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder; name the file in it")
+    raise FileNotFoundError(f"there is no file {str(path)!r}")
+
+
+def _opened(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors, which are views of the file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            return file.metadata() or {}, tensors
+    except (SafetensorError, AttributeError) as why:  # the latter for types that torch lacks
+        raise ValueError(f"{str(path)!r} is {_description(path)}") from why
+
+
+def _description(path: Path) -> str:
+    """What a file is that is no whole safetensors file, and what to do."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "an empty file; save the result again"
+    if start.startswith(b"PK"):
+        return _description_of_archive(path)
+    if int.from_bytes(start[:8], "little") <= LONGEST and start[8:9] == b"{":
+        return "a safetensors file that was cut off or damaged; copy or save it again"
+    for sign, words in SIGNS.items():
+        if start.lstrip().lower().startswith(sign):
+            return words
+    return f"no file of peeklib; {SAVED}"
+
+
+def _description_of_archive(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = archive.namelist()
+    except zipfile.BadZipFile:
+        return "a ZIP archive, as torch.save and NumPy write, that was cut off; copy it again"
+    if any(name.endswith("data.pkl") for name in inside):
+        return "a file of torch.save; open it with torch.load(path, weights_only=True)"
+    if any(name.endswith(".npy") for name in inside):
+        return "an archive of NumPy; open it with numpy.load(path)"
+    return f"a ZIP archive; {SAVED}"
+
+
+def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{str(path)!r} is a safetensors file of another program; "
+            f"open it with safetensors.torch.load_file(path). {SAVED}"
+        )
+    version = metadata.get("version", "")
+    if version != str(VERSION):
+        raise ValueError(
+            f"{str(path)!r} is of version {version}, made by {metadata.get('made_by')}; "
+            f"this is peeklib {__version__}, which reads version {VERSION}: install a newer one"
+        )
+
+
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the metadata and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+# Values as JSON
+
+
+class Packer:
+    """Turns values into what JSON knows; a subclass says where their tensors go.
+
+    Example:
+        >>> Packer().pack({"ranks": (1, 2)})
+        ['dict', ['ranks', ['tuple', 1, 2]]]
+    """
+
+    def pack(self, value, name: str = ""):
+        """A value as JSON.
+
+        Args:
+            value: of a kind that is known here.
+            name: its place in the result, such as "factors/conv1".
+
+        Returns:
+            What `json.dumps` takes.
+
+        Raises:
+            TypeError: for a value of another kind.
+
+        Example:
+            >>> Packer().pack([range(3), None])
+            ['list', ['range', 0, 3, 1], None]
+        """
+        kind = type(value)
+        if kind in PLAIN:
+            return value
+        if kind is Tensor:
+            return ["tensor", *self.tensor(value, name)]
+        if kind is np.ndarray:
+            return ["array", *self.array(value, name)]
+        if kind is dict:
+            return ["dict", *self.items(value, name)]
+        if kind is range:
+            return ["range", value.start, value.stop, value.step]
+        if kind is CONTAINERS.get(kind.__name__):
+            parts = (self.pack(part, _inside(name, place)) for place, part in enumerate(value))
+            return [kind.__name__, *parts]
+        if self.is_record(kind):
+            parts = _fields(value).items()
+            return [
+                kind.__name__,
+                {key: self.pack(part, _inside(name, key)) for key, part in parts},
+            ]
+        if kind is pd.DataFrame:
+            return ["table", *self.table(value, name)]
+        raise TypeError(f"a {kind.__module__}.{kind.__qualname__} is of no kind that can be kept")
+
+    def is_record(self, kind: type) -> bool:
+        """Whether a class is packed as its name and its fields: dataclasses of this package.
+
+        Example:
+            >>> from peeklib import Sweep
+            >>> Packer().is_record(Sweep), Packer().is_record(dict)
+            (True, False)
+        """
+        return is_dataclass(kind) and kind.__module__.startswith(f"{__package__}.")
+
+    def tensor(self, value: Tensor, name: str) -> list:
+        """What `Unpacker.tensor` needs to give the tensor back; each subclass has its own."""
+        raise NotImplementedError
+
+    def array(self, value: np.ndarray, name: str) -> list:
+        """An array, as a tensor."""
+        return self.tensor(torch.from_numpy(value.copy(order="K")), name)
+
+    def items(self, value: dict, name: str) -> list:
+        """Pairs of a key and what it leads to."""
+        pairs = []
+        for key, part in value.items():
+            inside = _inside(name, key)
+            pairs.append([self.pack(key, inside), self.pack(part, inside)])
+        return pairs
+
+    def table(self, value: pd.DataFrame, name: str) -> list:
+        """Its index, its columns' names and its columns."""
+        columns = []
+        for place, label in enumerate(value.columns):
+            columns.append(self.column(value.iloc[:, place], _inside(name, label)))
+        rows = self.index(value.index, _inside(name, "index"))
+        return [rows, self.index(value.columns, _inside(name, "columns")), *columns]
+
+    def index(self, value: pd.Index, name: str) -> list:
+        """Its values, their type if they are no numbers, and its name."""
+        if type(value) is pd.RangeIndex:
+            content = self.pack(range(value.start, value.stop, value.step))
+            return [content, None, self.pack(value.name)]
+        if type(value) is not pd.Index:
+            raise TypeError(f"a table with a {type(value).__name__} cannot be kept")
+        return [*self.column(value, name), self.pack(value.name)]
+
+    def column(self, value: pd.Series | pd.Index, name: str) -> list:
+        """The values, and their type if they are no numbers."""
+        if isinstance(value.dtype, np.dtype) and value.dtype.kind in "biuf":
+            return [self.pack(value.to_numpy(), name), None]
+        if str(value.dtype) in LABELS:
+            return [self.pack(list(value), name), str(value.dtype)]
+        raise TypeError(f"a table with values of type {value.dtype} cannot be kept")
+
+
+class Unpacker:
+    """Turns what a `Packer` gave into values again.
+
+    Args:
+        kinds: name → class, the dataclasses and named tuples that may be made.
+
+    Example:
+        >>> Unpacker({}).unpack(["dict", ["ranks", ["tuple", 1, 2]]])
+        {'ranks': (1, 2)}
+    """
+
+    def __init__(self, kinds: Mapping[str, type]):
+        self.kinds = kinds
+
+    def unpack(self, packed) -> Any:
+        """The value.
+
+        Raises:
+            Exception: of any type, for what no `Packer` gave.
+
+        Example:
+            >>> Unpacker({}).unpack(["os.system", "ls"])
+            Traceback (most recent call last):
+            KeyError: 'os.system'
+        """
+        if not isinstance(packed, list):
+            return packed
+        kind, *parts = packed
+        if kind == "tensor":
+            return self.tensor(parts)
+        if kind == "array":
+            return self.tensor(parts).numpy()
+        if kind == "dict":
+            return {self.unpack(key): self.unpack(part) for key, part in parts}
+        if kind == "range":
+            return range(*parts)
+        if kind == "table":
+            return self.table(*parts)
+        if kind in CONTAINERS:
+            return CONTAINERS[kind](map(self.unpack, parts))
+        (content,) = parts
+        return self.kinds[kind](**{name: self.unpack(part) for name, part in content.items()})
+
+    def tensor(self, parts: list) -> Tensor:
+        """The tensor of which `Packer.tensor` gave the parts."""
+        raise NotImplementedError
+
+    def table(self, index, names, *columns) -> pd.DataFrame:
+        """The table of which `Packer.table` gave the parts."""
+        rows = self.index(*index)
+        content = {}
+        for place, (values, dtype) in enumerate(columns):
+            content[place] = pd.Series(self.unpack(values), rows, _label(dtype))
+        table = pd.DataFrame(content, rows)
+        table.columns = self.index(*names)
+        return table
+
+    def index(self, values, dtype: str | None, name) -> pd.Index:
+        """The index of which `Packer.index` gave the parts."""
+        return pd.Index(self.unpack(values), dtype=_label(dtype), name=self.unpack(name))
+
+
+def _inside(name: str, key) -> str:
+    """The place of a part: its key below the place of the whole."""
+    step = ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
+    return f"{name}/{step}" if name else step
+
+
+def _fields(record) -> dict:
+    names = [field.name for field in fields(record)] if is_dataclass(record) else record._fields
+    return {name: getattr(record, name) for name in names}
+
+
+def _label(dtype: str | None) -> str | None:
+    if dtype is not None and dtype not in LABELS:
+        raise ValueError(f"{dtype!r} is no type of labels")
+    return dtype
+
+
+class _ByName(Packer):
+    """Collects tensors under their places; JSON gets a name and the order of axes in memory."""
+
+    def __init__(self):
+        self.tensors: dict[str, Tensor] = {}
+
+    def pack(self, value, name: str = ""):
+        if isinstance(value, str):  # NumPy has a text of its own
+            return str.__str__(value)
+        if type(value) is float and not math.isfinite(value):
+            return ["float", str(value)]
+        if isinstance(value, np.generic) and _is_number(value.dtype):
+            return ["number", value.dtype.name, self.pack(value.item())]
+        return super().pack(value, name)
+
+    def tensor(self, value: Tensor, name: str) -> list:
+        name = self.free(name.encode("utf-8", "backslashreplace").decode())
+        self.tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        axes = range(value.ndim)
+        return [name, sorted(axes, key=value.stride, reverse=True)]
+
+    def free(self, name: str) -> str:
+        """The name, or one like it that no tensor has."""
+        while name in self.tensors:
+            name += "'"
+        return name
+
+
+class _FromNames(Unpacker):
+    """Gives tensors of their own to what `_ByName` packed."""
+
+    def __init__(self, kinds: Mapping[str, type], tensors: Mapping[str, Tensor]):
+        super().__init__(kinds)
+        self.tensors = tensors
+
+    def unpack(self, packed) -> Any:
+        if not isinstance(packed, list):
+            return packed
+        kind, *parts = packed
+        if kind == "float":
+            return float(*parts)
+        if kind == "number":
+            return self.number(*parts)
+        return super().unpack(packed)
+
+    def number(self, dtype: str, value) -> np.generic:
+        if not _is_number(np.dtype(dtype)):
+            raise ValueError(f"{dtype!r} is no type of numbers")
+        return np.dtype(dtype).type(self.unpack(value))
+
+    def tensor(self, parts: list) -> Tensor:
+        name, order = parts
+        kept = self.tensors[name]
+        axes = range(kept.ndim)
+        if sorted(order) != list(axes):
+            raise ValueError(f"{order} is no order of axes")
+        laid = kept.permute(*order).clone(memory_format=torch.contiguous_format)
+        return laid.permute(*sorted(axes, key=order.__getitem__))
+
+
+def _is_number(dtype: np.dtype) -> bool:
+    """Whether Python's numbers hold its values to the bit."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8

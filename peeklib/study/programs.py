@@ -1,0 +1,205 @@
+"""Exported programs (`torch.export.save`), read without running anything that lies in the file.
+
+`torch.export.load` unpickles what it cannot read otherwise, evaluates expressions, and builds code
+from names. So the archive is looked through first, and refused if anything in it but PyTorch's own
+operators could run:
+
+- tensors have to be raw bytes, or open with `torch.load(weights_only=True)`;
+- operators have to be PyTorch's, torchvision's or plain arithmetic;
+- expressions for sizes may hold known functions and symbols only;
+- names have to be names.
+"""
+
+import io
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from functools import reduce
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+PLAIN = (  # files of the archive that are bytes of tensors, or texts that nobody interprets
+    r"[^/]+/(data/(weights/weight_|constants/tensor_)\d+|archive_format|archive_version|byteorder"
+    r"|\.data/\w+|extra/[^/]+)|version|extra_files/[^/]+"  # the last two before PyTorch 2.8
+)
+LIBRARIES = ("aten", "prims", "torchvision", "quantized_decomposed")  # of operators
+FILES = ("from_file", "save")  # operators in them that open or write one
+CONTROL = (  # operators that call graphs, which are looked through as well
+    "cond while_loop scan map_impl associative_scan wrap_with_set_grad_enabled wrap_with_autocast"
+).split()
+ARITHMETIC = (
+    r"_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge"
+    r"|and_|or_|not_)|math\.(ceil|floor|trunc|sqrt)|torch\._?sym_\w+"
+)
+SYMBOL = r"[a-z]+\d+"
+KNOWN = frozenset(  # what an expression for a size may name
+    "Symbol Integer Rational Float Add Mul Pow Mod Max Min Abs Piecewise ExprCondPair "
+    "Equality Unequality StrictLessThan LessThan StrictGreaterThan GreaterThan Eq Ne Lt Le Gt Ge "
+    "And Or Not true false True False integer positive negative nonnegative nonzero real finite "
+    "precision oo int_oo FloorDiv ModularIndexing Where PythonMod CleanDiv CeilToInt FloorToInt "
+    "CeilDiv PowByNatural FloatPow FloatTrueDiv IntTrueDiv TruncToFloat TruncToInt RoundToInt "
+    "RoundDecimal ToFloat Identity IsNonOverlappingAndDenseIndicator".split()
+)
+TEXTS = ("as_string", "as_strings", "stack_trace")  # never part of code, whatever they hold
+HOW_TO = (
+    'torch.export.export(model.eval(), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
+)
+
+
+def read_program(path: str | Path) -> nn.Module:
+    """The network of an exported program, with its modules under their own names.
+
+    Args:
+        path: of a file that `torch.export.save` wrote, from a program for any number of images.
+
+    Returns:
+        A module that takes batches of images, on the device that the program was exported on.
+
+    Raises:
+        ValueError: for a file that is no exported program, that holds anything that could run
+            besides operators, or whose program takes one size of batch only.
+
+    Example:
+        >>> read_program("model.pt2")  # doctest: +SKIP
+    """
+    check_archive(path)
+    program = torch.export.load(str(path))
+    _check_batch(program, path)
+    if _in_training(program):
+        warnings.warn(
+            f"{path} was exported in training mode, with dropout or batch statistics; "
+            "call model.eval() before torch.export.export",
+            stacklevel=2,
+        )
+    try:
+        return torch.export.unflatten(program)
+    except Exception:  # there are programs that it cannot take apart; then layers have no names
+        return program.module()
+
+
+def check_archive(path: str | Path) -> None:
+    """Look through an exported program without reading it.
+
+    Raises:
+        ValueError: for another kind of file, or for what could run besides operators.
+
+    Example:
+        >>> check_archive("model.pt2")  # doctest: +SKIP
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is no exported program; torch.export.save writes them")
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if not any(re.search(r"models/.*\.json$|exported_program\.json$", name) for name in names):
+            raise ValueError(f"{path} is no exported program; torch.export.save writes them")
+        if len(set(names)) < len(names):  # readers differ in which of the two they take
+            raise ValueError(f"{path} holds two files of one name")
+        for name in names:
+            if fault := _fault_of_entry(name, archive):
+                raise ValueError(f"{path} was not read, as it could run code: {fault}")
+
+
+def _fault_of_entry(name: str, archive: zipfile.ZipFile) -> str:
+    """What in a file of the archive could run; nothing if all is well."""
+    if re.fullmatch(PLAIN, name):
+        return ""
+    content = archive.read(name)
+    if name.endswith(".json"):
+        return next(_faults(_json(content)), "")
+    if name.endswith(".pt") and _holds_tensors_only(content):
+        return ""
+    return f"{name} holds more than tensors"
+
+
+def _json(content: bytes):
+    try:
+        return json.loads(content)
+    except ValueError as why:
+        raise ValueError(f"part of the program is no JSON: {why}") from why
+
+
+def _holds_tensors_only(content: bytes) -> bool:
+    if not content:
+        return True
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except Exception:  # whatever it meets that it does not know
+        return False
+    return True
+
+
+def _faults(value, key: str = "") -> Iterator[str]:
+    """Everything below a key of a program's JSON that could run, in words."""
+    if isinstance(value, dict):
+        if value.get("use_pickle"):
+            yield f"{value.get('path_name')} is pickled"
+        for inner, part in value.items():
+            yield from _faults(inner, "key")
+            yield from _faults(part, inner)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _faults(part, key)
+    elif isinstance(value, str) and not _is_harmless(value, key):
+        yield f"{key} {value[:80]!r}"
+
+
+def _is_harmless(text: str, key: str) -> bool:
+    """Whether a text may stand where it does: names and paths get into code as they are."""
+    if key in TEXTS:
+        return True
+    if key in ("target", "as_operator"):
+        return _is_operator(text)
+    if key == "expr_str":
+        return _is_size(text)
+    if key in ("in_spec", "out_spec"):
+        return "__enum__" not in text and "default_factory" not in text  # both import modules
+    if key in ("name", "as_name"):
+        return re.fullmatch(r"\w*", text) is not None
+    return re.search(r'["\\\x00-\x1f]', text) is None
+
+
+def _is_operator(target: str) -> bool:
+    if re.fullmatch(ARITHMETIC, target):
+        return True
+    if not target.startswith("torch.ops."):
+        return False
+    library, *path = target.split(".")[2:]
+    if library == "higher_order":
+        return ".".join(path) in CONTROL
+    if library not in LIBRARIES or not set(FILES).isdisjoint(path):
+        return False
+    found = reduce(lambda thing, name: getattr(thing, name, None), [library, *path], torch.ops)
+    return isinstance(found, torch._ops.OpOverload)
+
+
+def _is_size(expression: str) -> bool:
+    words = re.findall(r"[^\W\d]\w*", expression)
+    known = all(word in KNOWN or re.fullmatch(SYMBOL, word) for word in words)
+    return known and re.fullmatch(r"([\w\s()+\-*/,='<>&|~]|(?<=\d)\.)*", expression) is not None
+
+
+def _check_batch(program: ExportedProgram, path: str | Path) -> None:
+    """Any number of images has to be possible in a batch."""
+    first = program.graph_signature.user_inputs[0]
+    [node] = [node for node in program.graph.nodes if node.name == first]
+    images = node.meta["val"].shape[0]
+    if isinstance(images, int):
+        raise ValueError(
+            f"{path} was exported for batches of {images}; export it for any number of images: "
+            f"{HOW_TO}"
+        )
+
+
+def _in_training(program: ExportedProgram) -> bool:
+    """Whether dropout or batch normalization was exported as it is in training."""
+    places = {"dropout.default": 2, "batch_norm.default": 5}  # of the flag, among the arguments
+    for node in program.graph.nodes:
+        place = places.get(getattr(node.target, "__name__", ""))
+        if place is not None and len(node.args) > place and node.args[place] is True:
+            return True
+    return False
