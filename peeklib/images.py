@@ -73,11 +73,11 @@ def as_images(images, *, ordered: bool = True) -> Tensor:
                 "give one with shuffle=False, or read it once: images = pk.as_images(loader, "
                 "ordered=False)"
             )
-        return torch.cat(_read(images, batches=True))
+        return torch.cat([as_images(batch) for batch in _read(images)])
     if isinstance(images, torch.utils.data.IterableDataset):
-        return torch.cat(_read(images, batches=False))
+        return _from_list(_read(images))
     if _is_dataset(images):
-        return torch.cat(_read((images[k] for k in range(len(images))), batches=False))
+        return _from_list(_read(images[k] for k in range(len(images))))
     _refuse(images)
 
 
@@ -191,9 +191,22 @@ def _channels_first(images: np.ndarray) -> np.ndarray:
 
 
 def _from_list(images: Sequence) -> Tensor:
-    if not images:
+    if not len(images):
         raise ValueError("there are no images")
+    pillow = sys.modules.get("PIL.Image")  # who has a PIL image has imported it
+    if pillow is not None and all(isinstance(image, pillow.Image) for image in images):
+        return _from_pillow(images)
     return torch.stack(_alike([_picture(image) for image in images]))
+
+
+def _from_pillow(images: Sequence) -> Tensor:
+    from .pictures import combine, open_picture
+
+    opened = [open_picture(image, f"image {number}") for number, image in enumerate(images)]
+    combined, notes = combine(opened)
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
+    return combined
 
 
 def _picture(image) -> Tensor:
@@ -203,11 +216,6 @@ def _picture(image) -> Tensor:
         return image[None] if image.dtype == torch.uint8 and image.ndim == 2 else image
     if isinstance(image, np.ndarray):
         return _from_array(image[None])[0]
-    pillow = sys.modules.get("PIL.Image")  # who has a PIL image has imported it
-    if pillow is not None and isinstance(image, pillow.Image):
-        from .pictures import from_pillow
-
-        return as_images(from_pillow(image)[None])[0]
     _refuse(image, "each image is")
 
 
@@ -230,31 +238,34 @@ def _size(picture: Tensor) -> str:
     return " × ".join(map(str, picture.shape))
 
 
-def _read(samples: Iterable, *, batches: bool) -> list[Tensor]:
-    """What the samples (or batches of them) of a data set hold of images."""
-    parts, labels, read = [], False, 0
+def _read(samples: Iterable) -> list:
+    """What the samples of a data set (or batches of them) hold of images."""
+    images, size, more = [], 0, False
     for sample in samples:
-        found = _image_of(sample)
-        labels = labels or (found is not sample and len(sample) > 1)
-        part = as_images(found) if batches else _picture(found)[None]
-        read += part.nbytes
-        if read > MOST:
-            count = sum(map(len, parts))
+        image = _image_of(sample)
+        more = more or (image is not sample and len(sample) > 1)
+        images.append(image)
+        size += _bytes(image)
+        if size > MOST:
             raise ValueError(
-                f"the first {count} images of the data set take {MOST / 1e9:.0f} GB; take some of "
-                f"them: torch.utils.data.Subset(dataset, range({min(count, 1000)}))"
+                f"the data set is too large to be read: {MOST / 1e9:.0f} GB after {len(images)} "
+                "samples; take some of it: torch.utils.data.Subset(dataset, range(1000))"
             )
-        parts.append(part)
-    if not parts:
+    if not images:
         raise ValueError("there are no images: the data set is empty")
-    if labels:
+    if more:
         warnings.warn(
             "only the images of the data set are used; what comes with them, such as labels, is not",
             stacklevel=4,
         )
-    if batches:
-        return parts
-    return [part[None] for part in _alike([part[0] for part in parts])]
+    return images
+
+
+def _bytes(image) -> int:
+    if hasattr(image, "nbytes"):
+        return image.nbytes
+    width, height = getattr(image, "size", (0, 0))  # of a PIL image
+    return 3 * width * height
 
 
 def _is_dataset(images) -> bool:

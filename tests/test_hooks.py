@@ -250,14 +250,14 @@ def test_an_in_place_first_layer_does_not_alter_the_images():
 # Errors
 
 SUM = Forward(lambda m, x: m.relu(x.sum()) + x, relu=nn.ReLU())
-MIXED = Forward(lambda m, x: m.relu(x.flatten(1).mean(0)) + x, relu=nn.ReLU())
+MIXED = Forward(lambda m, x: m.relu(x.mean(0)) + x, relu=nn.ReLU())
 UNUSED = Forward(lambda m, x: m.a(x), a=nn.ReLU(), b=nn.ReLU())
 TWICE = nn.Sequential(UNUSED, UNUSED)
 ERRORS = {
     "unknown layer": (UNUSED, {"layers": ["a", "fc9"]}, ValueError, r"no layer 'fc9'.*\['a'\]"),
     "nothing to see": (nn.Sequential(nn.Flatten()), {}, ValueError, "no activation to look at"),
     "no layers": (UNUSED, {"layers": []}, ValueError, "no layers"),
-    "a single number": (SUM, {"layers": "relu"}, ValueError, "'relu' did not run.*or gave no"),
+    "a single number": (SUM, {"layers": "relu"}, ValueError, r"'relu': its shape is \(\)"),
     "no axis of images": (MIXED, {"layers": "relu"}, ValueError, "'relu'.*no axis counts images"),
     "never runs": (UNUSED, {"layers": ["a", "b"]}, ValueError, "'b' did not run"),
     "another name": (TWICE, {"layers": ["1.a"]}, ValueError, "'1.a' is another name of '0.a'"),
