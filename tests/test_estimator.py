@@ -30,7 +30,7 @@ def nmf(n_components=2, **parameters) -> estimator.CoupledNMF:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
-@parametrize_with_checks([pk.CoupledNMF()])
+@parametrize_with_checks([pk.CoupledNMF(n_components=2)])
 def test_it_passes_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
