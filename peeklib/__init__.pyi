@@ -22,6 +22,7 @@ from .course.ledger import judge as judge
 from .course.training import Trained as Trained
 from .course.training import accuracy as accuracy
 from .course.training import train as train
+from .estimator import CoupledNMF as CoupledNMF
 from .explorer import Explorer as Explorer
 from .explorer import profile as profile
 from .explorer import show as show
