@@ -282,7 +282,7 @@ class Packer:
         if kind is np.ndarray:
             return ["array", *self.array(value, name)]
         if kind is dict:
-            return ["dict", *self.items(value, name)]
+            return ["dict", *self._items(value, name)]
         if kind is range:
             return ["range", value.start, value.stop, value.step]
         if kind is CONTAINERS.get(kind.__name__):
@@ -295,7 +295,7 @@ class Packer:
                 {key: self.pack(part, _inside(name, key)) for key, part in parts},
             ]
         if kind is pd.DataFrame:
-            return ["table", *self.table(value, name)]
+            return ["table", *self._table(value, name)]
         raise TypeError(f"a {kind.__module__}.{kind.__qualname__} is of no kind that can be kept")
 
     def is_record(self, kind: type) -> bool:
@@ -316,7 +316,7 @@ class Packer:
         """An array, as a tensor."""
         return self.tensor(torch.from_numpy(value.copy(order="K")), name)
 
-    def items(self, value: dict, name: str) -> list:
+    def _items(self, value: dict, name: str) -> list:
         """Pairs of a key and what it leads to."""
         pairs = []
         for key, part in value.items():
@@ -324,24 +324,24 @@ class Packer:
             pairs.append([self.pack(key, inside), self.pack(part, inside)])
         return pairs
 
-    def table(self, value: pd.DataFrame, name: str) -> list:
+    def _table(self, value: pd.DataFrame, name: str) -> list:
         """Its index, its columns' names and its columns."""
         columns = []
         for place, label in enumerate(value.columns):
-            columns.append(self.column(value.iloc[:, place], _inside(name, label)))
-        rows = self.index(value.index, _inside(name, "index"))
-        return [rows, self.index(value.columns, _inside(name, "columns")), *columns]
+            columns.append(self._column(value.iloc[:, place], _inside(name, label)))
+        rows = self._index(value.index, _inside(name, "index"))
+        return [rows, self._index(value.columns, _inside(name, "columns")), *columns]
 
-    def index(self, value: pd.Index, name: str) -> list:
+    def _index(self, value: pd.Index, name: str) -> list:
         """Its values, their type if they are no numbers, and its name."""
         if type(value) is pd.RangeIndex:
             content = self.pack(range(value.start, value.stop, value.step))
             return [content, None, self.pack(value.name)]
         if type(value) is not pd.Index:
             raise TypeError(f"a table with a {type(value).__name__} cannot be kept")
-        return [*self.column(value, name), self.pack(value.name)]
+        return [*self._column(value, name), self.pack(value.name)]
 
-    def column(self, value: pd.Series | pd.Index, name: str) -> list:
+    def _column(self, value: pd.Series | pd.Index, name: str) -> list:
         """The values, and their type if they are no numbers."""
         if isinstance(value.dtype, np.dtype) and value.dtype.kind in "biuf":
             return [self.pack(value.to_numpy(), name), None]
@@ -387,7 +387,7 @@ class Unpacker:
         if kind == "range":
             return range(*parts)
         if kind == "table":
-            return self.table(*parts)
+            return self._table(*parts)
         if kind in CONTAINERS:
             return CONTAINERS[kind](map(self.unpack, parts))
         if kind not in self.kinds:
@@ -399,18 +399,18 @@ class Unpacker:
         """The tensor of which `Packer.tensor` gave the parts."""
         raise NotImplementedError
 
-    def table(self, index, names, *columns) -> pd.DataFrame:
-        """The table of which `Packer.table` gave the parts."""
-        rows = self.index(*index)
+    def _table(self, index, names, *columns) -> pd.DataFrame:
+        """The table of which `Packer._table` gave the parts."""
+        rows = self._index(*index)
         content = {}
         for place, (values, dtype) in enumerate(columns):
             content[place] = pd.Series(self.unpack(values), rows, _label(dtype))
         table = pd.DataFrame(content, rows)
-        table.columns = self.index(*names)
+        table.columns = self._index(*names)
         return table
 
-    def index(self, values, dtype: str | None, name) -> pd.Index:
-        """The index of which `Packer.index` gave the parts."""
+    def _index(self, values, dtype: str | None, name) -> pd.Index:
+        """The index of which `Packer._index` gave the parts."""
         return pd.Index(self.unpack(values), dtype=_label(dtype), name=self.unpack(name))
 
 
@@ -447,12 +447,12 @@ class _ByName(Packer):
         return super().pack(value, name)
 
     def tensor(self, value: Tensor, name: str) -> list:
-        name = self.free(name.encode("utf-8", "backslashreplace").decode())
+        name = self._free(name.encode("utf-8", "backslashreplace").decode())
         self.tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         axes = range(value.ndim)
         return [name, sorted(axes, key=value.stride, reverse=True)]
 
-    def free(self, name: str) -> str:
+    def _free(self, name: str) -> str:
         """The name, or one like it that no tensor has."""
         while name in self.tensors:
             name += "'"
@@ -473,10 +473,10 @@ class _FromNames(Unpacker):
         if kind == "float":
             return float(*parts)
         if kind == "number":
-            return self.number(*parts)
+            return self._number(*parts)
         return super().unpack(packed)
 
-    def number(self, dtype: str, value) -> np.generic:
+    def _number(self, dtype: str, value) -> np.generic:
         if not _is_number(np.dtype(dtype)):
             raise ValueError(f"{dtype!r} is no type of numbers")
         return np.dtype(dtype).type(self.unpack(value))
