@@ -32,7 +32,7 @@ from .thumbnails import thumbnails
 RANKS = (1, 2, 4, 8, 16)
 FIT: dict[str, Any] = {"solver": "auto", "max_iter": 100, "tol": 1e-4}
 BATCH = 500  # images in one forward pass, at most
-MEMORY = 2.0  # GB
+MEMORY = 0.25  # GB, as of `peek`
 WORK = (
     4  # blocks of a hidden layer that are in memory at once: as it is, scaled, and being worked on
 )
