@@ -1,5 +1,6 @@
 """Data sets: where they are looked for, what is read, and that nothing here touches the network."""
 
+import dataclasses
 import hashlib
 import html
 import io
@@ -23,7 +24,15 @@ from sklearn.neighbors import KNeighborsClassifier
 from torchvision.datasets import CIFAR10
 
 from peeklib import Dataset, Split, cached, load_dataset, profile, subset
-from peeklib.course.data import digits, digits_rgb, image_files, loading, originals, stand_ins
+from peeklib.course.data import (
+    digits,
+    digits_rgb,
+    image_files,
+    loading,
+    near_misses,
+    originals,
+    stand_ins,
+)
 from peeklib.course.data.dataset import channels_first
 
 REAL = Path(os.environ.get("PEEK_DATA") or "nowhere").expanduser()
@@ -326,7 +335,8 @@ def test_a_damaged_file_is_an_error_that_a_stand_in_can_replace(folder, name, ki
     where = re.escape(str(file.parent))
     with pytest.raises(OSError, match=rf"{kind} in the folder PEEK_DATA is damaged.*{where}"):
         load_dataset(name)
-    assert load_dataset(name, fallback=True).stand_in_for == name
+    with pytest.warns(UserWarning, match="stand in for.*is damaged"):
+        assert load_dataset(name, fallback=True).stand_in_for == name
 
 
 @BOTH
@@ -529,19 +539,27 @@ def test_images_are_read_from_folders_and_zips(folder, zipped, suffix, slack, mo
     assert ("PNG" if slack == 0 else "JPEG") in pets.source and (".zip" in pets.source) == zipped
 
 
-def test_unequal_sizes_name_the_file(folder):
+def test_unequal_sizes_name_both_files(folder):
     write_images(folder / "pets", "train", "cat", [1])
-    write_images(folder / "pets", "train", "dog", [1], size=(5, 5))
-    with pytest.raises(ValueError, match=r"dog.*0\.png.*\(5, 5, 3\).*\(3, 4, 3\)"):
+    write_images(folder / "pets", "train", "dog", [1], size=(5, 6))
+    write_images(folder / "pets", "test", "cat", [1])
+    with pytest.raises(ValueError, match=r"dog.0\.png has 6 × 5.*cat.0\.png has 3 × 4"):
         load_dataset("pets")
 
 
-@pytest.mark.parametrize("other", [{"size": (5, 5)}, {"mode": "L"}], ids=["size", "channels"])
-def test_training_and_test_images_have_one_shape(folder, other):
+def test_training_and_test_images_have_one_size(folder):
     write_images(folder / "pets", "train", "cat", [1])
-    write_images(folder / "pets", "test", "cat", [1], **other)
-    with pytest.raises(ValueError, match="test.*cat"):
+    write_images(folder / "pets", "test", "cat", [1], size=(5, 5))
+    with pytest.raises(ValueError, match=r"test.cat.0\.png has 5 × 5.*train.cat.0\.png has 3 × 4"):
         load_dataset("pets")
+
+
+def test_grey_images_among_coloured_ones_get_three_channels(folder):
+    write_images(folder / "pets", "train", "cat", [1])
+    write_images(folder / "pets", "test", "cat", [7], mode="L")
+    pets = load_dataset("pets")
+    assert pets.train.images.shape == pets.test.images.shape == (1, 3, 3, 4)
+    assert (pets.test.images == 7).all()
 
 
 def test_classes_that_only_the_test_images_have_are_named(folder):
@@ -555,6 +573,7 @@ def test_classes_that_only_the_test_images_have_are_named(folder):
 @pytest.mark.parametrize("content", [b"", b"not an image", "cut"])
 def test_an_image_that_cannot_be_read_is_named(folder, content):
     write_images(folder / "pets", "train", "cat", [1, 2], size=(64, 64))
+    write_images(folder / "pets", "test", "cat", [1], size=(64, 64))
     file = folder / "pets/train/cat/1.png"
     file.write_bytes(file.read_bytes()[:-40] if content == "cut" else content)
     words = r"pets.train.cat.1\.png cannot be read.*replace or delete"
@@ -571,13 +590,16 @@ def test_a_zip_cut_short_is_named(folder):
         load_dataset("pets")
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped(folder):
-    write_images(folder / "scans", "test", "cell", [1], mode="L", size=(3, 1))
-    (folder / "scans/train/cell").mkdir(parents=True)
-    pixels = np.array([[0, 0x4000, 0xFFFF]], dtype=np.uint16)
-    Image.fromarray(pixels).save(folder / "scans/train/cell/0.png")
-    found = load_dataset("scans").train.images.flatten().tolist()
-    assert found == pytest.approx([0, 64, 255], abs=1)
+def test_training_and_test_images_of_many_bits_are_scaled_alike(folder):
+    for split, pixels in (("train", [0, 1000, 2000]), ("test", [0, 10, 4095])):
+        (folder / "scans" / split / "cell").mkdir(parents=True)
+        image = Image.fromarray(np.array([pixels], dtype=np.uint16))
+        image.save(folder / "scans" / split / "cell/0.png")
+    with pytest.warns(UserWarning, match="run from 0 to 4095: divided by 4095"):
+        scans = load_dataset("scans")
+    assert scans.train.images.flatten().tolist() == [0, 62, 125]
+    assert scans.test.images.flatten().tolist() == [0, 1, 255]
+    assert "divided by 4095" in scans.source
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -588,8 +610,116 @@ def test_a_split_without_images_is_named(folder, split, zipped):
     (folder / "pets" / split / "cat" / "notes.txt").write_text("not an image")
     if zipped:
         zip_up(folder / "pets")
-    with pytest.raises(FileNotFoundError, match=f"{split}.*no PNG or JPEG.*cat"):
+    words = rf"classes \['cat'\] have no images: in .*{split}.*cat.* there are 1 \.txt.*\.png"
+    with pytest.raises(FileNotFoundError, match=words):
         load_dataset("pets")
+
+
+def test_a_split_that_is_missing_is_named(folder):
+    write_images(folder / "pets", "train", "cat", [1])
+    write_images(folder / "pets", "val", "cat", [1])
+    with pytest.raises(FileNotFoundError, match=r"pets has no folder 'test', only.*val"):
+        load_dataset("pets")
+    (folder / "pets/test").mkdir()
+    with pytest.raises(FileNotFoundError, match="test has no folders, one for each class"):
+        load_dataset("pets")
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+def test_hidden_folders_are_no_classes(folder, zipped):
+    for split in ("train", "test"):
+        for klass in ("dog", ".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+            write_images(folder / "pets", split, klass, [1])
+        write_images(folder / "pets", split, "cat/batch 1", [1], "webp")
+    if zipped:
+        zip_up(folder / "pets")
+    pets = load_dataset("pets")
+    assert pets.classes == ("cat", "dog") and pets.train.labels.tolist() == [0, 1]
+    assert "PNG and WEBP files" in pets.source
+
+
+def test_a_zip_may_begin_with_the_splits(folder):
+    for split in ("train", "test"):
+        write_images(folder / "pets", split, "cat", [1])
+    with zipfile.ZipFile(folder / "pets.zip", "w") as archive:
+        for file in (folder / "pets").rglob("*.png"):
+            archive.write(file, file.relative_to(folder / "pets"))
+    (folder / "pets").rename(folder / "elsewhere")
+    assert load_dataset("pets").classes == ("cat",)
+
+
+def test_what_transparency_became_stands_on_the_page(folder):
+    for split in ("train", "test"):
+        (folder / "icons" / split / "dot").mkdir(parents=True)
+        Image.new("LA", (4, 3)).save(folder / "icons" / split / "dot/0.png")
+    with pytest.warns(UserWarning, match="laid on"):
+        assert "laid on white" in load_dataset("icons").source
+
+
+# Near misses
+
+
+def test_mnist_and_cifar_that_are_not_quite_there_are_named_with_a_remedy(folder, tmp_path):
+    near = {
+        "mnist": [
+            "MNIST/raw/train-images-idx3-ubyte.gz",
+            "MNIST/raw/train-images.idx3-ubyte",
+            "MNIST/train-images-idx3-ubyte",
+            "train-images-idx3-ubyte (1)",
+            "mnist.npz",
+            "mnist_train.csv",
+            "Data/MNIST.zip",
+        ],
+        "cifar10": [
+            "cifar-10-python.tar.gz",
+            "cifar-10-batches-bin/data_batch_1.bin",
+            "cifar10/train.7z",
+            "data_batch_1",
+        ],
+    }
+    for name, paths in near.items():
+        for k, path in enumerate(paths):
+            root = tmp_path / f"{name}{k}"
+            (root / path).parent.mkdir(parents=True)
+            (root / path).write_bytes(b"?")
+            told = near_misses.near_miss(name, root)
+            assert str(root / path) in told or f"{root / path}".rsplit("/", 1)[0] in told
+            assert str(root / originals.ORIGINALS[name].folder) in told and "unpacked" in told
+
+
+@pytest.mark.parametrize("inside", ["MNIST", "MNIST/raw", "."])
+def test_a_folder_too_deep_or_too_high_is_told_where_the_data_is(monkeypatch, tmp_path, inside):
+    home = tmp_path / "home"
+    write("mnist", home)
+    monkeypatch.setenv("PEEK_DATA", str(tmp_path if inside == "." else home / inside))
+    with pytest.warns(UserWarning, match="a download is tried"):
+        with pytest.raises(ConnectionError, match=f"but in {home}. Let PEEK_DATA name that"):
+            load_dataset("mnist")
+
+
+@BOTH
+def test_a_stand_in_says_what_nearly_was_there(folder, name, kind):
+    packed_file = folder / f"{name}.tar.gz"
+    packed_file.write_bytes(b"?")
+    with pytest.warns(UserWarning, match=f"{packed_file}.*a download is tried"):
+        found = load_dataset(name, fallback=True)
+    assert found.stand_in_for == name and str(packed_file) in found._repr_html_()
+
+
+def test_an_image_data_set_that_is_not_quite_there_is_named(folder):
+    write_images(folder / "Pets", "training", "cat", [1])
+    with pytest.raises(FileNotFoundError, match=r"Pets with training.*pets.\{train,test\}"):
+        load_dataset("pets")
+    write_images(folder / "more/pets", "train", "cat", [1])
+    with pytest.raises(FileNotFoundError, match=r"but in .*more. Let PEEK_DATA"):
+        load_dataset("pets")
+
+
+def test_nothing_alike_is_nothing_told(folder):
+    write_images(folder / "pets", "train", "cat", [1])
+    write("mnist", folder / "FashionMNIST")
+    assert near_misses.near_miss("cifar10", folder) == ""
+    assert near_misses.near_miss("鳥", folder) == ""
 
 
 def test_an_image_data_set_in_the_cache_is_found(tmp_path):
@@ -650,6 +780,17 @@ def test_parts_depend_on_the_seed_alone(toy):
     assert first == again != other
 
 
+def test_seeds_and_labels_may_be_numpys(toy):
+    train = Split(toy.train.images, toy.train.labels.numpy()[:, None])
+    other = dataclasses.replace(toy, train=train)
+    options = {"fraction": 0.5, "classes": np.array([1, 3])}
+    assert kept(other, seed=np.int64(1), **options) == kept(toy, seed=1, **options)
+    with pytest.raises(TypeError, match="seed is 0.5"):
+        subset(toy, fraction=0.5, seed=0.5)
+    with pytest.raises(TypeError, match="seed is"):
+        digits(3, 2, seed=0.5)
+
+
 def test_only_some_classes(toy):
     assert kept(toy, classes=[3, 1]) == [k for k in range(40) if k % 4 in (1, 3)]
 
@@ -691,13 +832,13 @@ def test_a_zip_is_decoded_once_until_it_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "cached", cached)
     monkeypatch.setenv("PEEK_CACHE", str(tmp_path / "kept"))
     monkeypatch.setenv("PEEK_DATA", str(tmp_path))
-    decoded, decode = [], image_files._decode
+    decoded, decode = [], image_files.read_picture
 
     def counted(file):
         decoded.append(file.name)
         return decode(file)
 
-    monkeypatch.setattr(image_files, "_decode", counted)
+    monkeypatch.setattr(image_files, "read_picture", counted)
 
     def write(value):
         picture = io.BytesIO()
