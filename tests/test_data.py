@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import html
 import io
+import itertools
 import os
 import pickle
 import re
@@ -37,7 +38,7 @@ from peeklib.course.data.dataset import channels_first
 
 REAL = Path(os.environ.get("PEEK_DATA") or "nowhere").expanduser()
 BOTH = pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("cifar10", "CIFAR10")])
-waits = []  # the time-outs in force when somebody looked for a server
+waits = []  # a mark for each time that somebody looked for a server
 
 # Three images in each file, image k filled with k and labelled k.
 PIXELS = {
@@ -72,7 +73,7 @@ def alone(monkeypatch, tmp_path):
     """
 
     def refuse(*_):
-        waits.append(socket.getdefaulttimeout())
+        waits.append(True)
         raise OSError("the network is off in tests")
 
     waits.clear()
@@ -282,8 +283,7 @@ def test_the_embedded_profile_gives_the_stand_in_to_those_who_allow_it(
 
 @BOTH
 def test_no_download_is_an_error_and_the_page_of_the_stand_in_says_why(name, kind):
-    # torchvision before 0.20 names the file alone
-    why = "(the network is off in tests|Error downloading)"
+    why = "the network is off in tests"
     with pytest.raises(ConnectionError, match=f"{kind} could not be had.*{why}"):
         load_dataset(name)
     found = load_dataset(name, fallback=True)
@@ -295,15 +295,34 @@ def test_no_download_is_an_error_and_the_page_of_the_stand_in_says_why(name, kin
 
 
 @BOTH
-def test_servers_are_given_a_few_seconds_and_the_old_time_out_comes_back(name, kind):
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(123)
-    try:
-        load_dataset(name, fallback=True)
-        assert waits and set(waits) == {originals.TIMEOUT}
-        assert socket.getdefaulttimeout() == 123
-    finally:
-        socket.setdefaulttimeout(before)
+def test_servers_are_given_a_few_seconds(monkeypatch, name, kind):
+    given = []
+
+    def wait(_, timeout):
+        given.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(originals, "urlopen", wait)
+    load_dataset(name, fallback=True)
+    assert len(given) >= 2 and set(given) == {originals.TIMEOUT}
+
+
+@BOTH
+def test_a_server_that_drips_is_left(monkeypatch, name, kind):
+    clock = itertools.count(0, 2)
+    monkeypatch.setattr(originals.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(originals, "urlopen", lambda *_, **__: Drip())
+    with pytest.raises(ConnectionError, match="only 8 bytes came in 16 s"):
+        load_dataset(name)
+
+
+class Drip(io.BytesIO):
+    """An answer that comes byte by byte, without end."""
+
+    length = None
+
+    def read1(self, _):
+        return b"x"
 
 
 @BOTH
@@ -315,7 +334,7 @@ def test_whatever_goes_wrong_in_a_download_is_a_connection_error(monkeypatch, na
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", fail)
+    monkeypatch.setattr(originals, "urlopen", fail)
     with pytest.raises(ConnectionError, match=f"{kind} could not be had"):
         load_dataset(name)
 
@@ -373,7 +392,7 @@ def serve(monkeypatch, *answers):
     """
     asked = []
 
-    def retrieve(url, path, *_, **__):
+    def fetch(url, path):
         host = urlsplit(url).netloc
         asked.extend({host} - set(asked))
         if HOSTS.index(host) >= len(answers):
@@ -381,8 +400,7 @@ def serve(monkeypatch, *answers):
         Path(path).write_bytes(answers[HOSTS.index(host)])
 
     monkeypatch.setattr(CIFAR10, "tgz_md5", md5(TRUE))
-    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
+    monkeypatch.setattr(originals, "_fetch", fetch)
     return asked
 
 
@@ -402,7 +420,7 @@ def test_no_mirror_with_the_true_archive_is_an_error_that_names_them_all(monkeyp
     with pytest.raises(ConnectionError) as error:
         load_dataset("cifar10")
     assert asked == HOSTS
-    assert MIRRORS[-1] == CIFAR10.url, "its slow home comes last"
+    assert MIRRORS[-1] + CIFAR10.filename == CIFAR10.url, "its slow home comes last"
     told = str(error.value)
     assert re.findall("|".join(map(re.escape, HOSTS)), told) == HOSTS
     assert told.count("corrupted") == 1 and told.count("no answer") == len(HOSTS) - 1
@@ -459,6 +477,32 @@ def test_the_folder_comes_before_the_cache_and_originals_before_image_files(
     assert not waits
 
 
+def write_mnist(root, images, labels):
+    """Arrays in the place of MNIST's training and test images."""
+    write("mnist", root)
+    for split in ("train", "t10k"):
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            (root / f"MNIST/raw/{split}-{kind}-ubyte").write_bytes(head + array.tobytes())
+
+
+def test_other_images_in_the_place_of_mnist_are_not_called_original(folder):
+    write_mnist(folder, np.zeros((3, 28, 28), np.uint8), np.arange(3, dtype=np.uint8))
+    with pytest.warns(UserWarning, match="not the original ones"):
+        assert "not the original" in load_dataset("mnist").source
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [((3, 28, 28), [0, 1, 215]), ((3, 28, 28), [0, 1]), ((3, 56, 14), [0, 1, 2])],
+    ids=["label", "count", "size"],
+)
+def test_files_of_mnist_that_do_not_fit_are_an_error(folder, images, labels):
+    write_mnist(folder, np.zeros(images, np.uint8), np.array(labels, np.uint8))
+    with pytest.raises(OSError, match=r"damaged.*MNIST.raw"):
+        load_dataset("mnist")
+
+
 def test_channels_come_first():
     images = np.arange(3 * 32 * 32).reshape(1, 3, 32, 32) % 251  # as the batches have them
     as_torchvision_gives_them = images.transpose(0, 2, 3, 1)
@@ -476,6 +520,7 @@ def test_grey_images_keep_the_strides_that_the_evidence_was_made_with():
 def test_the_real_mnist(monkeypatch):
     monkeypatch.setenv("PEEK_DATA", str(REAL))
     mnist = load_dataset("mnist")
+    assert mnist.source == "the original IDX files, from the folder PEEK_DATA"
     assert mnist.train.images.shape == (60_000, 1, 28, 28)
     assert mnist.test.images.shape == (10_000, 1, 28, 28)
     train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
