@@ -145,7 +145,7 @@ def as_labels(labels, count: int) -> Tensor:
     """
     if not isinstance(labels, Tensor):
         try:
-            labels = torch.as_tensor(np.ascontiguousarray(labels))
+            labels = torch.as_tensor(np.array(labels, order="C", ndmin=1))
         except (TypeError, ValueError) as why:
             raise TypeError(
                 f"labels are a {type(labels).__name__} of no numbers; give one whole number for "

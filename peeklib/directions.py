@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .blocks import as_matrix, check_count
+from .blocks import as_labels, as_matrix, check_count
 from .nmf import CoupledFactors, coupled_nmf
 from .solvers import all_or_nothing, compress
 
@@ -300,11 +300,11 @@ def bottom_images(direction: Direction, k: int = 8) -> Tensor:
     return direction.scores.argsort(stable=True)[:k]
 
 
-def purity(labels: Tensor) -> Tensor:
+def purity(labels) -> Tensor:
     """Share of the most frequent label in each row: 1 if all agree.
 
     Args:
-        labels: sets × k, one row of integers for each set of images.
+        labels: sets × k, one row of integers from 0 on for each set of images.
 
     Returns:
         One share for each set.
@@ -313,14 +313,15 @@ def purity(labels: Tensor) -> Tensor:
         >>> purity(torch.tensor([[1, 1, 1, 1], [5, 5, 2, 2]])).tolist()
         [1.0, 0.5]
     """
-    return _counts(labels).amax(dim=1) / labels.shape[1]
+    counts = _counts(labels)
+    return counts.amax(dim=1) / counts.sum(dim=1)
 
 
-def class_entropy(labels: Tensor) -> Tensor:
+def class_entropy(labels) -> Tensor:
     """Entropy, in bits, of the labels in each row: 0 if all agree, log₂ k if all differ.
 
     Args:
-        labels: sets × k, one row of integers for each set of images.
+        labels: sets × k, one row of integers from 0 on for each set of images.
 
     Returns:
         One entropy for each set.
@@ -329,12 +330,13 @@ def class_entropy(labels: Tensor) -> Tensor:
         >>> class_entropy(torch.tensor([[1, 1, 1, 1], [5, 5, 2, 2]])).round(decimals=3).tolist()
         [0.0, 1.0]
     """
-    return torch.special.entr(_counts(labels) / labels.shape[1]).sum(dim=1) / math.log(2)
+    counts = _counts(labels)
+    return torch.special.entr(counts / counts.sum(dim=1, keepdim=True)).sum(dim=1) / math.log(2)
 
 
-def _counts(labels: Tensor) -> Tensor:
+def _counts(labels) -> Tensor:
     """How often each class occurs in each row: sets × classes."""
-    return torch.nn.functional.one_hot(labels.long()).sum(dim=1).double()
+    return torch.nn.functional.one_hot(torch.as_tensor(labels).long()).sum(dim=1).double()
 
 
 def overlap(sets: Sequence[Tensor]) -> float:
@@ -363,12 +365,12 @@ def overlap(sets: Sequence[Tensor]) -> float:
     return shared[first, second].mean().item()
 
 
-def describe(directions: Sequence[Direction], labels: Tensor, k: int = 8) -> dict[str, float]:
+def describe(directions: Sequence[Direction], labels, k: int = 8) -> dict[str, float]:
     """What the `k` images at each end of these directions have in common, by their labels.
 
     Args:
         directions: of the same images.
-        labels: one integer for each image.
+        labels: one integer for each image, as a tensor, array, list or column.
         k: images at each end.
 
     Returns:
@@ -377,12 +379,16 @@ def describe(directions: Sequence[Direction], labels: Tensor, k: int = 8) -> dic
         of pairs whose most frequent class is the same; NaN where there is a single direction.
         "bottom purity" … are those of the bottom sets.
 
+    Raises:
+        TypeError, ValueError: for labels that are no whole numbers, or not one for each image.
+
     Example:
         >>> rising = Direction(torch.ones(1), 1.0, "relu1", "neuron 0", torch.arange(4.0))
         >>> found = describe([rising, rising], torch.tensor([0, 1, 7, 7]), k=2)
         >>> found["purity"], found["bottom purity"], found["overlap"]
         (1.0, 0.5, 1.0)
     """
+    labels = as_labels(labels, len(directions[0].scores)).cpu()
     tops = torch.stack([top_images(one, k).cpu() for one in directions])  # directions × k
     bottoms = torch.stack([bottom_images(one, k).cpu() for one in directions])
     found = _in_common(tops, labels)

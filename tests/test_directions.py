@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from sklearn.utils.extmath import randomized_svd
+from torch import Tensor
 
 import peeklib as pk
 from peeklib import directions, solvers
@@ -146,6 +147,20 @@ def test_describe_counts_what_sets_have_in_common():
     flipped = directions.Direction(torch.ones(1), 1.0, "", "f", -rising)
     assert directions.describe([same[0], flipped], labels, k=2)["overlap"] == 0
     assert math.isnan(directions.describe(same[:1], labels, k=2)["overlap"])
+
+
+@pytest.mark.parametrize("form", [Tensor.numpy, Tensor.tolist, lambda labels: labels[:, None]])
+def test_labels_of_any_form_describe_alike(form):
+    labels = torch.tensor([0, 1, 1, 2, 2, 2])
+    found = directions.singular(torch.rand(4, 6), 2)
+    assert directions.describe(found, form(labels), 3) == directions.describe(found, labels, 3)
+    assert directions.purity([[0, 0, 1, 1]]).tolist() == [0.5]
+
+
+def test_a_label_for_each_image_is_needed():
+    found = directions.singular(torch.rand(4, 6), 2)
+    with pytest.raises(ValueError, match="6 images, and labels of shape .5,"):
+        directions.describe(found, range(5), 3)
 
 
 FIT = pk.coupled_nmf({"a": PHI}, 2)
