@@ -89,7 +89,13 @@ def _score(family: str, *, better: int) -> Callable[[Callable], Callable]:
     return register
 
 
-def table(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = None) -> pd.DataFrame:
+def table(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    preprocess: Callable | None = None,
+    layers: Iterable[str] | None = None,
+) -> pd.DataFrame:
     """Every score of one network.
 
     Compare networks that saw the same images; scores with a unit, such as RMSE or a norm, only if
@@ -106,7 +112,7 @@ def table(model: nn.Module, images: Tensor, *, layers: Iterable[str] | None = No
         >>> round(rows.value["entropy_rank"].item(), 3), rows.family["entropy_rank"]
         (2.0, 'spectrum')
     """
-    return table_of(observe(model, images, layers=layers))
+    return table_of(observe(model, images, preprocess=preprocess, layers=layers))
 
 
 def table_of(seen: Seen) -> pd.DataFrame:
