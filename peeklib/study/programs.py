@@ -185,9 +185,11 @@ def _is_size(expression: str) -> bool:
 
 def _check_batch(program: ExportedProgram, path: str | Path) -> None:
     """Any number of images has to be possible in a batch."""
-    first = program.graph_signature.user_inputs[0]
-    [node] = [node for node in program.graph.nodes if node.name == first]
-    images = node.meta["val"].shape[0]
+    given = program.graph_signature.user_inputs
+    shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in given]
+    if not shapes:
+        raise ValueError(f"{path} takes no images")
+    images = shapes[0][0]
     if isinstance(images, int):
         raise ValueError(
             f"{path} was exported for batches of {images}; export it for any number of images: "
