@@ -29,6 +29,7 @@ WINGS = {
         "study.report": "Its report",
         "study.files": "Saved results",
         "study.scores": "Scores without labels",
+        "study.compare": "Networks compared",
     },
     "The course": {
         "course.data": "Data",

@@ -4,7 +4,7 @@
 # *One call on a network that nobody here designed: which layers it found, how few components explain them, what their directions
 # respond to, and what it had to leave out.*
 #
-# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps; symbols are in {doc}`../book/notation`. Allow 40 minutes to read and answer; the chapter runs for about three
+# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps; symbols are in {doc}`../book/notation`. Allow 45 minutes to read and answer; the chapter runs for about three
 # minutes on a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -38,6 +38,7 @@ elif importlib.util.find_spec("peeklib") is None:
 
 # %%
 import tempfile
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -214,6 +215,35 @@ pk.check.most_gained(most_gained, errors, ranks)
 print(most_gained)
 
 # %% [markdown]
+# ## Which of several is best?
+#
+# *5 minutes.* `pk.compare` takes any number of networks, or states of one, and orders them by the scores of {doc}`14-a-score-without-labels`. Here are the two
+# states again, on more images and with one layer.
+
+# %%
+states = {"before": untrained("resnet18"), "after": models["resnet18"]}
+many = data.test.images[: 500 if full else 100]
+chosen = {"layers": ["layer4"], "preprocess": preprocess}
+with warnings.catch_warnings(action="ignore"):  # what it warns of stands in the result
+    compared = pk.compare(states, many, **chosen, progress=False)
+compared
+
+# %% [markdown]
+# The figure has the two scores that chapter 14 found worth trusting. Both presume that the images show all classes about equally often. If the networks' own
+# decisions speak against it, the result begins with a warning: *are these images uneven, or has a network that saw one epoch not learned all classes yet?* The
+# decisions alone cannot tell.
+#
+# While a network trains, `pk.Checkpoints` computes the scores after each epoch and keeps numbers only, so that no checkpoint has to be stored:
+#
+# ```python
+# watch = pk.Checkpoints(images)
+# for epoch in range(10):
+#     train_one_epoch(model)
+#     watch(f"epoch {epoch}", model)
+# watch.comparison()
+# ```
+
+# %% [markdown]
 # ## And yours?
 #
 # *5 minutes.* Four lines. Give a few hundred images, as a person would see them, from 0 to 1; what the model expects beyond that goes into `preprocess`. The
@@ -230,6 +260,8 @@ print(most_gained)
 # - `memory` bounds, in gigabytes, what is kept. Layers too large for their share are kept at some of their positions, drawn at random.
 # - The model comes back as it was: its modes, hooks, gradients and buffers, and all random states.
 # - Compare reports only on the same images, at the same settings.
+# - Without Python: `python -m peeklib model.pt2 images/ -o report.html`, for a program that `torch.export.save` wrote. `python -m peeklib --help` says
+#   what else it takes, and what it will not run of a stranger's file.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ WINGS = ["method", "study", "course"]  # from the bottom up
 def wing(module: str) -> str:
     """Of a module's name inside the package, such as "study.sites"."""
     first = module.partition(".")[0]
-    if first == HOME.name:  # `import peeklib`, which gives everything
+    if first in (HOME.name, "__main__"):  # the doors, `import peeklib` and `python -m peeklib`
         return "course"
     return first if first in WINGS else "method"
 

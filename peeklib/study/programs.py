@@ -185,9 +185,11 @@ def _is_size(expression: str) -> bool:
 
 def _check_batch(program: ExportedProgram, path: str | Path) -> None:
     """Any number of images has to be possible in a batch."""
-    first = program.graph_signature.user_inputs[0]
-    [node] = [node for node in program.graph.nodes if node.name == first]
-    images = node.meta["val"].shape[0]
+    given = program.graph_signature.user_inputs
+    shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in given]
+    if not shapes:
+        raise ValueError(f"{path} takes no images")
+    images = shapes[0][0]
     if isinstance(images, int):
         raise ValueError(
             f"{path} was exported for batches of {images}; export it for any number of images: "
@@ -200,6 +202,85 @@ def _in_training(program: ExportedProgram) -> bool:
     places = {"dropout.default": 2, "batch_norm.default": 5}  # of the flag, among the arguments
     for node in program.graph.nodes:
         place = places.get(getattr(node.target, "__name__", ""))
-        if place is not None and len(node.args) > place and node.args[place] is True:
+        arguments = tuple(node.args)
+        if place is not None and arguments[place : place + 1] == (True,):
             return True
     return False
+
+
+# Files of all kinds
+
+
+def read_network(path: str | Path, *, unpickle: bool = False) -> nn.Module:
+    """The network in a file, whatever wrote it.
+
+    Args:
+        path: of an exported program, or of a pickled module.
+        unpickle: read pickles as well, which can run any code that its writer wished.
+
+    Returns:
+        The network, on the CPU where it was pickled.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: for a pickle that is not wanted, for a file of weights alone, and for what
+            `read_program` refuses.
+
+    Example:
+        >>> read_network("model.py")
+        Traceback (most recent call last):
+        ValueError: model.py is Python; give model:function, which is called and returns the network
+    """
+    path = Path(path)
+    if path.suffix == ".py":
+        raise ValueError(
+            f"{path} is Python; give {path.stem}:function, which is called and returns the network"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; a network is a file, or module:function")
+    kind = _kind(path)
+    if kind == "program":
+        return read_program(path)
+    if kind:
+        raise ValueError(f"{path} is {kind}; {INSTEAD}")
+    return _unpickled(path, unpickle)
+
+
+INSTEAD = (
+    "give an exported program (torch.export.save), or module:function, which makes the network and "
+    "loads its weights"
+)
+KINDS = {  # by suffix, what cannot be looked into
+    ".safetensors": "a file of weights, without the network",
+    ".onnx": "an ONNX graph, which PyTorch does not run",
+    ".h5": "a file of another library",
+    ".keras": "a file of another library",
+    ".tflite": "a file of another library",
+}
+
+
+def _kind(path: Path) -> str:
+    """ "program", or what else it is, in words; nothing for what may be a pickle."""
+    if path.suffix in KINDS:
+        return KINDS[path.suffix]
+    if not zipfile.is_zipfile(path):
+        return ""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any("/code/" in name for name in names):
+        return "a TorchScript file, whose code cannot be watched"
+    return "" if any(name.endswith("/data.pkl") for name in names) else "program"
+
+
+def _unpickled(path: Path, allowed: bool) -> nn.Module:
+    if _holds_tensors_only(path.read_bytes()):
+        raise ValueError(f"{path} holds weights and no network (a state_dict); {INSTEAD}")
+    if not allowed:
+        raise ValueError(
+            f"{path} is a pickle, or nothing known; to read a pickle can run any code that its "
+            f"writer wished. {INSTEAD.capitalize()}; or allow it with --unsafe-unpickle"
+        )
+    found = torch.load(path, map_location="cpu", weights_only=False)
+    if not isinstance(found, nn.Module):
+        raise ValueError(f"{path} holds a {type(found).__name__} and no network; {INSTEAD}")
+    return found

@@ -1,0 +1,337 @@
+"""`python -m peeklib`: a report on a network from the command line.
+
+PyTorch takes seconds to import, so everything that needs it is imported once it is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import peeklib as pk
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .pictures import Picture
+
+EPILOG = """\
+examples:
+  python -m peeklib model.pt2 images/ -o report.html
+  python -m peeklib mycode:load images/ --preprocess mycode:normalize --size 64
+  python -m peeklib mycode:load images.npy --scores
+  python -m peeklib torchvision.models:resnet18 images/ \\
+      --preprocess "torchvision.models:ResNet18_Weights.DEFAULT.transforms()" --channels 3
+
+to write model.pt2:
+  program = torch.export.export(model.eval(), (images,),
+                                dynamic_shapes=({0: torch.export.Dim("batch")},))
+  torch.export.save(program, "model.pt2")
+
+what is safe:
+  A .pt2 file is looked through before PyTorch reads it, and refused if it has pickles or anything
+  but PyTorch's own operators in it. MODULE:NAME runs that module. A pickle (.pt, .pth, .pkl) can
+  run any code that its writer wished, and is refused without --unsafe-unpickle. .npy arrays are
+  read without pickles.
+
+exit status: 0 done, 1 failed (one line says why), 2 wrong use, 130 interrupted.
+"""
+IMAGES_MOST = 500  # as many as chapter 14 takes; more say little more
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: those of the command line, without the name of the program; None takes them
+            from there.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        SystemExit: after --help, and for arguments that make no sense.
+
+    Example:
+        >>> main(["nothing.pt2", "images"])
+        1
+    """
+    options = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _say(str(message))
+        try:
+            _run(options)
+        except KeyboardInterrupt:
+            _say("interrupted")
+            return 130
+        except Exception as error:
+            if options.debug:
+                raise
+            _say(f"error: {_in_one_line(error)}")
+            return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m peeklib",
+        description="Look into a network by factorization: its layers are found, recorded, and "
+        "factorized with the images, without labels. The report is one HTML file.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "model",
+        metavar="MODEL",
+        help="an exported program (.pt2), or MODULE:NAME: a function without arguments that gives "
+        "the network, or the network itself; modules of the current folder count",
+    )
+    add("images", metavar="IMAGES", help="a folder with images, at any depth, or an array in .npy")
+    add(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="the report (default: report.html, or none with --scores); what was there is replaced",
+    )
+    add("--scores", action="store_true", help="print the scores without labels")
+    add(
+        "--preprocess",
+        metavar="MODULE:NAME",
+        help="what the network expects to be done to a batch of images in [0, 1]; end it in () if "
+        "it makes that function",
+    )
+    add("--size", metavar="N", type=_count, help="cut images square and bring them to N × N")
+    add("--channels", type=int, choices=(1, 3), help="make all images grey (1) or colour (3)")
+    add(
+        "--sample",
+        metavar="N",
+        type=_count,
+        default=IMAGES_MOST,
+        help="at most N images, drawn at random (default: %(default)s)",
+    )
+    add("--layers", metavar="A,B", type=_names, help="names of layers (default: found by itself)")
+    add("--ranks", metavar="N,N", type=_counts, help="numbers of components (default: 10,20,…,50)")
+    add("--memory", metavar="GB", type=float, help="for activations (default: 0.25)")
+    add("--device", help="where to factorize, such as cuda (default: a GPU if there is one)")
+    add("--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)")
+    add("--title", help="of the report")
+    add("--unsafe-unpickle", action="store_true", help="read MODEL even if it is a pickle")
+    add("--debug", action="store_true", help="show where an error came from")
+    add("--version", action="version", version=f"peeklib {pk.__version__}")
+    return parser
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return count
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(part) for part in text.split(",")]
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+# The steps
+
+
+def _run(options: argparse.Namespace) -> None:
+    output = _output(options)
+    model = _model(options)
+    preprocess = _named(options.preprocess) if options.preprocess else None
+    images = _images(options)
+    if output:
+        report = pk.peek(model, images, preprocess=preprocess, **_settings(options))
+        _say(f"wrote {report.save(output)}")
+    if options.scores:
+        table = pk.scores.table(model, images, preprocess=preprocess, layers=options.layers)
+        print(_scores(table))
+
+
+def _output(options: argparse.Namespace) -> Path | None:
+    """Where the report goes, if it is wanted; a place that cannot be is found before the work."""
+    from .storage import check_place
+
+    if options.output is None and options.scores:
+        return None
+    output = options.output or Path("report.html")
+    check_place(output, "report.html")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"{output} is no name for a report; call it {output.stem}.html")
+    return output
+
+
+def _settings(options: argparse.Namespace) -> dict:
+    """What was asked for of `peek`; the rest has its own defaults."""
+    settings = {
+        "layers": options.layers,
+        "ranks": options.ranks,
+        "memory": options.memory,
+        "device": options.device,
+        "seed": options.seed,
+        "title": options.title or f"A peek into {options.model}",
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _scores(table) -> str:
+    """The table as text, a line for each score."""
+    lines = []
+    for row in table.itertuples():
+        way = "larger is better" if row.better > 0 else "smaller is better"
+        value = f"none: {_short(row.why)}" if row.why else f"{row.value:<12.4g} {way}"
+        lines.append(f"{row.score:<20} {value}")
+    return "\n".join(lines)
+
+
+# The network
+
+
+def _model(options: argparse.Namespace) -> nn.Module:
+    from torch import nn
+
+    from .study.programs import read_network
+
+    given = options.model
+    if ":" not in given or Path(given).exists():
+        return read_network(given, unpickle=options.unsafe_unpickle)
+    found = _named(given)
+    made = found
+    if callable(found) and not isinstance(found, nn.Module):
+        made = found()
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"{given} gives a {type(made).__name__}, not a network (nn.Module)")
+    return made
+
+
+def _named(text: str):
+    """What MODULE:NAME names; with () at its end, what that gives."""
+    module, _, path = text.removesuffix("()").partition(":")
+    if not module or not path:
+        raise ValueError(f"{text!r} is not of the form MODULE:NAME")
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)  # where `python -m` looks
+    try:
+        home = importlib.import_module(module)
+    except ModuleNotFoundError as why:
+        if why.name != module.partition(".")[0]:
+            raise
+        raise ModuleNotFoundError(f"there is no module {module!r} here ({here})") from why
+    try:
+        found = attrgetter(path)(home)
+    except AttributeError as why:
+        raise AttributeError(f"module {module!r} has no {path!r}") from why
+    return found() if text.endswith("()") else found
+
+
+# The images
+
+
+def _images(options: argparse.Namespace) -> Tensor:
+    path = Path(options.images)
+    images = _array(path, options) if path.suffix == ".npy" else _folder(path, options)
+    if options.channels is None or images.shape[1] == options.channels:
+        return images
+    grey = images.float().mean(dim=1, keepdim=True)
+    return grey.expand(-1, options.channels, -1, -1).to(images.dtype)
+
+
+def _folder(folder: Path, options: argparse.Namespace) -> Tensor:
+    from tqdm.auto import tqdm
+
+    from . import pictures
+
+    files = [str(file) for file in pictures.image_files(folder)]
+    if not files:
+        pictures.read_folder(folder)  # says what is there instead
+    chosen = [files[k] for k in _drawn(len(files), options)]
+    found = []
+    for file in tqdm(chosen, "reading images", leave=False):
+        picture = pictures.read_picture(Path(file))
+        found.append(_fitted(picture, options.size) if options.size else picture)
+    shapes = {picture.pixels.shape[:2]: picture.name for picture in found}
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{w} × {h} ({name})" for (h, w), name in list(shapes.items())[:2])
+        raise ValueError(f"images have {len(shapes)} sizes, such as {sizes}; give --size N")
+    images, notes = pictures.combine(found)
+    for note in [*notes, *pictures.left_out([folder])]:
+        _say(f"{folder}: {note}")
+    return images
+
+
+def _drawn(count: int, options: argparse.Namespace) -> list[int]:
+    """Which images are taken, in order."""
+    import torch
+
+    if count <= options.sample:
+        return list(range(count))
+    _say(f"{options.sample} of {count} images, drawn with seed {options.seed}")
+    draw = torch.Generator().manual_seed(options.seed)
+    return torch.randperm(count, generator=draw)[: options.sample].sort().values.tolist()
+
+
+def _fitted(picture: Picture, size: int) -> Picture:
+    """The square in the middle, at another size."""
+    import torch
+
+    height, width = picture.pixels.shape[:2]
+    side = min(height, width)
+    top = (height - side) // 2
+    left = (width - side) // 2
+    square = picture.pixels[top : top + side, left : left + side]
+    stack = torch.tensor(square.astype("float64")).permute(2, 0, 1)[None]
+    how = {"size": (size, size), "mode": "bilinear", "antialias": True}
+    resized = torch.nn.functional.interpolate(stack, **how)[0].permute(1, 2, 0).numpy()
+    if picture.pixels.dtype.kind in "ui":
+        resized = resized.round()
+    return picture._replace(pixels=resized.astype(picture.pixels.dtype))
+
+
+def _array(path: Path, options: argparse.Namespace) -> Tensor:
+    """Images in a file of NumPy: images × height × width, with channels second or last or none."""
+    import numpy as np
+    import torch
+
+    if options.size:
+        raise ValueError("--size is for folders of images; bring the array to its size before")
+    array = np.load(path, allow_pickle=False)
+    if array.ndim == 3:
+        array = array[:, None]
+    if array.ndim == 4 and array.shape[1] > 4 >= array.shape[3]:
+        array = np.moveaxis(array, 3, 1)
+    return torch.from_numpy(np.ascontiguousarray(array[_drawn(len(array), options)]))
+
+
+# What is said
+
+
+def _say(text: str) -> None:
+    print(f"peeklib: {text}", file=sys.stderr)
+
+
+def _in_one_line(error: BaseException) -> str:
+    told = " ".join([str(error), *getattr(error, "__notes__", [])])
+    return " ".join(told.split()) or type(error).__name__
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) < 100 else f"{line[:99]}…"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
