@@ -16,6 +16,7 @@ WINGS = {
     "The method": {
         "hooks": "Activations of a network",
         "nmf": "Coupled factorization",
+        "ranks": "Which rank?",
         "solvers": "Under the hood",
         "tensors": "Tensors",
         "spectra": "Spectra",
