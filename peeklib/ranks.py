@@ -102,7 +102,7 @@ def _draw_errors(ax: Axes, choice: RankChoice, hidden, seen) -> None:
     ax.errorbar(ranks, error, bars, label="hidden entries", **line)
     line = {"color": seen, "marker": "s", "linestyle": "--"}
     ax.plot(ranks, choice.table["training_error"], label="seen entries", **line)
-    ax.axhline(choice.mean_error, color="gray", linewidth=1, label="hidden, by feature means")
+    _mark(ax, choice.mean_error, "hidden, if feature means predict")
     ax.set(ylabel="error (share of the data)", ylim=(0, None))
     ax.legend(frameon=False, fontsize=10)
 
@@ -110,10 +110,15 @@ def _draw_errors(ax: Axes, choice: RankChoice, hidden, seen) -> None:
 def _draw_stability(ax: Axes, table: pd.DataFrame, colour) -> None:
     line = {"color": colour, "marker": "^", "capsize": 3}
     ax.errorbar(table["rank"], table["stability"], table["stability_sd"], **line)
-    ax.axhline(STABLE, color="gray", linewidth=1)
-    text = {"va": "bottom", "ha": "right", "fontsize": 10, "transform": ax.get_yaxis_transform()}
-    ax.text(1, STABLE, "stable above", **text)
+    _mark(ax, STABLE, "stable above")
     ax.set(ylabel="stability", ylim=(0, 1.1), yticks=[0, 0.5, 1])
+
+
+def _mark(ax: Axes, height: float, text: str) -> None:
+    """A line across the panel, named at its right end."""
+    ax.axhline(height, color="gray", linewidth=1)
+    style = {"fontsize": 10, "va": "bottom", "ha": "right"}
+    ax.text(1, height, text, transform=ax.get_yaxis_transform(), **style)
 
 
 def choose_rank(
@@ -130,12 +135,13 @@ def choose_rank(
     Each seed hides another tenth of the entries (cross-validation by Wold 1978; see Owen & Perry
     2009) and starts from other random factors. The suggestion is the smallest rank whose error of
     hidden entries lies within one standard error, over the masks, of the least (Breiman et al.
-    1984, section 3.4.3), or is no more than a hundredth of the data. Stability does not decide, but
-    `why` tells when it disagrees: the mean similarity of components from two seeds (after Wu et al.
+    1984), or is no more than a hundredth of the data; the smallest of all where no
+    rank predicts them better than the mean of each feature. Stability does not decide, but `why`
+    tells when it disagrees: the mean similarity of components from two seeds (after Wu et al.
     2016), matched one to one, each pair by the product of its cosines in W and in F.
 
     More than 2000 images are sampled, at random and once: 2000 of them, or 20 for each component of
-    the largest rank. Beyond the data that takes the memory of one more copy of the sample. An
+    the largest rank. Beyond the data that takes the memory of two copies of the sample at most. An
     interrupt raises KeyboardInterrupt.
 
     Args:
@@ -163,14 +169,14 @@ def choose_rank(
     ranks, seeds = _checked_ranks(ranks), _checked_seeds(seeds)
     data = _sample(_checked_data(blocks, ranks, weights, device), max(ranks))
     found = []
-    with crew(data.device), tqdm(total=len(seeds) * ROUNDS, disable=not progress) as bar:
-        bar.set_description("choose_rank")
+    bar = tqdm(total=len(seeds) * ROUNDS, disable=not progress, desc="choose_rank", leave=False)
+    with bar, crew(data.device):
         for seed in seeds:
             found.append(_study(data, ranks, seed, bar.update))
             bar.update(ROUNDS * len(found) - bar.n)  # it may have ended early
     table = _table(ranks, found)
     mean_error = float(np.mean([trial.mean_error for trial in found]))
-    rank, title, why = _judge(table, mean_error, len(seeds), min(data.shape))
+    rank, title, why = suggest(table, mean_error, len(seeds), min(data.shape))
     return RankChoice(rank, why, title, table, mean_error, seeds)
 
 
@@ -294,21 +300,39 @@ def _table(ranks: Sequence[int], found: Sequence[_Trial]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _judge(table: pd.DataFrame, mean_error: float, masks: int, most: int) -> tuple[int, str, str]:
-    """The rank, what to call the finding, and why; `most` is the largest rank that there is."""
+def suggest(table: pd.DataFrame, mean_error: float, masks: int, most: int) -> tuple[int, str, str]:
+    """The rank that a table speaks for, by the rule of `choose_rank`.
+
+    Args:
+        table: as `RankChoice` describes it.
+        mean_error: of hidden entries, where each feature's mean predicts them.
+        masks: over which the errors were averaged.
+        most: the largest rank that the data allows.
+
+    Returns:
+        The rank; the finding in a few words; and why, whatever the criteria say.
+
+    Example:
+        >>> table = pd.DataFrame({"rank": [2, 3], "stability": [1.0, 1.0]})
+        >>> table = table.assign(held_out_error=[0.3, 0.2], held_out_sd=0.01)
+        >>> suggest(table, mean_error=0.5, masks=5, most=9)[:2]
+        (3, 'The error still falls at rank 3')
+    """
     errors, stability = _by_rank(table, "held_out_error"), _by_rank(table, "stability")
     best = min(errors, key=lambda rank: errors[rank])
     bound = errors[best] + _by_rank(table, "held_out_sd")[best] / masks**0.5
     rank = next(rank for rank, error in errors.items() if error <= max(bound, EXACT))
-    title, why = _held_out_reason(errors, rank, best, most)
-    parts = [why]
-    if errors[best] >= mean_error:
-        parts.append(
-            "No rank predicts them better than the mean of each feature does, "
-            "so there may be nothing to factorize."
+    if errors[best] >= mean_error and len(errors) > 1:
+        rank = min(errors)
+        title = "No rank beats the mean of each feature"
+        why = (
+            f"No rank predicts hidden entries better ({errors[best]:.3g} at best) than the mean of "
+            f"each feature does ({mean_error:.3g}), so there may be nothing to factorize; "
+            f"rank {rank} is the smallest asked for."
         )
-    parts.append(_stability_reason(stability, rank))
-    return rank, title, " ".join(parts)
+    else:
+        title, why = _held_out_reason(errors, rank, best, most)
+    return rank, title, f"{why} {_stability_reason(stability, rank)}"
 
 
 def _by_rank(table: pd.DataFrame, column: str) -> dict[int, float]:
