@@ -81,12 +81,6 @@ def places(*tensors: torch.Tensor) -> set[str]:
         lambda here, there: torch.rand(3, generator=torch.Generator(), device="cuda"),
     ],
 )
-def test_a_choice_of_rank_computes_where_it_is_asked_to(blocks):
-    for device in PLACES:
-        choice = pk.choose_rank(blocks, [1, 2], seeds=[0, 1], device=device)
-        assert choice.table.notna().all(axis=None)
-
-
 def test_a_gpu_refuses(mix):
     here, there = torch.eye(3), torch.eye(3).to("cuda")
     with pytest.raises((RuntimeError, TypeError), match="device|cuda|indices|CPU"):
@@ -150,6 +144,12 @@ def test_rank_sweep(blocks, home, device):
     assert places(
         *(fit.image_factor for fit in sweep.fits.values()), sweep[3, 1].factors["relu"]
     ) == {home}
+
+
+@pytest.mark.parametrize("device", [None, *PLACES])
+def test_choose_rank(blocks, home, device):
+    choice = pk.choose_rank(blocks, [1, 2], seeds=[0, 1], device=device)
+    assert choice.table.notna().all(axis=None)
 
 
 def test_blocks_may_lie_apart(blocks, home):
