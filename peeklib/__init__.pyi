@@ -35,6 +35,8 @@ from .nmf import CoupledFactors as CoupledFactors
 from .nmf import Sweep as Sweep
 from .nmf import coupled_nmf as coupled_nmf
 from .nmf import rank_sweep as rank_sweep
+from .ranks import RankChoice as RankChoice
+from .ranks import choose_rank as choose_rank
 from .spectra import effective_rank as effective_rank
 from .spectra import spectrum as spectrum
 from .study import scores as scores

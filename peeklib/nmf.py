@@ -281,7 +281,7 @@ def coupled_nmf(
         (torch.Size([20, 4]), ['input', 'relu'], True)
     """
     stop = Stop(max_iter, tol, min(KKT_TOL, 100 * tol))
-    data = _checked_stack(blocks, [rank], solver, weights, device)
+    data = checked_stack(blocks, [rank], solver, weights, device)
     if init is None:
         run, begin = Run(*random_start(data, rank, seed)), _first_step(solver)
     else:
@@ -292,8 +292,21 @@ def coupled_nmf(
     return fit.to(device_of(blocks))
 
 
-def _checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) -> Stack:
-    """The data on the device where it is factorized, once all that is asked for can be done."""
+def checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) -> Stack:
+    """The data on the device where it is factorized, once all that is asked for can be done.
+
+    Args:
+        blocks, solver, weights, device: as for `coupled_nmf`.
+        ranks: all that will be fitted.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `coupled_nmf`.
+
+    Example:
+        >>> checked_stack({"input": torch.ones(6, 8)}, [2, 7], "auto", None, "cpu")
+        Traceback (most recent call last):
+        ValueError: rank is 7; there are 6 features, so it lies between 1 and 6
+    """
     if solver not in UPDATES:
         raise ValueError(f"unknown solver {solver!r}; there are {sorted(UPDATES)}")
     blocks = check_blocks(blocks)
@@ -673,7 +686,7 @@ def rank_sweep(
     if not pairs:
         raise ValueError("rank_sweep needs at least one rank and one seed")
     stop = Stop(max_iter, tol, min(KKT_TOL, 100 * tol))
-    data = _checked_stack(blocks, [rank for rank, _ in pairs], solver, weights, device)
+    data = checked_stack(blocks, [rank for rank, _ in pairs], solver, weights, device)
     largest, home, fits = max(rank for rank, _ in pairs), device_of(blocks), {}
     try:
         with crew(data.device):
