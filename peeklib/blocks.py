@@ -119,9 +119,10 @@ def check_seed(seed) -> int:
     """
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise TypeError(f"seed is {seed!r}; it is a whole number")
-    if not -(2**63) <= seed < 2**64:
-        raise ValueError(f"seed is {seed}; it lies between -2**63 and 2**64 - 1")
-    return int(seed)
+    number = int(seed)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"seed is {number}; it lies between -2**63 and 2**64 - 1")
+    return number
 
 
 def as_labels(labels, count: int) -> Tensor:

@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 from ..blocks import as_labels, check_count, check_seed, pick_device
 from ..crew import threads_of_pytorch
 from ..hooks import predict, visiting
-from ..images import to_float
-from ..watch import home_of
+from ..images import as_images, to_float
+from ..watch import Preprocess, home_of
 
 EVERY = 50  # steps that make one row of a history
 
@@ -183,7 +183,14 @@ def _check_outputs(outputs: Tensor, highest: int) -> None:
         )
 
 
-def correct(model: nn.Module, images: Tensor, labels, *, batch_size: int = 1000) -> Tensor:
+def correct(
+    model: nn.Module,
+    images,
+    labels,
+    *,
+    preprocess: Preprocess | None = None,
+    batch_size: int = 1000,
+) -> Tensor:
     """For each image, whether the model's largest output is at its label.
 
     Arguments and errors as for `accuracy`.
@@ -195,27 +202,36 @@ def correct(model: nn.Module, images: Tensor, labels, *, batch_size: int = 1000)
         >>> correct(nn.Identity(), torch.eye(3), torch.tensor([0, 1, 0]))
         tensor([ True,  True, False])
     """
+    images = as_images(images)
     labels = as_labels(labels, len(images)).cpu()
-    check_count(batch_size, "batch_size")
-    outputs = predict(model, images, batch_size=batch_size)
+    outputs = predict(model, images, preprocess=preprocess, batch_size=batch_size)
     _check_outputs(outputs, int(labels.max()))
     return outputs.argmax(1).cpu() == labels
 
 
-def accuracy(model: nn.Module, images: Tensor, labels, *, batch_size: int = 1000) -> float:
+def accuracy(
+    model: nn.Module,
+    images,
+    labels,
+    *,
+    preprocess: Preprocess | None = None,
+    batch_size: int = 1000,
+) -> float:
     """Share of images whose largest output is at their label.
 
     Args:
         model: run in eval mode without gradients on its own device, wherever the images are.
-        images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
+        images: images × channels × height × width, uint8 (scaled to [0, 1]) or float; or what
+            `as_images` takes.
         labels: one integer for each image, as a tensor, array, list or column.
+        preprocess: what is done to a batch of images, as floats, before the model gets it.
         batch_size: images in one forward pass.
 
     Returns:
         Between 0 and 1.
 
     Raises:
-        TypeError: for a batch_size that is no whole number.
+        TypeError: for a batch_size that is no whole number, or what is no model.
         ValueError: for one below 1, no images, another number of labels, or labels that the model
             has no output for.
 
@@ -225,4 +241,5 @@ def accuracy(model: nn.Module, images: Tensor, labels, *, batch_size: int = 1000
         >>> pk.accuracy(torch.nn.Identity(), torch.eye(4), torch.tensor([0, 1, 2, 0]))
         0.75
     """
-    return correct(model, images, labels, batch_size=batch_size).double().mean().item()
+    right = correct(model, images, labels, preprocess=preprocess, batch_size=batch_size)
+    return right.double().mean().item()

@@ -106,7 +106,7 @@ def peek(
     images = _pictures(images)
     options = _Options(
         preprocess=preprocess,
-        layers="auto" if _is_auto(layers) else layer_names(layers),
+        layers=_layers(layers),
         ranks=_checked_ranks(ranks),
         negative=negative,
         memory=memory,
@@ -158,8 +158,10 @@ def _pictures(images) -> Tensor:
     return images
 
 
-def _is_auto(layers) -> bool:
-    return layers is None or (isinstance(layers, str) and layers == "auto")
+def _layers(layers: str | Iterable[str] | None) -> str | list[str]:
+    if layers is None or (isinstance(layers, str) and layers == "auto"):
+        return "auto"
+    return layer_names(layers)
 
 
 def _checked_ranks(ranks: int | Iterable[int]) -> list[int]:
