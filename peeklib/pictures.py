@@ -123,6 +123,8 @@ def is_image(file: AnyPath) -> bool:
 def visible(folder: AnyPath) -> list[AnyPath]:
     """What is in a folder, in alphabetical order, but for hidden things and leftovers.
 
+    A link to a folder that it lies in is left out too.
+
     Example:
         >>> visible(Path("no such folder"))
         []
@@ -131,7 +133,7 @@ def visible(folder: AnyPath) -> list[AnyPath]:
         return []
     paths = (path for path in folder.iterdir() if not path.name.startswith("."))
     wanted = (path for path in paths if path.name.casefold() not in LEFTOVERS)
-    return sorted(wanted, key=lambda path: path.name)
+    return sorted((path for path in wanted if not _leads_up(path)), key=lambda path: path.name)
 
 
 def contents(files: Iterable[AnyPath]) -> str:
@@ -175,7 +177,7 @@ def left_out(files: Iterable[AnyPath]) -> list[str]:
 
 
 def _files(folder: AnyPath, above: tuple[Path, ...] = ()) -> Iterator[AnyPath]:
-    """All files below a folder; a link to a folder that it lies in is not followed."""
+    """All files below a folder; links that lead in a circle are followed once."""
     if isinstance(folder, Path):
         here = folder.resolve()
         if here in above:
@@ -186,6 +188,13 @@ def _files(folder: AnyPath, above: tuple[Path, ...] = ()) -> Iterator[AnyPath]:
             yield from _files(path, above)
         else:
             yield path
+
+
+def _leads_up(path: Path | zipfile.Path) -> bool:
+    """Whether it is a link to a folder that it lies in."""
+    if not isinstance(path, Path) or not path.is_symlink() or not path.is_dir():
+        return False
+    return path.parent.resolve().is_relative_to(path.resolve())
 
 
 def _suffix(file: AnyPath) -> str:

@@ -86,6 +86,8 @@ def _read(name: str, folder: AnyPath, place: str) -> Dataset:
     # Together, so that what is done to training images is done to test images too.
     pixels, notes = combine(pictures)
     notes += left_out(file for files in [*train.values(), *test.values()] for file in files)
+    if untested := sorted(set(train) - set(test)):
+        notes.append(f"no test images of the classes {untested}")
     for note in notes:
         warnings.warn(f"{folder}: {note}", stacklevel=2)
     formats = " and ".join(sorted({picture.format for picture in pictures}))

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from .dataset import Dataset, Split, channels_first
 
 TIMEOUT = 5  # seconds to wait for a server's next word
-PATIENCE = 15  # seconds after which a server must have been
+PATIENCE = 10  # seconds after which a server must have been
 SLOWEST = 10_000  # bytes in a second, or faster
 
 
