@@ -217,15 +217,16 @@ print(most_gained)
 # %% [markdown]
 # ## Which of several is best?
 #
-# *5 minutes.* `pk.compare` takes any number of networks, or states of one, and orders them by the scores of {doc}`14-a-score-without-labels`. Here are the two
-# states again, on more images and with one layer.
+# *5 minutes.* `pk.compare` takes any number of networks, or states of one, and orders them by the scores of {doc}`14-a-score-without-labels`. Here are both states of
+# the smallest of the three, on more images and with one layer.
 
 # %%
-states = {"before": untrained("resnet18"), "after": models["resnet18"]}
+name = "squeezenet1_1"
+states = {"before": untrained(name), "after": models[name]}
 many = data.test.images[: 500 if full else 100]
-chosen = {"layers": ["layer4"], "preprocess": preprocess}
+seen = {"layers": ["features.12"], "preprocess": preprocess}
 with warnings.catch_warnings(action="ignore"):  # what it warns of stands in the result
-    compared = pk.compare(states, many, **chosen, progress=False)
+    compared = pk.compare(states, many, **seen, progress=False)
 compared
 
 # %% [markdown]

@@ -11,7 +11,7 @@ from torch import nn
 import peeklib as pk
 from peeklib.study import compare as home
 from peeklib.study.compare import TRUSTED, find_uneven
-from peeklib.study.scores import SCORES
+from peeklib.study.scores import FIT, SCORES
 
 
 def network(scale=5.0, classes=4):
@@ -19,6 +19,14 @@ def network(scale=5.0, classes=4):
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, classes, bias=False), nn.ReLU())
     model[1].weight.data.copy_(scale * torch.eye(classes, 4))
     return model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rough_fits():
+    """Short factorizations: what they come to is not the question here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FIT, "max_iter", 3)
+        yield
 
 
 @pytest.fixture(scope="module")
