@@ -28,7 +28,7 @@ from itertools import accumulate, product
 import torch
 from torch import Tensor
 
-from .blocks import Stack, check_count
+from .blocks import Stack, check_count, check_seed
 from .crew import COLUMNS, SWEEPERS, each, pieces
 
 EPS = 1e-9  # added to the denominator of MU; the paper adds "a small constant" without naming it
@@ -200,7 +200,7 @@ def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
         >>> small.Q.shape, small.B.shape, torch.allclose(small.Q @ small.B, X, atol=1e-4)
         (torch.Size([5, 2]), torch.Size([2, 8]), True)
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     sketch = torch.randn(width, X.shape[1], generator=generator, dtype=X.dtype).to(X.device)
     Q = _orthonormal(sketch @ X.T)  # width × features
     for _ in range(iterations):
@@ -722,7 +722,11 @@ def _revive(group: Group, dead: Tensor) -> None:
     if not rows_of_dead:
         return
     X, count = group.X, group.X.shape[1]
-    chosen = torch.linspace(0, count - 1, min(LOOK, count)).long().to(group.F.device)
+    chosen = (
+        torch.linspace(0, count - 1, min(LOOK, count), dtype=torch.float32)
+        .long()
+        .to(group.F.device)
+    )
     for run, rows in zip(group.active, group.rows, strict=True):
         mine = [k for k in rows_of_dead if rows.start <= k < rows.stop]
         if not mine or run.revived >= len(run.Wt):  # some have nothing left to explain

@@ -120,6 +120,24 @@ def test_an_interrupted_factorization_gives_no_directions(monkeypatch):
         directions.nmf(PHI, 1)
 
 
+@pytest.mark.parametrize("scale", [1e20, 1e-25])
+@pytest.mark.parametrize("kind", ["neurons", "random", "singular"])
+def test_directions_do_not_depend_on_the_unit_of_the_activations(kind, scale):
+    find = getattr(directions, kind)
+    for plain, scaled in zip(find(PHI, 3), find(PHI * scale, 3), strict=True):
+        assert torch.allclose(scaled.vector, plain.vector, atol=1e-4)
+        assert scaled.scale == pytest.approx(plain.scale * scale, rel=1e-5)
+        assert torch.allclose(scaled.scores / scale, plain.scores, atol=1e-4)
+    assert torch.allclose(directions.normalize(PHI * scale), directions.normalize(PHI), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["neurons", "random", "singular", "nmf"])
+def test_activations_of_half_precision_are_computed_with_in_float32(kind, precision):
+    [found] = getattr(directions, kind)(PHI.to(precision), 1)
+    assert found.vector.dtype == torch.float32 and found.vector.isfinite().all()
+
+
 def test_top_and_bottom_images_and_ties():
     one = directions.Direction(torch.ones(1), 1.0, "", "n", torch.tensor([0.0, 3.0, 0.0, 5.0, 3.0]))
     assert directions.top_images(one, 3).tolist() == [3, 1, 4]
