@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .blocks import check_blocks, check_count, check_seed
 from .nmf import CoupledFactors, coupled_nmf
+from .solvers import all_or_nothing
 
 # Any: scikit-learn has no types, and what is guessed from its defaults is wrong
 validate_data: Any = getattr(validation, "validate_data", None)
@@ -197,18 +198,17 @@ class CoupledNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         if self.weights is not None and not by_block:
             raise ValueError("weights are for blocks, and X is one matrix; leave them None")
         blocks = check_blocks(X) if by_block else self._block(X, reset=True)
-        factors = coupled_nmf(
-            blocks,
-            self._rank(blocks),
-            solver=self.solver,
-            weights=self.weights,
-            seed=_seed(self.random_state),
-            device=self.device,
-            max_iter=self.max_iter,
-            tol=self.tol,
-        )
-        if factors.interrupted:  # a pipeline would take them for whole
-            raise KeyboardInterrupt
+        with all_or_nothing():  # a pipeline would take half a fit for whole
+            factors = coupled_nmf(
+                blocks,
+                self._rank(blocks),
+                solver=self.solver,
+                weights=self.weights,
+                seed=_seed(self.random_state),
+                device=self.device,
+                max_iter=self.max_iter,
+                tol=self.tol,
+            )
         if self.tol > 0 and not factors.converged:
             warnings.warn(
                 f"not converged after {factors.iterations} iterations; raise max_iter or tol",

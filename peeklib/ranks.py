@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .blocks import Stack, check_count, check_seed
+from .blocks import Stack, check_count, check_seed, full_precision
 from .crew import crew
 from .explorer import show
 from .masks import ROUNDS, feature_means, fit_seen, hidden_error, hide, start
@@ -121,6 +121,7 @@ def _mark(ax: Axes, height: float, text: str) -> None:
     ax.text(1, height, text, transform=ax.get_yaxis_transform(), **style)
 
 
+@full_precision()
 def choose_rank(
     blocks: Mapping[str, Tensor],
     ranks: Iterable[int],
