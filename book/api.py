@@ -14,8 +14,11 @@ import peeklib as pk
 
 WINGS = {
     "The method": {
+        "images": "Images",
         "hooks": "Activations of a network",
         "nmf": "Coupled factorization",
+        "ranks": "Which rank?",
+        "estimator": "For scikit-learn",
         "solvers": "Under the hood",
         "tensors": "Tensors",
         "spectra": "Spectra",

@@ -20,6 +20,7 @@ import torch
 import peeklib as pk
 from peeklib.course.studies import STUDIES
 from peeklib.course.studies.common import load
+from peeklib.solvers import all_or_nothing
 
 HERE = pk.evidence.FOLDER
 
@@ -52,6 +53,7 @@ def sidecar(study: str, code: str, table: pd.DataFrame, seconds: float) -> dict:
     }
 
 
+@all_or_nothing()
 def run(study: str, code: str) -> None:
     """One study into its two files, both put in place at the end.
 

@@ -22,6 +22,7 @@ import torch
 import peeklib as pk
 from peeklib import zoo
 from peeklib.course.fingerprint import fingerprint
+from peeklib.solvers import all_or_nothing
 
 KEPT = Path(__file__).resolve().parent.parent / "_build" / "zoo"
 SCORING = (
@@ -68,6 +69,7 @@ def everywhere(task: Callable, recipes: list[zoo.Recipe], title: str) -> list:
     return [results[recipe] for recipe in recipes]
 
 
+@all_or_nothing()
 def scored(recipe: zoo.Recipe) -> dict:
     """The row of a network in the table: recipe, what labels say, and every score."""
     path = KEPT / CODE / f"{recipe.name}.json"

@@ -453,6 +453,36 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
+# ## Which rank?
+#
+# *5 minutes.*
+#
+# The error of a fit falls with every component, so it cannot say how many to take. Two other questions can. **Are entries
+# predicted that the fit has not seen?** Hide a tenth of all entries, so that no image and no neuron is hidden whole
+# {cite}`wold1978cross`, fit the rest, and measure the error on what was hidden {cite}`owen2009bicross`. Components that
+# only fit noise make it rise. **Does another start find the same components?** Match those of two fits one to one, and take
+# their mean similarity {cite}`wu2016stability`: 1 if both fits agree.
+#
+# `pk.choose_rank` asks both, five times, with other entries hidden and another start each time. It suggests the
+# smallest rank whose error on hidden entries is within one standard error of the least {cite}`breiman1984classification`.
+# *Before you run it on our 500 images: where do you expect the error to turn?*
+
+# %%
+choice = pk.choose_rank(few, [1, 2, 4, 8, 16, 32], progress=True)
+choice
+
+# %% [markdown]
+# Look at the gap between the curves above: what is gained on the seen entries alone is fitted, not found. Then compare
+# the panels. If the upper one still falls where the lower one lies below its line (two cosines of 0.95, from which on
+# components count as equal {cite}`lorenzo2006tucker`), more components predict better, but which ones you get depends on the
+# start: good enough to compress, not to read one by one. `choice.why` says in words what decided, and `choice.table` has
+# the numbers.
+#
+# What it does not tell: that there is a *true* rank. Activations are no sum of a few parts plus noise, so their curve need not
+# turn at all. And the paper asks something else: it compares networks by their errors at the same fixed ranks. For that,
+# no rank has to be the right one.
+
+# %% [markdown]
 # ## We saw
 #
 # - Coupled NMF with equal weights is NMF of the stacked matrix: one image factor for pixels and neurons alike.

@@ -256,7 +256,7 @@ def _folder(folder: Path, options: argparse.Namespace) -> Tensor:
 
     from . import pictures
 
-    files = [str(file) for file in pictures.image_files(folder)]
+    files = [str(file) for file in pictures.files_below(folder) if pictures.is_image(file)]
     if not files:
         pictures.read_folder(folder)  # says what is there instead
     chosen = [files[k] for k in _drawn(len(files), options)]
@@ -272,7 +272,7 @@ def _folder(folder: Path, options: argparse.Namespace) -> Tensor:
             f"images have {len(shapes)} sizes (height × width), such as {sizes}; give --size N"
         )
     images, notes = pictures.combine(found)
-    for note in [*notes, *pictures.left_out([folder])]:
+    for note in [*notes, *pictures.left_out(pictures.files_below(folder))]:
         _say(f"{folder}: {note}")
     return images
 

@@ -7,46 +7,68 @@ which is never written out: a product with the stack is made of products with it
 """
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import NoReturn
 
 import numpy as np
+import pandas as pd
 import torch
+from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from .crew import each, enough
 
 CHUNK = 1 << 17  # entries of a block that are worked on at a time where a temporary is needed
+WIDE = {"g": np.float64, "G": np.complex128}  # types that PyTorch has not → the nearest
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Inside, PyTorch computes as it does where nobody has set anything.
+
+    No autocast (a sum of squares in bfloat16 has two digits), no gradients, no inference mode
+    (which other threads would not be in), and new tensors on the CPU, where generators are.
+
+    Example:
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16), full_precision():
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.float32
+    """
+    with ExitStack() as inside:
+        inside.enter_context(torch.inference_mode(False))
+        inside.enter_context(torch.no_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                inside.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            inside.enter_context(torch.device("cpu"))
+        yield
 
 
 def as_matrix(block, name: str = "block") -> Tensor:
     """A finite, non-empty float matrix, features × images, or an error that says what is wrong.
 
     Args:
-        block: a tensor or array, of any sign. Floats keep their precision, whole numbers become
-            float32.
+        block: what `as_tensor` takes, of any sign.
         name: what to call it in an error.
 
     Returns:
-        The block without its gradient, where it was; a tensor of floats is not copied.
+        The block without its gradient, where it was; a tensor of float32 or float64 is not copied.
 
     Raises:
-        TypeError: for anything but a tensor or array, or a complex one.
-        ValueError: for a wrong shape, NaN or infinity.
+        TypeError: for what is no dense array of real numbers.
+        ValueError: for a wrong shape, NaN, infinity or masked entries.
 
     Example:
         >>> as_matrix(torch.tensor([[1, 2], [3, -4]]))
         tensor([[ 1.,  2.],
                 [ 3., -4.]])
     """
-    if isinstance(block, np.ndarray):
-        block = torch.as_tensor(np.ascontiguousarray(block))  # torch takes no negative strides
-    if not isinstance(block, Tensor):
-        raise TypeError(
-            f"block {name!r} is a {type(block).__name__}; give a tensor or array, features × images"
-        )
+    block = as_tensor(block, name)
     if block.ndim != 2:
         raise ValueError(
             f"block {name!r} has shape {tuple(block.shape)}; "
@@ -57,19 +79,133 @@ def as_matrix(block, name: str = "block") -> Tensor:
         raise ValueError(
             f"block {name!r} is empty: shape {tuple(block.shape)}; drop it or record some images"
         )
-    if block.is_complex():
-        raise TypeError(
-            f"block {name!r} is complex; take its magnitude, "
-            "or real and imaginary parts as two blocks"
-        )
-    block = block.detach()
-    if not block.is_floating_point():
-        block = block.float()
     lowest, highest = block.aminmax()  # a NaN anywhere makes both NaN
     if not (lowest.isfinite() and highest.isfinite()):
         remedy = "drop the images, or find the layer that diverged"
         _refuse(~block.isfinite(), name, "NaN or infinite values", remedy)
     return block
+
+
+def as_tensor(block, name: str = "block") -> Tensor:
+    """Real numbers, however they are kept, in a type that can be computed with.
+
+    Args:
+        block: a tensor, an array, a table (`pandas.DataFrame`), or anything that NumPy reads as an
+            array.
+        name: what to call it in an error.
+
+    Returns:
+        Numbers without a gradient, where they were: float32 and float64 as they are; half precision
+        and less as float32; whole numbers as float32 too, or float64 where float32 cannot tell them
+        apart (beyond 2²⁴).
+
+    Raises:
+        TypeError: for other kinds of values, or of containers: sparse, quantized, nested, a list.
+        ValueError: for masked entries, or a tensor without values.
+
+    Example:
+        >>> as_tensor(np.array([[1, 2]])), as_tensor(torch.ones(1, 2, dtype=torch.float16))
+        (tensor([[1., 2.]]), tensor([[1., 1.]]))
+    """
+    if not isinstance(block, Tensor):
+        block = _from_array(_as_array(block, name), name)
+    _check_tensor(block, name)
+    block = block.detach()
+    if block.dtype in (torch.float32, torch.float64):
+        return block
+    floats = block.float()
+    if block.is_floating_point() or block.itemsize < 4 or not block.numel():
+        return floats
+    return block.double() if floats.abs().max() >= 2**24 else floats
+
+
+def _as_array(block, name: str) -> np.ndarray:
+    """What is no tensor as an array, of any type and shape."""
+    if hasattr(block, "toarray"):  # of SciPy
+        _refuse_sparse(name, block.shape, "toarray")
+    if isinstance(block, pd.DataFrame):
+        return _values(block, name)
+    if not hasattr(block, "__array__"):
+        raise TypeError(
+            f"block {name!r} is a {type(block).__name__}; give a tensor or array, features × images"
+        )
+    masked = np.ma.getmaskarray(block) if np.ma.is_masked(block) else np.zeros(1)
+    if masked.any():
+        remedy = "fill them (`.filled(0)`) or drop their images"
+        _refuse(torch.from_numpy(np.atleast_2d(masked)), name, "masked entries", remedy)
+    return np.asarray(block)
+
+
+def _values(table: pd.DataFrame, name: str) -> np.ndarray:
+    """The numbers of a table, a missing one as NaN."""
+    words = [column for column, kind in table.dtypes.items() if not is_numeric_dtype(kind)]
+    if words:
+        raise TypeError(
+            f"block {name!r} is a table, and its columns {words[:5]} hold no numbers; drop them, "
+            "and give one column for each image"
+        )
+    if all(isinstance(kind, np.dtype) for kind in table.dtypes):
+        return table.to_numpy()
+    return table.to_numpy(dtype=np.float64, na_value=np.nan)  # of types that pandas adds
+
+
+def _from_array(array: np.ndarray, name: str) -> Tensor:
+    if array.dtype.kind not in "biufc":
+        raise TypeError(
+            f"block {name!r} is an array of {array.dtype}; give numbers, such as array.astype(float)"
+        )
+    kind = WIDE.get(array.dtype.char, array.dtype.newbyteorder("="))
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        array = np.ascontiguousarray(array, kind)  # torch takes no negative strides
+    with warnings.catch_warnings():  # of an array that cannot be written to; nobody does
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.as_tensor(array)
+
+
+def _check_tensor(block: Tensor, name: str) -> None:
+    """Whether a tensor holds real numbers in rows and columns."""
+    if block.is_nested:
+        raise TypeError(f"block {name!r} is a nested tensor; pad its parts to one length")
+    if block.is_quantized:
+        raise TypeError(f"block {name!r} is quantized; give block.dequantize()")
+    if block.layout != torch.strided:
+        _refuse_sparse(name, block.shape, "to_dense")
+    if block.is_meta:
+        raise ValueError(f"block {name!r} is on the meta device, where tensors have no values")
+    if block.is_complex():
+        raise TypeError(
+            f"block {name!r} is complex; take its magnitude, "
+            "or real and imaginary parts as two blocks"
+        )
+
+
+def _refuse_sparse(name: str, shape: Sequence[int], method: str) -> NoReturn:
+    size = 4 * math.prod(shape) / 1e6
+    raise TypeError(
+        f"block {name!r} is sparse, {' × '.join(map(str, shape))}; every entry is computed with: "
+        f"give block.{method}(), which takes {size:,.1f} MB in float32"
+    )
+
+
+def power_near(block: Tensor) -> float:
+    """The power of two next above the largest entry; 1 for zeros.
+
+    To divide by it and to multiply by it again rounds nothing, and squares of what is between can
+    be summed, be the block in units of 10²⁰ or 10⁻²⁵.
+
+    Args:
+        block: finite, of any sign; float32 or float64.
+
+    Returns:
+        2⁻¹²⁰ … 2¹²⁰ in float32, and as far as it is safe in float64.
+
+    Example:
+        >>> power_near(torch.tensor([[3.0, -5.0]]))
+        8.0
+    """
+    _, exponent = math.frexp(torch.linalg.vector_norm(block, torch.inf).item())
+    most = math.frexp(torch.finfo(block.dtype).max)[1] - 8
+    return 2.0 ** max(-most, min(exponent, most))
 
 
 def check_count(value, name: str, most: float = math.inf, of: str = "", *, least: int = 1) -> int:
@@ -119,9 +255,10 @@ def check_seed(seed) -> int:
     """
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise TypeError(f"seed is {seed!r}; it is a whole number")
-    if not -(2**63) <= seed < 2**64:
-        raise ValueError(f"seed is {seed}; it lies between -2**63 and 2**64 - 1")
-    return int(seed)
+    number = int(seed)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError(f"seed is {number}; it lies between -2**63 and 2**64 - 1")
+    return number
 
 
 def as_labels(labels, count: int) -> Tensor:
@@ -145,7 +282,7 @@ def as_labels(labels, count: int) -> Tensor:
     """
     if not isinstance(labels, Tensor):
         try:
-            labels = torch.as_tensor(np.ascontiguousarray(labels))
+            labels = torch.as_tensor(np.array(labels, order="C", ndmin=1))
         except (TypeError, ValueError) as why:
             raise TypeError(
                 f"labels are a {type(labels).__name__} of no numbers; give one whole number for "
@@ -392,6 +529,31 @@ def stack(blocks: Mapping[str, Tensor], weights: Mapping | None, device: torch.d
     dtype = torch.float64 if doubles else torch.float32
     moved = {name: block.to(device=device, dtype=dtype) for name, block in blocks.items()}
     return _measured(moved, weights)
+
+
+def check_size(data: Stack) -> None:
+    """Whether a factorization can be computed with numbers of this size.
+
+    Raises:
+        ValueError: for zeros, or for numbers whose squares would be lost.
+
+    Example:
+        >>> check_size(stack({"relu": torch.full((4, 6), 1e-20)}, None, torch.device("cpu")))
+        Traceback (most recent call last):
+        ValueError: the root mean square of ['relu'] is 1e-20, too far from 1 to compute with; rescale them
+    """
+    names = list(data.blocks)
+    if not any(block.any() for block in data.blocks.values()):
+        raise ValueError(f"every entry of {names} is zero; there is nothing to factorize")
+    lost = [name for name in names if not data.energy[name] and data.blocks[name].any()]
+    size = (sum(data.energy.values()) / math.prod(data.shape)) ** 0.5
+    if lost:
+        size = min(power_near(data.blocks[name]) for name in lost)
+    if not 1e-9 < size < 1e9:
+        raise ValueError(
+            f"the root mean square of {lost or names} is {size:.1g}, "
+            "too far from 1 to compute with; rescale them"
+        )
 
 
 def _measured(blocks: dict[str, Tensor], weights: dict[str, float]) -> Stack:

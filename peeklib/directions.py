@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .blocks import as_matrix, check_count
+from .blocks import as_labels, as_matrix, check_count, check_seed, full_precision, power_near
 from .nmf import CoupledFactors, coupled_nmf
-from .solvers import compress
+from .solvers import all_or_nothing, compress
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,6 +42,7 @@ class Direction:
         return f"Direction({self.name!r}, layer={self.layer!r}, {size})"
 
 
+@full_precision()
 def normalize(activations) -> Tensor:
     """Every image's activations, shifted and scaled to mean 0 and variance 1 over the neurons.
 
@@ -59,12 +60,14 @@ def normalize(activations) -> Tensor:
                 [ 1.,  0.]])
     """
     X = as_matrix(activations)
+    X = X / power_near(X)  # squares of it neither overflow nor vanish
     centred = X - X.mean(dim=0)
     spread = centred.square().mean(dim=0).sqrt()
     rounding = 1e-6 * X.abs().amax(dim=0)
     return centred / torch.where(spread > rounding, spread, torch.inf)
 
 
+@full_precision()
 def neurons(
     activations,
     count: int = 8,
@@ -102,7 +105,8 @@ def neurons(
     if select not in ("variance", "random"):
         raise ValueError(f'select is {select!r}; it is "variance" or "random"')
     X = as_matrix(activations, layer or "activations")
-    spread = X.std(dim=1, correction=0)  # neurons
+    size = power_near(X)
+    spread = (X / size).std(dim=1, correction=0)  # neurons, in units of `size`
     varies = spread > 0
     if among is not None:
         varies &= _checked_among(among, X)
@@ -111,17 +115,19 @@ def neurons(
     if select == "variance":
         order = spread[alive].argsort(descending=True, stable=True)
     else:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_seed(seed))
         order = torch.randperm(len(alive), generator=generator).to(alive.device)
     found = []
     for neuron in alive[order[:count]].tolist():
         axis = X.new_zeros(len(X))
         axis[neuron] = 1
         scores = X[neuron].clone()  # a view would hold all of X
-        found.append(Direction(axis, spread[neuron].item(), layer, f"neuron {neuron}", scores))
+        scale = size * spread[neuron].item()
+        found.append(Direction(axis, scale, layer, f"neuron {neuron}", scores))
     return found
 
 
+@full_precision()
 def random(
     activations, count: int = 8, *, tail: float = 1.0, layer: str = "", seed: int = 0
 ) -> list[Direction]:
@@ -152,18 +158,20 @@ def random(
         raise ValueError(f"tail is {tail}; it is a share, above 0 and at most 1")
     X = as_matrix(activations, layer or "activations")
     check_count(count, "count")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     V = torch.randn(math.ceil(count / tail), len(X), generator=generator, dtype=X.dtype)
     V = torch.nn.functional.normalize(V.to(X.device))  # drawn × neurons
-    scores = V @ X  # drawn × images
+    size = power_near(X)
+    scores = V @ (X / size)  # drawn × images, in units of `size`
     spread = scores.std(dim=1, correction=0)
     found = []
     for k in spread.argsort(descending=True, stable=True)[:count].tolist():
-        name = f"random {k + 1}"
-        found.append(Direction(V[k].clone(), spread[k].item(), layer, name, scores[k].clone()))
+        name, scale = f"random {k + 1}", size * spread[k].item()
+        found.append(Direction(V[k].clone(), scale, layer, name, size * scores[k]))
     return found
 
 
+@full_precision()
 def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> list[Direction]:
     """The leading left singular vectors of Φ, largest singular value (the `scale`) first.
 
@@ -190,20 +198,23 @@ def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> 
     """
     X = as_matrix(activations, layer or "activations")
     check_count(count, "count", min(X.shape), _in_layer("singular values", layer))
-    sketch = compress(X, min(*X.shape, count + 10), seed, iterations=6)  # X ≈ Q B
+    size = power_near(X)
+    sketch = compress(X / size, min(*X.shape, count + 10), seed, iterations=6)  # X ≈ Q B
     U, S, Vh = torch.linalg.svd(sketch.B.double(), full_matrices=False)
     vectors = (sketch.Q @ U[:, :count].to(X.dtype)).T  # count × neurons
-    scores = (S[:count, None] * Vh[:count]).to(X.dtype)  # count × images
+    scores = (S[:count, None] * Vh[:count]).to(X.dtype)  # count × images, in units of `size`
     skew = scores.double().pow(3).sum(dim=1, keepdim=True)
     signs = torch.where(skew < 0, -1.0, 1.0).to(X.dtype)
     vectors *= signs
-    scores *= signs
+    scores *= signs * size
     found = []
     for k in range(count):
-        found.append(Direction(vectors[k], S[k].item(), layer, f"singular {k + 1}", scores[k]))
+        name, scale = f"singular {k + 1}", size * S[k].item()
+        found.append(Direction(vectors[k], scale, layer, name, scores[k]))
     return found
 
 
+@full_precision()
 def nmf(
     activations,
     count: int = 8,
@@ -237,7 +248,8 @@ def nmf(
     """
     X = as_matrix(activations, layer or "activations")
     if fit is None:
-        fit = coupled_nmf({layer: X}, count, seed=seed)
+        with all_or_nothing():
+            fit = coupled_nmf({layer: X}, count, seed=seed)
     if layer not in fit.factors:
         raise ValueError(f"the fit has no block {layer!r}; it has {list(fit.factors)}")
     O = fit.factors[layer].to(X.device)  # neurons × rank
@@ -299,11 +311,11 @@ def bottom_images(direction: Direction, k: int = 8) -> Tensor:
     return direction.scores.argsort(stable=True)[:k]
 
 
-def purity(labels: Tensor) -> Tensor:
+def purity(labels) -> Tensor:
     """Share of the most frequent label in each row: 1 if all agree.
 
     Args:
-        labels: sets × k, one row of integers for each set of images.
+        labels: sets × k, one row of integers from 0 on for each set of images.
 
     Returns:
         One share for each set.
@@ -312,14 +324,15 @@ def purity(labels: Tensor) -> Tensor:
         >>> purity(torch.tensor([[1, 1, 1, 1], [5, 5, 2, 2]])).tolist()
         [1.0, 0.5]
     """
-    return _counts(labels).amax(dim=1) / labels.shape[1]
+    counts = _counts(labels)
+    return counts.amax(dim=1) / counts.sum(dim=1)
 
 
-def class_entropy(labels: Tensor) -> Tensor:
+def class_entropy(labels) -> Tensor:
     """Entropy, in bits, of the labels in each row: 0 if all agree, log₂ k if all differ.
 
     Args:
-        labels: sets × k, one row of integers for each set of images.
+        labels: sets × k, one row of integers from 0 on for each set of images.
 
     Returns:
         One entropy for each set.
@@ -328,12 +341,13 @@ def class_entropy(labels: Tensor) -> Tensor:
         >>> class_entropy(torch.tensor([[1, 1, 1, 1], [5, 5, 2, 2]])).round(decimals=3).tolist()
         [0.0, 1.0]
     """
-    return torch.special.entr(_counts(labels) / labels.shape[1]).sum(dim=1) / math.log(2)
+    counts = _counts(labels)
+    return torch.special.entr(counts / counts.sum(dim=1, keepdim=True)).sum(dim=1) / math.log(2)
 
 
-def _counts(labels: Tensor) -> Tensor:
+def _counts(labels) -> Tensor:
     """How often each class occurs in each row: sets × classes."""
-    return torch.nn.functional.one_hot(labels.long()).sum(dim=1).double()
+    return torch.nn.functional.one_hot(torch.as_tensor(labels).long()).sum(dim=1).double()
 
 
 def overlap(sets: Sequence[Tensor]) -> float:
@@ -362,12 +376,12 @@ def overlap(sets: Sequence[Tensor]) -> float:
     return shared[first, second].mean().item()
 
 
-def describe(directions: Sequence[Direction], labels: Tensor, k: int = 8) -> dict[str, float]:
+def describe(directions: Sequence[Direction], labels, k: int = 8) -> dict[str, float]:
     """What the `k` images at each end of these directions have in common, by their labels.
 
     Args:
         directions: of the same images.
-        labels: one integer for each image.
+        labels: one integer for each image, as a tensor, array, list or column.
         k: images at each end.
 
     Returns:
@@ -376,12 +390,16 @@ def describe(directions: Sequence[Direction], labels: Tensor, k: int = 8) -> dic
         of pairs whose most frequent class is the same; NaN where there is a single direction.
         "bottom purity" … are those of the bottom sets.
 
+    Raises:
+        TypeError, ValueError: for labels that are no whole numbers, or not one for each image.
+
     Example:
         >>> rising = Direction(torch.ones(1), 1.0, "relu1", "neuron 0", torch.arange(4.0))
         >>> found = describe([rising, rising], torch.tensor([0, 1, 7, 7]), k=2)
         >>> found["purity"], found["bottom purity"], found["overlap"]
         (1.0, 0.5, 1.0)
     """
+    labels = as_labels(labels, len(directions[0].scores)).cpu()
     tops = torch.stack([top_images(one, k).cpu() for one in directions])  # directions × k
     bottoms = torch.stack([bottom_images(one, k).cpu() for one in directions])
     found = _in_common(tops, labels)

@@ -26,6 +26,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from .plots import theme
+from .solvers import all_or_nothing
 
 DPI = 150
 QUALITY = 80  # WebP; half the size of PNG at no visible loss
@@ -195,7 +196,7 @@ class Explorer:
         """
         if values in self._pictures:
             return self._pictures[values]
-        with interrupts() as caught:
+        with all_or_nothing(), interrupts() as caught:
             picture = Picture(*self.draw(*values))
         if caught:
             picture.alt += " (Interrupted: this is not its end. Choose it again to compute it.)"
@@ -237,7 +238,8 @@ class Explorer:
         for name, values in self._asked_for.items():
             for value in values:
                 if value not in self.prepared[name]:
-                    self.draw(*(self.start | {name: value}).values())
+                    with all_or_nothing():
+                        self.draw(*(self.start | {name: value}).values())
 
     def _slider(self, name: str) -> str:
         values = self.prepared[name]

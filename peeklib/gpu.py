@@ -40,7 +40,7 @@ def _runs(device: torch.device) -> bool:
 
     Triton also needs a C compiler, and a GPU that it knows.
     """
-    one = torch.ones(1, 1, device=device)
+    one = torch.ones(1, 1, dtype=torch.float32, device=device)
     try:
         sweep(one, one, one, [slice(0, 1)], 1)
     except Exception as error:  # of many kinds, and none is a reason to stop

@@ -1,80 +1,24 @@
-"""Activations of a network as matrices, neurons × images, through forward hooks.
+"""Activations of a network as matrices, neurons × images, and what the network answers.
 
-Every hook is removed, and every module's mode restored, whatever happens in between.
+`watch` has the forward pass, `sites` where activations are, `samples` the copying.
 """
 
-from collections import Counter
+import math
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .blocks import check_count, pick_device
+from .images import as_images, to_float
+from .samples import Sample, even_batches, record_samples
+from .sites import choose, trace
+from .watch import Preprocess, forward, home_of, tensors_of, unchanged, unwrapped
 
 NEGATIVE = ("refuse", "clip", "split", "keep")
-INPUT_NAMES = {1: ["input"], 3: ["input.red", "input.green", "input.blue"]}
-
-
-def to_float(images: Tensor) -> Tensor:
-    """Images as networks here take them: uint8 becomes float32 in [0, 1], floats pass through.
-
-    Returns:
-        A tensor of the same shape and device; floats are not copied.
-
-    Raises:
-        TypeError: for anything else.
-
-    Example:
-        >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
-        tensor([0.0000, 0.2000, 1.0000])
-    """
-    kind = type(images).__name__
-    if isinstance(images, Tensor):
-        if images.is_floating_point():
-            return images
-        if images.dtype == torch.uint8:
-            return images.float() / 255
-        kind = f"{images.dtype} tensor"
-    raise TypeError(
-        f"images are a {kind}; give a uint8 tensor (0 to 255) or a float one, "
-        "such as data.test.images"
-    )
-
-
-def input_blocks(images: Tensor) -> dict[str, Tensor]:
-    """The D_c: for each channel of the images one block, pixels × images.
-
-    Args:
-        images: images × channels × height × width, as a person would see them, before any
-            normalization: uint8 (scaled to [0, 1]) or floats in [0, 1].
-
-    Returns:
-        Blocks named "input" for one channel, "input.red" … for three, "input.0" … otherwise.
-
-    Raises:
-        ValueError: for another shape, or values outside [0, 1].
-
-    Example:
-        >>> blocks = input_blocks(torch.zeros(5, 3, 8, 8))
-        >>> {name: tuple(block.shape) for name, block in blocks.items()}
-        {'input.red': (64, 5), 'input.green': (64, 5), 'input.blue': (64, 5)}
-    """
-    pixels = to_float(images)
-    if pixels.ndim != 4 or pixels.shape[1] > 4 >= pixels.shape[3]:  # the latter: channels last
-        raise ValueError(
-            f"images have shape {tuple(pixels.shape)}; give images × channels × height × width"
-        )
-    if pixels.numel() and not (pixels.min() >= 0 and pixels.max() <= 1):  # a NaN fails both
-        raise ValueError(
-            f"images run from {pixels.min():.2g} to {pixels.max():.2g}; undo the normalization, "
-            "or give uint8, so that they lie in [0, 1]"
-        )
-    channels = pixels.shape[1]
-    names = INPUT_NAMES.get(channels, [f"input.{channel}" for channel in range(channels)])
-    return {name: pixels[:, k].flatten(1).T.contiguous() for k, name in enumerate(names)}
 
 
 def relu_layers(model: nn.Module) -> list[str]:
@@ -92,21 +36,26 @@ def relu_layers(model: nn.Module) -> list[str]:
 
 def record(
     model: nn.Module,
-    images: Tensor,
-    layers: Iterable[str] | None = None,
+    images,
+    layers: str | Iterable[str] | None = None,
     *,
+    preprocess: Preprocess | None = None,
     negative: str = "refuse",
     batch_size: int = 500,
     device=None,
     progress: bool = False,
 ) -> dict[str, Tensor]:
-    """The A_j: outputs of the named modules, flattened to neurons × images.
+    """The A_j: what layers give for these images, flattened to neurons × images.
 
     Args:
-        model: run in eval mode without gradients on its own device; left as it was, mode and hooks
-            included.
-        images: images × …, uint8 (scaled to [0, 1]) or whatever the model takes.
-        layers: names from `model.named_modules()`; None takes every ReLU.
+        model: any, see `watch`; run in eval mode without gradients on its own device and in its
+            own type; left as it was, modes, buffers, random states and hooks included.
+        images: images × …, uint8 (scaled to [0, 1]) or whatever the model takes; or what
+            `as_images` takes.
+        layers: names of modules, or of functions as in "conv1.relu()"; None takes every place where
+            an activation function is applied. A name that is not there is an error that lists all.
+        preprocess: what is done to a batch of images, as floats, before the model gets it; if it
+            gives a dict, the model gets that as named arguments.
         negative: what to do with outputs below zero, which a non-negative factorization cannot
             take: "refuse", "clip", "split" or "keep", as in `split_signs`.
         batch_size: images in one forward pass.
@@ -115,13 +64,14 @@ def record(
 
     Returns:
         One block for each layer in the order they ran, and for each call of it. A module that runs
-        several times in one pass gives "relu", "relu:2", …. They are copies: an in-place module
-        that follows does not alter them.
+        several times in one pass gives "relu", "relu:2", …; one that gives a tuple or dict "rnn[0]",
+        "head[logits]", …. Neurons are counted channel by channel, then position by position (pixels
+        of a map, tokens). They are copies, float32, or float64 where the model computes in it.
 
     Raises:
-        ValueError: for unknown layers (lists those there are), negative outputs, no images, or an
-            output whose first axis is not the images.
-        TypeError: for an output that is no tensor.
+        TypeError: for what is no model, or images nobody can read.
+        ValueError: for unknown layers (lists those there are), negative outputs, NaN or infinite
+            ones, no images, or outputs that do not go with the images.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
@@ -132,60 +82,107 @@ def record(
         ['0+', '0-', '3+', '3-']
     """
     _check_negative(negative)
+    check_count(batch_size, "batch_size")
+    model, images = unwrapped(model), as_images(images)
     if not len(to_float(images)):
         raise ValueError("there are no images to record")
-    names = _known_layers(model, layers)
-    check_count(batch_size, "batch_size")
-    home = home_of(model, images.device)
-    device = images.device if device is None else pick_device(device, home)
+    if device is not None:
+        device = pick_device(device, images.device)
+    sites = trace(model, images, preprocess=preprocess)
+    chosen, notes = choose(sites, "auto" if layers is None else layers, math.inf, model)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
 
-    blocks: dict[str, Tensor] = {}
-    start = 0
-    parts = images.split(batch_size)
-    title = f"recording {len(names)} layers"
-    with torch.no_grad(), eval_mode(model):
-        for part in tqdm(parts, title, disable=not progress, leave=False):
-            stop = start + len(part)
-            outputs = _outputs(model, _as_input(part, home), names)
-            if start == 0:
-                blocks = _empty_blocks(outputs, len(images), device)
-            if unsteady := sorted(outputs.keys() ^ blocks.keys()):
-                raise ValueError(
-                    f"layers {unsteady} run on some batches and not on others; leave them out"
-                )
-            for name, output in outputs.items():
-                blocks[name][:, start:stop] = output.flatten(1).T
-            start = stop
-    if missing := [name for name in names if name not in blocks]:
-        raise ValueError(f"layers {missing} did not run in the forward pass; leave them out")
-
+    batches = even_batches(len(images), batch_size)
+    title = f"recording {len(chosen)} layers"
+    blocks, skipped = record_samples(
+        model,
+        images,
+        [Sample(site) for site in chosen],
+        preprocess=preprocess,
+        batches=tqdm(batches, title, disable=not progress, leave=False),
+        device=device,
+    )
+    if skipped:
+        raise ValueError(f"layers {skipped} run on some batches and not on others; leave them out")
     signed: dict[str, Tensor] = {}
     for name, block in blocks.items():
         signed |= split_signs(name, block, negative)
     return signed
 
 
-def predict(model: nn.Module, images: Tensor, *, batch_size: int = 1000) -> Tensor:
+def predict(
+    model: nn.Module,
+    images,
+    *,
+    preprocess: Preprocess | None = None,
+    batch_size: int = 1000,
+) -> Tensor:
     """The model's outputs for all images.
 
     Args:
-        model: run in eval mode without gradients on its own device; left as it was.
-        images: images × …, at least one, uint8 (scaled to [0, 1]) or whatever the model takes.
+        model, images, preprocess: as for `record`; but scripted models will do.
         batch_size: images in one forward pass.
 
     Returns:
-        images × …, on the device of the images.
+        images × …, on the device of the images. Of a model that gives a dict, tuple or dataclass:
+        what is called "logits", or else its only tensor, or else the first of a tuple.
+
+    Raises:
+        TypeError: for what is no model, or images nobody can read.
+        ValueError: for no images, or outputs among which the logits cannot be told.
 
     Example:
         >>> predict(nn.Flatten(), torch.ones(3, 1, 2, 2)).shape
         torch.Size([3, 4])
     """
-    home = home_of(model, images.device)
+    check_count(batch_size, "batch_size")
+    model, images = unwrapped(model), as_images(images)
+    if not len(to_float(images)):
+        raise ValueError("there are no images to run the model on")
     outputs = []
-    with torch.no_grad(), eval_mode(model):
-        for part in images.split(batch_size):
-            outputs.append(model(_as_input(part, home)).to(images.device))
+    with unchanged(model):
+        for batch in even_batches(len(images), batch_size):
+            part = images[batch]
+            output = logits_of(forward(model, part, preprocess), len(part))
+            outputs.append(output.to(images.device))
     return torch.cat(outputs)
+
+
+def logits_of(output, images: int) -> Tensor:
+    """The logits in whatever a model gives.
+
+    Args:
+        output: a tensor, or tensors in dicts, tuples or dataclasses.
+        images: how many rows they have.
+
+    Returns:
+        images × …; as in `predict`.
+
+    Raises:
+        ValueError: if there are none, several that could be, or not one row for each image.
+
+    Example:
+        >>> logits_of({"loss": torch.zeros(()), "logits": torch.ones(2, 3)}, 2).shape
+        torch.Size([2, 3])
+    """
+    found = dict(tensors_of(output))
+    if "[logits]" in found:
+        found = {"": found["[logits]"]}
+    elif len(found) > 1 and isinstance(output, (tuple, list)):
+        found = dict([next(iter(found.items()))])
+    if len(found) != 1:
+        raise ValueError(
+            f"the model gives a {type(output).__name__} with tensors {list(found)}; wrap it in a "
+            "module whose forward gives the logits alone"
+        )
+    (logits,) = found.values()
+    if not logits.ndim or len(logits) != images:
+        raise ValueError(
+            f"the model gives shape {tuple(logits.shape)} for {images} images; "
+            "its first axis is not the images"
+        )
+    return logits.dequantize() if logits.is_quantized else logits
 
 
 def split_signs(name: str, block: Tensor, negative: str) -> dict[str, Tensor]:
@@ -227,19 +224,6 @@ def split_signs(name: str, block: Tensor, negative: str) -> dict[str, Tensor]:
     return {name: block}
 
 
-def home_of(model: nn.Module, fallback: torch.device) -> torch.device:
-    """The device of a model.
-
-    Returns:
-        That of its first parameter, or `fallback` if it has none.
-
-    Example:
-        >>> home_of(nn.Flatten(), fallback=torch.device("meta"))
-        device(type='meta')
-    """
-    return next((p.device for p in model.parameters()), fallback)
-
-
 @contextmanager
 def visiting(model: nn.Module, device: torch.device) -> Iterator[None]:
     """The model on `device`; afterwards on the device where it was."""
@@ -251,99 +235,6 @@ def visiting(model: nn.Module, device: torch.device) -> Iterator[None]:
         model.to(home)
 
 
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode; afterwards each module in the mode it had.
-
-    Example:
-        >>> model = nn.Dropout()
-        >>> with eval_mode(model):
-        ...     model.training
-        False
-        >>> model.training
-        True
-    """
-    modes = {module: module.training for module in model.modules()}
-    try:
-        for module in modes:  # not model.eval(): some models do more there than a flag can undo
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
 def _check_negative(negative: str) -> None:
     if negative not in NEGATIVE:
         raise ValueError(f"negative={negative!r}; it is one of {NEGATIVE}")
-
-
-def _known_layers(model: nn.Module, layers: Iterable[str] | None) -> list[str]:
-    """The names asked for, each once, or of all ReLUs; an error for one the model does not have."""
-    if layers is None:
-        names = relu_layers(model)
-    elif isinstance(layers, str):
-        names = [layers]
-    else:
-        names = list(dict.fromkeys(layers))
-    if odd := [type(name).__name__ for name in names if not isinstance(name, str)]:
-        raise TypeError(
-            f"layers are names, not {odd[0]}; record takes images and layer names, no labels"
-        )
-    known = [name for name, _ in model.named_modules() if name]
-    if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"unknown layers {unknown}; this model has {known}")
-    if not names:
-        raise ValueError(
-            "no layers to record: none was named, or the model has no nn.ReLU module (it may call "
-            f'torch.relu); name some of {known}, with negative="clip" if they come before a ReLU'
-        )
-    return names
-
-
-def _as_input(images: Tensor, device: torch.device) -> Tensor:
-    """Images as floats on a model's device; a copy, as an in-place first layer writes to it."""
-    return to_float(images.to(device, copy=True))
-
-
-def _outputs(model: nn.Module, batch: Tensor, layers: list[str]) -> dict[str, Tensor]:
-    """One forward pass; a copy of each named module's output, in the order they ran."""
-    outputs: dict[str, Tensor] = {}
-    calls: Counter[str] = Counter()
-
-    def keep(layer: str, module, inputs, output) -> None:
-        calls[layer] += 1
-        name = layer
-        if calls[layer] > 1:
-            name = f"{layer}:{calls[layer]}"
-        _check_output(name, output, len(batch))
-        outputs[name] = output.detach().clone()
-
-    with ExitStack() as hooks:
-        for layer in layers:
-            module = model.get_submodule(layer)
-            hooks.enter_context(module.register_forward_hook(partial(keep, layer)))
-        model(batch)
-    return outputs
-
-
-def _empty_blocks(outputs: dict[str, Tensor], count: int, device) -> dict[str, Tensor]:
-    """Room for `count` images: a block, neurons × images, for each output of the first batch."""
-    blocks = {}
-    for name, output in outputs.items():
-        neurons = output[0].numel()
-        blocks[name] = output.new_empty(neurons, count, device=device)
-    return blocks
-
-
-def _check_output(name: str, output, count: int) -> None:
-    if not isinstance(output, Tensor):
-        raise TypeError(
-            f"layer {name!r} returns a {type(output).__name__}, not a tensor; "
-            "record a module inside it"
-        )
-    if output.ndim < 2 or len(output) != count:
-        raise ValueError(
-            f"layer {name!r} gives shape {tuple(output.shape)} for {count} images; "
-            "its first axis is not the images, so it cannot be a block"
-        )

@@ -30,7 +30,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import storage
-from .blocks import Stack, check_blocks, check_count, device_of, pick_device, rows_at_once, stack
+from .blocks import (
+    Stack,
+    check_blocks,
+    check_count,
+    check_seed,
+    check_size,
+    device_of,
+    full_precision,
+    pick_device,
+    power_near,
+    rows_at_once,
+    stack,
+)
 from .crew import crew, each, enough
 from .solvers import (
     UPDATES,
@@ -40,6 +52,7 @@ from .solvers import (
     Stop,
     compress,
     hals_update,
+    is_all_or_nothing,
     iterate,
     kkt_residuals,
     measure,
@@ -140,13 +153,15 @@ class CoupledFactors:
         return storage.save(self, path)
 
     def __repr__(self):
+        ended = ", interrupted=True" if self.interrupted else ""
         return (
             f"CoupledFactors(rank={self.rank}, images={len(self.image_factor)}, "
             f"blocks={list(self.factors)}, rmse={self.rmse:.4f}, "
             f"relative_error={self.relative_error:.4f}, iterations={self.iterations}, "
-            f"converged={self.converged})"
+            f"converged={self.converged}{ended})"
         )
 
+    @full_precision()
     def reconstruct(self, name: str, images: int | slice | Sequence[int] = slice(None)) -> Tensor:
         """The model's version of a block.
 
@@ -170,6 +185,7 @@ class CoupledFactors:
             raise KeyError(f"no block {name!r}; there are {list(self.factors)}")
         return self.factors[name] @ torch.atleast_2d(self.image_factor[images]).T
 
+    @full_precision()
     def transform(
         self, blocks: Mapping[str, Tensor], *, max_iter: int = 500, tol: float = 1e-6
     ) -> Tensor:
@@ -226,6 +242,7 @@ class CoupledFactors:
         return Ft.T.to(home)
 
 
+@full_precision()
 def coupled_nmf(
     blocks: Mapping[str, Tensor],
     rank: int,
@@ -244,7 +261,8 @@ def coupled_nmf(
     An interrupt (Ctrl-C, the stop button) returns the factors found so far, with `converged` False.
 
     Args:
-        blocks: dict of name → matrix, features × images, non-negative, all with the same images.
+        blocks: dict of name → matrix, features × images, non-negative, all with the same images;
+            tensors, arrays or tables of any type of real number.
         rank: number of components, from 1 to min(stacked features, images).
         solver: "auto", "hals" or "mu". "mu" is the paper's update. "hals" is hierarchical
             alternating least squares. "auto" is HALS made faster: it extrapolates, undoing what
@@ -279,7 +297,7 @@ def coupled_nmf(
         (torch.Size([20, 4]), ['input', 'relu'], True)
     """
     stop = Stop(max_iter, tol, min(KKT_TOL, 100 * tol))
-    data = _checked_stack(blocks, [rank], solver, weights, device)
+    data = checked_stack(blocks, [rank], solver, weights, device)
     if init is None:
         run, begin = Run(*random_start(data, rank, seed)), _first_step(solver)
     else:
@@ -290,8 +308,21 @@ def coupled_nmf(
     return fit.to(device_of(blocks))
 
 
-def _checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) -> Stack:
-    """The data on the device where it is factorized, once all that is asked for can be done."""
+def checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) -> Stack:
+    """The data on the device where it is factorized, once all that is asked for can be done.
+
+    Args:
+        blocks, solver, weights, device: as for `coupled_nmf`.
+        ranks: all that will be fitted.
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as `coupled_nmf`.
+
+    Example:
+        >>> checked_stack({"input": torch.ones(6, 8)}, [2, 7], "auto", None, "cpu")
+        Traceback (most recent call last):
+        ValueError: rank is 7; there are 6 features, so it lies between 1 and 6
+    """
     if solver not in UPDATES:
         raise ValueError(f"unknown solver {solver!r}; there are {sorted(UPDATES)}")
     blocks = check_blocks(blocks)
@@ -301,14 +332,7 @@ def _checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) -
     for rank in ranks:
         check_count(rank, "rank", min(features, images), fewer)
     data = stack(blocks, weights, pick_device(device, device_of(blocks)))
-    size = (sum(data.energy.values()) / (features * images)) ** 0.5
-    if not size:
-        raise ValueError(f"every entry of {list(blocks)} is zero; there is nothing to factorize")
-    if not 1e-9 < size < 1e9:
-        raise ValueError(
-            f"the root mean square of {list(blocks)} is {size:.1g}, "
-            "too far from 1 to compute with; rescale them"
-        )
+    check_size(data)
     return data
 
 
@@ -421,7 +445,7 @@ def random_start(data: Stack, rank: int, seed: int) -> tuple[Tensor, Tensor]:
         >>> [tuple(factor.shape) for factor in random_start(data, 2, seed=0)]
         [(2, 6), (2, 8)]
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     features, images = data.shape
     Wt = torch.rand(rank, features, generator=generator, dtype=data.dtype)
     Ft = torch.rand(rank, images, generator=generator, dtype=data.dtype)
@@ -496,17 +520,20 @@ def residuals(data: Stack, factors: Mapping[str, Tensor], Ft: Tensor) -> dict[st
 
 
 def _residual(block: Tensor, W: Tensor, Ft: Tensor) -> float:
-    """‖block − W Fᵀ‖², some rows at a time, summed in float64."""
+    """‖block − W Fᵀ‖², some rows at a time, summed in float64.
+
+    Squares are taken in a unit in which they do not vanish: a layer may be small beside others.
+    """
     by_row = W.new_empty(len(block), dtype=torch.float64)
-    at_once = rows_at_once(block)
+    at_once, size = rows_at_once(block), power_near(block)
 
     def sum_rows(rows: slice) -> None:
         parts = (A[rows].split(at_once) for A in (block, W, by_row))
         for x, w, out in zip(*parts, strict=True):
-            out[:] = torch.addmm(x, w, Ft, alpha=-1).square_().sum(dim=1)
+            out[:] = torch.addmm(x, w, Ft, alpha=-1).div_(size).square_().sum(dim=1)
 
     each(len(block), sum_rows, least=enough(Ft.numel()))
-    return by_row.sum().item()
+    return by_row.sum().item() * size**2
 
 
 def block_errors(data: Stack, lost: Mapping[str, float]) -> dict[str, float]:
@@ -545,6 +572,9 @@ class Sweep:
     fits: dict[
         tuple[int, int], CoupledFactors
     ]  #: by (rank, seed), in the order they were asked for
+    interrupted: bool = (
+        False  #: True if an interrupt ended it: fits are missing or not at their end
+    )
 
     def __getitem__(self, key: tuple[int, int]) -> CoupledFactors:
         if key not in self.fits:
@@ -552,7 +582,8 @@ class Sweep:
         return self.fits[key]
 
     def __repr__(self):
-        return f"Sweep of {len(self.fits)} fits (rank, seed): {list(self.fits)}"
+        ended = ", interrupted" if self.interrupted else ""
+        return f"Sweep of {len(self.fits)} fits (rank, seed): {list(self.fits)}{ended}"
 
     def to(self, device) -> Self:
         """The same sweep with all factors on `device`.
@@ -623,6 +654,7 @@ class Sweep:
         return pd.DataFrame(rows)
 
 
+@full_precision()
 def rank_sweep(
     blocks: Mapping[str, Tensor],
     ranks: Iterable[int],
@@ -639,7 +671,7 @@ def rank_sweep(
 
     "auto" draws and compresses its sample once, for the largest rank, so its fits differ a little
     from those of `coupled_nmf`. As many fits run at a time as work in the memory that the data
-    takes. An interrupt returns the fits so far.
+    takes. An interrupt returns the fits so far, and the sweep says so in `interrupted`.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.
@@ -663,11 +695,12 @@ def rank_sweep(
         >>> sweep[5, 0].rmse < sweep[1, 0].rmse
         True
     """
-    pairs = list(product(ranks, seeds))
+    pairs = list(product(ranks, map(check_seed, seeds)))
     if not pairs:
         raise ValueError("rank_sweep needs at least one rank and one seed")
     stop = Stop(max_iter, tol, min(KKT_TOL, 100 * tol))
-    data = _checked_stack(blocks, [rank for rank, _ in pairs], solver, weights, device)
+    data = checked_stack(blocks, [rank for rank, _ in pairs], solver, weights, device)
+    pairs = [(int(rank), seed) for rank, seed in pairs]  # of any type of whole number
     largest, home, fits = max(rank for rank, _ in pairs), device_of(blocks), {}
     try:
         with crew(data.device):
@@ -679,9 +712,10 @@ def rank_sweep(
                 if any(fit.interrupted for fit in found):
                     break
     except KeyboardInterrupt:  # between the iterations
-        if not fits:
+        if is_all_or_nothing() or not fits:
             raise
-    return Sweep(fits)
+    missing = len(fits) < len(set(pairs))
+    return Sweep(fits, missing or any(fit.interrupted for fit in fits.values()))
 
 
 def _groups(data: Stack, pairs: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -21,14 +21,14 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-AnyPath = Path | zipfile.Path
+AnyPath = TypeVar("AnyPath", Path, zipfile.Path)
 # What Pillow opens with the help of other programs, or only looks at from outside.
 UNFIT = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # Pictures that Pillow may be unable to read: to leave them out is worth a note.
@@ -38,6 +38,7 @@ LEFTOVERS = {
     *("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found"),
     *("system volume information", "thumbs.db", "desktop.ini"),
 }
+# RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know.
 ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 
@@ -89,28 +90,40 @@ def read_folder(folder: str | os.PathLike) -> tuple[Tensor, list[str]]:
         raise NotADirectoryError(f"{root} is a file; give the folder that it is in")
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
-    files = [str(file) for file in image_files(root)]
-    if not files:
-        raise FileNotFoundError(f"{root} has no images: {contents(root)}; {readable()}")
-    images, notes = combine([read_picture(Path(file)) for file in files])
-    for note in [*notes, *left_out([root])]:
+    files = files_below(root)
+    images = [file for file in files if is_image(file)]
+    if not images:
+        raise FileNotFoundError(f"{root} has no images: {contents(files)}; {readable()}")
+    pixels, notes = combine([read_picture(file) for file in images])
+    for note in [*notes, *left_out(files)]:
         warnings.warn(f"{root}: {note}", stacklevel=2)
-    return images, [Path(file).relative_to(root).as_posix() for file in files]
+    return pixels, [file.relative_to(root).as_posix() for file in images]
 
 
-def image_files(folder: AnyPath) -> Iterator[AnyPath]:
-    """The files below a folder that have a suffix of an image, in alphabetical order.
+def files_below(folder: AnyPath) -> list[AnyPath]:
+    """The files in a folder and its subfolders, but for hidden ones and leftovers, in order.
 
     Example:
-        >>> list(image_files(Path("no such folder")))
+        >>> files_below(Path("no such folder"))
         []
     """
-    known = _suffixes()
-    return (file for file in _files(folder) if _suffix(file) in known)
+    return list(_files(folder))
+
+
+def is_image(file: AnyPath) -> bool:
+    """Whether a file has a suffix of images that Pillow reads.
+
+    Example:
+        >>> is_image(Path("a.PNG")), is_image(Path("a.txt"))
+        (True, False)
+    """
+    return _suffix(file) in _suffixes()
 
 
 def visible(folder: AnyPath) -> list[AnyPath]:
     """What is in a folder, in alphabetical order, but for hidden things and leftovers.
+
+    A link to a folder that it lies in is left out too.
 
     Example:
         >>> visible(Path("no such folder"))
@@ -120,23 +133,21 @@ def visible(folder: AnyPath) -> list[AnyPath]:
         return []
     paths = (path for path in folder.iterdir() if not path.name.startswith("."))
     wanted = (path for path in paths if path.name.casefold() not in LEFTOVERS)
-    return sorted(wanted, key=lambda path: path.name)
+    return sorted((path for path in wanted if not _leads_up(path)), key=lambda path: path.name)
 
 
-def contents(folder: AnyPath) -> str:
-    """What is in a folder and below, in words, for errors.
+def contents(files: Iterable[AnyPath]) -> str:
+    """What there is instead of images, in words, for errors.
 
     Example:
-        >>> contents(Path("no such folder"))
-        'it is empty'
+        >>> contents([Path("a.txt"), Path("b.txt")])
+        'there are 2 .txt'
     """
-    counts = Counter(_suffix(file) or "without a suffix" for file in _files(folder))
+    counts = Counter(_suffix(file) or "without a suffix" for file in files)
     if not counts:
         return "it is empty"
     found = [f"{count} {suffix}" for suffix, count in counts.most_common(5)]
-    if len(counts) > len(found):
-        found.append("others")
-    return f"it has files, but none of images ({', '.join(found)})"
+    return f"there are {', '.join(found)}"
 
 
 def readable() -> str:
@@ -150,21 +161,23 @@ def readable() -> str:
     return f"files of images end in {', '.join(s for s in common if s in _suffixes())} or the like"
 
 
-def left_out(folders: Iterable[AnyPath]) -> list[str]:
-    """Notes on pictures of formats that are not read.
+def left_out(files: Iterable[AnyPath]) -> list[str]:
+    """A note on pictures of formats that are not read, if there are any.
 
     Example:
-        >>> left_out([Path("no such folder")])
-        []
+        >>> left_out([Path("a.png"), Path("b.heic")])
+        ['left out 1 .heic, which Pillow does not read here']
     """
     unread = OTHERS - _suffixes()
-    counts = Counter(_suffix(file) for folder in folders for file in _files(folder))
-    found = [f"{counts[suffix]} {suffix}" for suffix in sorted(unread) if counts[suffix]]
-    return [f"left out {', '.join(found)}, which Pillow does not read here"] if found else []
+    counts = Counter(_suffix(file) for file in files if _suffix(file) in unread)
+    if not counts:
+        return []
+    found = [f"{count} {suffix}" for suffix, count in counts.items()]
+    return [f"left out {', '.join(found)}, which Pillow does not read here"]
 
 
 def _files(folder: AnyPath, above: tuple[Path, ...] = ()) -> Iterator[AnyPath]:
-    """All files below a folder; a link to a folder that it lies in is not followed."""
+    """All files below a folder; links that lead in a circle are followed once."""
     if isinstance(folder, Path):
         here = folder.resolve()
         if here in above:
@@ -175,6 +188,13 @@ def _files(folder: AnyPath, above: tuple[Path, ...] = ()) -> Iterator[AnyPath]:
             yield from _files(path, above)
         else:
             yield path
+
+
+def _leads_up(path: Path | zipfile.Path) -> bool:
+    """Whether it is a link to a folder that it lies in."""
+    if not isinstance(path, Path) or not path.is_symlink() or not path.is_dir():
+        return False
+    return path.parent.resolve().is_relative_to(path.resolve())
 
 
 def _suffix(file: AnyPath) -> str:
@@ -229,13 +249,13 @@ def read_picture(file: AnyPath) -> Picture:
     """The first image in a file, whatever its suffix says of its format.
 
     Raises:
-        OSError: for a file, or a member of a zip, that cannot be got at.
+        OSError: for a file that is not to be had, or cannot be unpacked from a zip.
         ValueError: for one that holds no image, or a damaged one.
     """
     try:
         content = file.read_bytes()
-    except (*ZIP_FAULTS, NotImplementedError) as why:
-        raise ValueError(f"{file} cannot be unpacked ({why}); replace or delete it") from why
+    except ZIP_FAULTS as why:
+        raise OSError(f"{file} cannot be unpacked ({why}); pack the zip file anew") from why
     try:
         with Image.open(io.BytesIO(content), formats=_formats()) as image:
             return open_picture(image, str(file))

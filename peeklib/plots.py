@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from .blocks import as_labels
 from .directions import Direction, bottom_images, top_images
-from .hooks import to_float
+from .images import to_float
 from .nmf import CoupledFactors
 
 WIDTH = 5.5  # inches; a 390 px phone then shows 11 pt text at about 10 px
@@ -388,7 +389,7 @@ def journey(
         component: which one, counted from 1, the strongest.
         maps: channels, height and width of the layer.
         images: those of the fit, images × channels × height × width.
-        labels: one integer for each image.
+        labels: one integer for each image, as a tensor, array, list or column.
         title: what the figure says.
 
     Returns:
@@ -409,17 +410,15 @@ def journey(
     F = _numpy(factors.image_factor)  # images × rank
     O = _numpy(factors.factors[layer])  # neurons × rank
     images = _numpy(images)
-    labels = _numpy(labels)
+    labels = _numpy(as_labels(labels, len(F)))
     if not 1 <= component <= factors.rank:
         raise ValueError(f"component is {component}; this fit has components 1 to {factors.rank}")
     if math.prod(maps) != len(O):
         raise ValueError(
             f"maps {maps} have {math.prod(maps)} neurons, block {layer!r} has {len(O)}"
         )
-    if not len(images) == len(labels) == len(F):
-        raise ValueError(
-            f"{len(images)} images and {len(labels)} labels; the fit is of {len(F)} images"
-        )
+    if len(images) != len(F):
+        raise ValueError(f"there are {len(images)} images; the fit is of {len(F)}")
     k = component - 1
     loadings = F[:, k]
     latent = _pixel_images(factors, slice(k, k + 1), images.shape[2:])

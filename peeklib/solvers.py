@@ -21,13 +21,14 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import accumulate, product
 
 import torch
 from torch import Tensor
 
-from .blocks import Stack, check_count
+from .blocks import Stack, check_count, check_seed
 from .crew import COLUMNS, SWEEPERS, each, pieces
 
 EPS = 1e-9  # added to the denominator of MU; the paper adds "a small constant" without naming it
@@ -199,7 +200,7 @@ def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
         >>> small.Q.shape, small.B.shape, torch.allclose(small.Q @ small.B, X, atol=1e-4)
         (torch.Size([5, 2]), torch.Size([2, 8]), True)
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     sketch = torch.randn(width, X.shape[1], generator=generator, dtype=X.dtype).to(X.device)
     Q = _orthonormal(sketch @ X.T)  # width × features
     for _ in range(iterations):
@@ -451,12 +452,50 @@ class Group:
         self.W, self.F, self.Wy = W, F, Wy
 
 
+_all_or_nothing: ContextVar[bool] = ContextVar("all_or_nothing", default=False)
+
+
+@contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Inside, an interrupt (Ctrl-C, the stop button) comes out of a fit as KeyboardInterrupt.
+
+    Outside, `coupled_nmf` and `rank_sweep` return the factors so far, for a person to look at.
+    Where their result goes into another number, or is kept, nobody would see that it is half done.
+
+    Example:
+        >>> import peeklib as pk
+        >>> with all_or_nothing():  # a whole fit, or none
+        ...     errors = pk.coupled_nmf({"input": torch.ones(6, 8)}, 1).block_errors
+        >>> round(errors["input"], 3)
+        0.0
+    """
+    before = _all_or_nothing.set(True)
+    try:
+        yield
+    finally:
+        _all_or_nothing.reset(before)
+
+
+def is_all_or_nothing() -> bool:
+    """Whether an interrupt now comes out of a fit, instead of ending it early.
+
+    Example:
+        >>> with all_or_nothing():
+        ...     is_all_or_nothing()
+        True
+        >>> is_all_or_nothing()
+        False
+    """
+    return _all_or_nothing.get()
+
+
 @contextmanager
 def side_by_side(X: Matrix, energy: float, runs: Iterable[Run]) -> Iterator[Group]:
     """Inside, copies of the runs go on together, on X; afterwards they have their factors.
 
     An interrupt ends what is inside, and nothing else: the runs that were not at their end say that
-    they were interrupted, and have the factors of their last round.
+    they were interrupted, and have the factors of their last round. Within `all_or_nothing` it
+    comes out.
 
     Args:
         X: features × images.
@@ -478,6 +517,8 @@ def side_by_side(X: Matrix, energy: float, runs: Iterable[Run]) -> Iterator[Grou
     try:
         yield group
     except KeyboardInterrupt:
+        if is_all_or_nothing():
+            raise
         for run in group.active:
             run.interrupted = True
     group.write_back()
@@ -681,7 +722,11 @@ def _revive(group: Group, dead: Tensor) -> None:
     if not rows_of_dead:
         return
     X, count = group.X, group.X.shape[1]
-    chosen = torch.linspace(0, count - 1, min(LOOK, count)).long().to(group.F.device)
+    chosen = (
+        torch.linspace(0, count - 1, min(LOOK, count), dtype=torch.float32)
+        .long()
+        .to(group.F.device)
+    )
     for run, rows in zip(group.active, group.rows, strict=True):
         mine = [k for k in rows_of_dead if rows.start <= k < rows.stop]
         if not mine or run.revived >= len(run.Wt):  # some have nothing left to explain

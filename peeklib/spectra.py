@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blocks import as_matrix, check_count
+from .blocks import as_matrix, as_tensor, check_count, check_seed, full_precision, power_near
 from .crew import crew, each, pieces
 
 
+@full_precision()
 def spectrum(block: Tensor) -> Tensor:
     """Singular values of a block, largest first.
 
@@ -59,6 +60,7 @@ def _triangular(tall: Tensor) -> Tensor:
     return torch.linalg.qr(torch.cat(triangles), mode="r").R
 
 
+@full_precision()
 def eckart_young(values: Tensor, ranks: Iterable[int]) -> Tensor:
     """Relative errors ‖A − B‖ / ‖A‖ of the best approximations B of some ranks, of any sign.
 
@@ -79,16 +81,18 @@ def eckart_young(values: Tensor, ranks: Iterable[int]) -> Tensor:
         >>> eckart_young(torch.tensor([4.0, 3.0]), [0, 1, 2]).round(decimals=3)
         tensor([1.0000, 0.6000, 0.0000], dtype=torch.float64)
     """
+    values = as_tensor(values, "values").double()
     possible = (values >= 0) & values.isfinite()
-    if values.ndim != 1 or not possible.all() or (values.diff() > 0).any():
+    if values.ndim != 1 or not len(values) or not possible.all() or (values.diff() > 0).any():
         raise ValueError("values are not the singular values of a matrix, largest first")
     chosen = [min(check_count(rank, "rank", least=0), len(values)) for rank in ranks]
-    energy = values.double().square()
+    energy = (values / power_near(values)).square()
     left = torch.cat([energy.flip(0).cumsum(0).flip(0), energy.new_zeros(1)])  # after each rank
     errors = (left / left[0]).sqrt() if left[0] > 0 else left
     return errors[chosen]
 
 
+@full_precision()
 def effective_rank(block: Tensor) -> float:
     """Entropy rank exp(−Σ p log p) with p = σ / Σσ (Roy & Vetterli 2007).
 
@@ -106,21 +110,24 @@ def effective_rank(block: Tensor) -> float:
         >>> round(pk.effective_rank(torch.eye(7)), 3), round(pk.effective_rank(torch.ones(7, 9)), 3)
         (7.0, 1.0)
     """
-    values = spectrum(block) if block.ndim != 1 else torch.as_tensor(block).double()
+    block = as_tensor(block)
+    values = spectrum(block) if block.ndim != 1 else block.double()
     if not ((values >= 0) & values.isfinite()).all():
         raise ValueError("singular values are never negative, infinite or NaN; some of these are")
-    if not values.sum():
+    if not values.any():
         raise ValueError("every entry of the block is zero; its entropy rank is not defined")
+    values = values / power_near(values)
     p = values / values.sum()
     return torch.special.entr(p).sum().exp().item()
 
 
+@full_precision()
 def cka(X: Tensor, Y: Tensor) -> float:
     """Linear centred kernel alignment of two blocks (Kornblith et al. 2019, sect. 3).
 
     ‖X Yᵀ‖² / (‖X Xᵀ‖ ‖Y Yᵀ‖) with centred features. It stays the same if either block is rotated or
     scaled. The same sums are taken over images × images where there are fewer images than features.
-    Products have the precision of the blocks.
+    Products have the precision of the blocks, whatever their unit.
 
     Args:
         X, Y: features × images; the numbers of features may differ.
@@ -147,6 +154,7 @@ def cka(X: Tensor, Y: Tensor) -> float:
     return min(1.0, (shared / own).item())
 
 
+@full_precision()
 def svcca(X: Tensor, Y: Tensor, *, share: float = 0.99) -> float:
     """Mean canonical correlation of two blocks' strongest directions (Raghu et al. 2017).
 
@@ -195,7 +203,10 @@ def _centred(X: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _without_mean(X: Tensor) -> Tensor:
-    return X - X.mean(dim=1, keepdim=True, dtype=torch.float64).to(X.dtype)
+    """X in a unit in which products neither overflow nor vanish, and so is what remains of it."""
+    X = X / power_near(X)
+    X = X - X.mean(dim=1, keepdim=True, dtype=torch.float64).to(X.dtype)
+    return X / power_near(X)
 
 
 def _directions(X: Tensor, share: float) -> Tensor:
@@ -215,6 +226,7 @@ def _directions(X: Tensor, share: float) -> Tensor:
     return vectors[:, kept]
 
 
+@full_precision()
 def conv_singular_values(weight: Tensor, size: tuple[int, int]) -> Tensor:
     """Singular values of a convolution with stride 1, one set for each frequency.
 
@@ -232,7 +244,7 @@ def conv_singular_values(weight: Tensor, size: tuple[int, int]) -> Tensor:
         height × width × min(out, in), in float64.
 
     Raises:
-        ValueError: for a weight of another shape, or a kernel larger than the maps.
+        ValueError: for a weight of another shape, with NaN, or a kernel larger than the maps.
 
     Example:
         >>> moves = torch.zeros(1, 1, 3, 3)
@@ -240,6 +252,7 @@ def conv_singular_values(weight: Tensor, size: tuple[int, int]) -> Tensor:
         >>> conv_singular_values(moves, (4, 4)).unique().round(decimals=6)
         tensor([1.], dtype=torch.float64)
     """
+    weight = as_tensor(weight, "weight")
     if weight.ndim != 4:
         raise ValueError(
             f"weight has shape {tuple(weight.shape)}; give out × in × kernel height × kernel width"
@@ -248,10 +261,13 @@ def conv_singular_values(weight: Tensor, size: tuple[int, int]) -> Tensor:
         raise ValueError(
             f"a kernel of {tuple(weight.shape[2:])} is larger than maps of {tuple(size)}"
         )
-    frequencies = torch.fft.fft2(weight.detach().double(), s=size)  # out × in × height × width
+    if not weight.isfinite().all():
+        raise ValueError("weight has NaN or infinite values; the network diverged")
+    frequencies = torch.fft.fft2(weight.double(), s=size)  # out × in × height × width
     return torch.linalg.svdvals(frequencies.permute(2, 3, 0, 1))
 
 
+@full_precision()
 def parallel_analysis(block: Tensor, *, permutations: int = 19, seed: int = 0) -> int:
     """How many leading singular values exceed those of chance (Horn 1965).
 
@@ -281,8 +297,10 @@ def parallel_analysis(block: Tensor, *, permutations: int = 19, seed: int = 0) -
     """
     check_count(permutations, "permutations")
     X = as_matrix(block)
-    X = (X - X.mean(dim=1, keepdim=True)).cpu().numpy()
-    generator = np.random.default_rng(seed)
+    X = X / power_near(X)
+    X = X - X.mean(dim=1, keepdim=True)
+    X = (X / power_near(X)).cpu().numpy()
+    generator = np.random.default_rng(check_seed(seed) % 2**64)  # NumPy takes no negative one
     permuted = [_gram_spectrum(generator.permuted(X, axis=1)) for _ in range(permutations)]
     above = _gram_spectrum(X) > np.max(permuted, axis=0) * (1 + 1e-4)
     return int(above.cumprod().sum())

@@ -1,7 +1,7 @@
 """Results as files that open anywhere: numbers as safetensors, all around them as JSON.
 
     tensors     "image_factor", "factors/conv1", …: named by their place in the result
-    metadata    format · version · made_by · kind · content, the JSON · checksum of all the rest
+    metadata    "peeklib": JSON of version, made_by, result, checksum (of all the rest)
 
 JSON knows None, truth values, finite numbers, text and lists. Anything else is a list that begins
 with its kind: ["tuple", 1, 2], ["tensor", "image_factor", [1, 0]], ["Sweep", {"fits": …}]. Kinds
@@ -9,6 +9,7 @@ are those below and the classes that a reader is given, and no file can name ano
 never runs what somebody wrote into it.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from . import __version__
 
-FORMAT, VERSION = "peeklib", 1  # of the files; a later version may hold what this one cannot read
+MARK, VERSION = "peeklib", 1  # of the files; a later version may hold what this one cannot read
 SUFFIX = ".safetensors"
 PLAIN = (type(None), bool, int, float, str)  # as they are in JSON
 CONTAINERS = {kind.__name__: kind for kind in (list, tuple, set, frozenset)}
@@ -73,14 +74,10 @@ def save(result, path: str | os.PathLike) -> Path:
     if not path.suffix:
         path = path.with_name(path.name + SUFFIX)
     packer = _ByName()
-    metadata = {
-        "format": FORMAT,
-        "version": str(VERSION),
-        "made_by": f"peeklib {__version__}",
-        "kind": type(result).__name__,
-        "content": json.dumps(packer.pack(result), allow_nan=False),
-    }
-    metadata["checksum"] = _checksum(metadata, packer.tensors)
+    made_by = f"peeklib {__version__}"
+    facts = {"version": VERSION, "made_by": made_by, "result": packer.pack(result)}
+    facts["checksum"] = _checksum(facts, packer.tensors)
+    metadata = {MARK: json.dumps(facts, allow_nan=False)}  # of one entry: more have no order
     write(path, safetensors.torch.save(packer.tensors, metadata))
     return path
 
@@ -108,15 +105,18 @@ def read(path: str | os.PathLike, kinds: Mapping[str, type]) -> Any:
         FileNotFoundError: there is no file 'nowhere.safetensors'
     """
     path = _found(Path(path))
-    metadata, tensors = _opened(path)
-    _check_format(path, metadata)
-    checksum = metadata.pop("checksum", None)
-    if checksum != _checksum(metadata, tensors):
-        raise ValueError(f"{str(path)!r} was damaged: its checksum is wrong; copy or save it again")
+    text, tensors = _opened(path)
     try:
-        return _FromNames(kinds, tensors).unpack(json.loads(metadata["content"]))
+        facts = json.loads(text)
+        if facts["version"] == VERSION:
+            return _result(facts, tensors, kinds)
     except DAMAGED as why:
-        raise ValueError(f"{str(path)!r} holds what no `save` writes: {why!r}") from why
+        what = f"{type(why).__name__}: {why}"
+        raise ValueError(f"{str(path)!r} is damaged ({what}); copy or save it again") from why
+    raise ValueError(
+        f"{str(path)!r} is of version {facts['version']}, made by {facts.get('made_by')}; this is "
+        f"peeklib {__version__}, which reads version {VERSION}: install a newer one"
+    )
 
 
 def check_place(path: Path, example: str) -> None:
@@ -169,7 +169,8 @@ def write(path: Path, content: bytes) -> None:
     except OSError as why:
         raise OSError(why.errno, f"cannot be saved: {why.strerror}", str(path)) from why
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
 
 
 def _found(path: Path) -> Path:
@@ -180,17 +181,24 @@ def _found(path: Path) -> Path:
             return file
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder; name the file in it")
-    raise FileNotFoundError(f"there is no file {str(path)!r}")
+    either = " or ".join(dict.fromkeys([repr(str(path)), repr(str(completed))]))
+    raise FileNotFoundError(f"there is no file {either}")
 
 
-def _opened(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors, which are views of the file."""
+def _opened(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Our metadata, and tensors that are views of the file."""
     try:
         with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            return file.metadata() or {}, tensors
     except (SafetensorError, AttributeError) as why:  # the latter for types that torch lacks
         raise ValueError(f"{str(path)!r} is {_description(path)}") from why
+    if MARK not in metadata:
+        raise ValueError(
+            f"{str(path)!r} is a safetensors file of another program; "
+            f"open it with safetensors.torch.load_file(path). {SAVED}"
+        )
+    return metadata[MARK], tensors
 
 
 def _description(path: Path) -> str:
@@ -222,23 +230,16 @@ def _description_of_archive(path: Path) -> str:
     return f"a ZIP archive; {SAVED}"
 
 
-def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
-    if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"{str(path)!r} is a safetensors file of another program; "
-            f"open it with safetensors.torch.load_file(path). {SAVED}"
-        )
-    version = metadata.get("version", "")
-    if version != str(VERSION):
-        raise ValueError(
-            f"{str(path)!r} is of version {version}, made by {metadata.get('made_by')}; "
-            f"this is peeklib {__version__}, which reads version {VERSION}: install a newer one"
-        )
+def _result(facts: dict, tensors: Mapping[str, Tensor], kinds: Mapping[str, type]) -> Any:
+    """What the facts and tensors of a whole file say."""
+    if facts.pop("checksum") != _checksum(facts, tensors):
+        raise ValueError("its checksum is wrong")
+    return _FromNames(kinds, tensors).unpack(facts["result"])
 
 
-def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the metadata and of every tensor's name, type, shape and bytes."""
-    digest = hashlib.sha256(json.dumps(sorted(metadata.items())).encode())
+def _checksum(facts: Mapping, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the facts and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
@@ -281,7 +282,7 @@ class Packer:
         if kind is np.ndarray:
             return ["array", *self.array(value, name)]
         if kind is dict:
-            return ["dict", *self.items(value, name)]
+            return ["dict", *self._items(value, name)]
         if kind is range:
             return ["range", value.start, value.stop, value.step]
         if kind is CONTAINERS.get(kind.__name__):
@@ -294,7 +295,7 @@ class Packer:
                 {key: self.pack(part, _inside(name, key)) for key, part in parts},
             ]
         if kind is pd.DataFrame:
-            return ["table", *self.table(value, name)]
+            return ["table", *self._table(value, name)]
         raise TypeError(f"a {kind.__module__}.{kind.__qualname__} is of no kind that can be kept")
 
     def is_record(self, kind: type) -> bool:
@@ -315,7 +316,7 @@ class Packer:
         """An array, as a tensor."""
         return self.tensor(torch.from_numpy(value.copy(order="K")), name)
 
-    def items(self, value: dict, name: str) -> list:
+    def _items(self, value: dict, name: str) -> list:
         """Pairs of a key and what it leads to."""
         pairs = []
         for key, part in value.items():
@@ -323,24 +324,24 @@ class Packer:
             pairs.append([self.pack(key, inside), self.pack(part, inside)])
         return pairs
 
-    def table(self, value: pd.DataFrame, name: str) -> list:
+    def _table(self, value: pd.DataFrame, name: str) -> list:
         """Its index, its columns' names and its columns."""
         columns = []
         for place, label in enumerate(value.columns):
-            columns.append(self.column(value.iloc[:, place], _inside(name, label)))
-        rows = self.index(value.index, _inside(name, "index"))
-        return [rows, self.index(value.columns, _inside(name, "columns")), *columns]
+            columns.append(self._column(value.iloc[:, place], _inside(name, label)))
+        rows = self._index(value.index, _inside(name, "index"))
+        return [rows, self._index(value.columns, _inside(name, "columns")), *columns]
 
-    def index(self, value: pd.Index, name: str) -> list:
+    def _index(self, value: pd.Index, name: str) -> list:
         """Its values, their type if they are no numbers, and its name."""
         if type(value) is pd.RangeIndex:
             content = self.pack(range(value.start, value.stop, value.step))
             return [content, None, self.pack(value.name)]
         if type(value) is not pd.Index:
             raise TypeError(f"a table with a {type(value).__name__} cannot be kept")
-        return [*self.column(value, name), self.pack(value.name)]
+        return [*self._column(value, name), self.pack(value.name)]
 
-    def column(self, value: pd.Series | pd.Index, name: str) -> list:
+    def _column(self, value: pd.Series | pd.Index, name: str) -> list:
         """The values, and their type if they are no numbers."""
         if isinstance(value.dtype, np.dtype) and value.dtype.kind in "biuf":
             return [self.pack(value.to_numpy(), name), None]
@@ -372,7 +373,7 @@ class Unpacker:
         Example:
             >>> Unpacker({}).unpack(["os.system", "ls"])
             Traceback (most recent call last):
-            KeyError: 'os.system'
+            ValueError: 'os.system' is no kind that may be in it
         """
         if not isinstance(packed, list):
             return packed
@@ -386,9 +387,11 @@ class Unpacker:
         if kind == "range":
             return range(*parts)
         if kind == "table":
-            return self.table(*parts)
+            return self._table(*parts)
         if kind in CONTAINERS:
             return CONTAINERS[kind](map(self.unpack, parts))
+        if kind not in self.kinds:
+            raise ValueError(f"{kind!r} is no kind that may be in it")
         (content,) = parts
         return self.kinds[kind](**{name: self.unpack(part) for name, part in content.items()})
 
@@ -396,18 +399,18 @@ class Unpacker:
         """The tensor of which `Packer.tensor` gave the parts."""
         raise NotImplementedError
 
-    def table(self, index, names, *columns) -> pd.DataFrame:
-        """The table of which `Packer.table` gave the parts."""
-        rows = self.index(*index)
+    def _table(self, index, names, *columns) -> pd.DataFrame:
+        """The table of which `Packer._table` gave the parts."""
+        rows = self._index(*index)
         content = {}
         for place, (values, dtype) in enumerate(columns):
             content[place] = pd.Series(self.unpack(values), rows, _label(dtype))
         table = pd.DataFrame(content, rows)
-        table.columns = self.index(*names)
+        table.columns = self._index(*names)
         return table
 
-    def index(self, values, dtype: str | None, name) -> pd.Index:
-        """The index of which `Packer.index` gave the parts."""
+    def _index(self, values, dtype: str | None, name) -> pd.Index:
+        """The index of which `Packer._index` gave the parts."""
         return pd.Index(self.unpack(values), dtype=_label(dtype), name=self.unpack(name))
 
 
@@ -444,12 +447,12 @@ class _ByName(Packer):
         return super().pack(value, name)
 
     def tensor(self, value: Tensor, name: str) -> list:
-        name = self.free(name.encode("utf-8", "backslashreplace").decode())
+        name = self._free(name.encode("utf-8", "backslashreplace").decode())
         self.tensors[name] = value.detach().to("cpu", copy=True).contiguous()
         axes = range(value.ndim)
         return [name, sorted(axes, key=value.stride, reverse=True)]
 
-    def free(self, name: str) -> str:
+    def _free(self, name: str) -> str:
         """The name, or one like it that no tensor has."""
         while name in self.tensors:
             name += "'"
@@ -470,10 +473,10 @@ class _FromNames(Unpacker):
         if kind == "float":
             return float(*parts)
         if kind == "number":
-            return self.number(*parts)
+            return self._number(*parts)
         return super().unpack(packed)
 
-    def number(self, dtype: str, value) -> np.generic:
+    def _number(self, dtype: str, value) -> np.generic:
         if not _is_number(np.dtype(dtype)):
             raise ValueError(f"{dtype!r} is no type of numbers")
         return np.dtype(dtype).type(self.unpack(value))

@@ -29,7 +29,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blocks import Stack, check_blocks, check_count, device_of, pick_device, stack
+from .blocks import (
+    Stack,
+    as_tensor,
+    check_blocks,
+    check_count,
+    check_seed,
+    check_size,
+    device_of,
+    full_precision,
+    pick_device,
+    stack,
+)
 from .crew import crew
 from .nmf import CoupledFactors, block_errors, residuals
 from .solvers import Stop, hals_update, is_slow
@@ -126,16 +137,18 @@ class CoupledTensors(CoupledFactors):
             tensor([[3.],
                     [3.]])
         """
-        for name, block in blocks.items():
+        tensors = _tensors(blocks)
+        for name, block in tensors.items():
             fitted = tuple(len(V) for V in self.modes.get(name, ()))
             if fitted and tuple(block.shape[:-1]) != fitted:
                 raise ValueError(
                     f"block {name!r} has shape {tuple(block.shape)}; "
                     f"it was fitted as {fitted} × images"
                 )
-        return super().transform(_flat(blocks), **options)
+        return super().transform(_flat(tensors), **options)
 
 
+@full_precision()
 def coupled_ntf(
     blocks: Mapping[str, Tensor],
     rank: int,
@@ -195,25 +208,25 @@ def coupled_ntf(
 def _checked_stack(blocks, rank: int, device) -> tuple[Stack, dict[str, tuple[int, ...]]]:
     """The blocks as a stack of matrices, and the shapes of their features."""
     check_count(rank, "rank")
-    matrices = blocks
-    if isinstance(blocks, Mapping):
-        for name, block in blocks.items():
-            _check_modes(block, name)
-        matrices = _flat(blocks)
-    matrices = check_blocks(matrices)
+    tensors = _tensors(blocks)
+    matrices = check_blocks(_flat(tensors))
     data = stack(matrices, None, pick_device(device, device_of(blocks)))
-    if not data.total_energy:
-        raise ValueError(f"every entry of {list(blocks)} is zero; there is nothing to factorize")
-    return data, {name: tuple(block.shape[:-1]) for name, block in blocks.items()}
+    check_size(data)
+    return data, {name: tuple(block.shape[:-1]) for name, block in tensors.items()}
 
 
-def _check_modes(block, name: str) -> None:
-    found = f"a {type(block).__name__}"
-    if isinstance(block, Tensor):
-        if block.ndim >= 2:
-            return
-        found = f"of shape {tuple(block.shape)}"
-    raise ValueError(f"block {name!r} is {found}; give a tensor of two modes or more, images last")
+def _tensors(blocks) -> dict[str, Tensor]:
+    """Blocks of whatever kind as tensors, images last."""
+    if not isinstance(blocks, Mapping):
+        raise TypeError(f"blocks is a {type(blocks).__name__}; give a dict of name → tensor")
+    tensors = {name: as_tensor(block, name) for name, block in blocks.items()}
+    for name, block in tensors.items():
+        if block.ndim < 2:
+            raise ValueError(
+                f"block {name!r} is of shape {tuple(block.shape)}; "
+                "give a tensor of two modes or more, images last"
+            )
+    return tensors
 
 
 def _flat(blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -255,7 +268,7 @@ def _random_start(
     data: Stack, shapes: dict[str, tuple[int, ...]], rank: int, seed: int
 ) -> tuple[Modes, Tensor]:
     """Uniform [0, 1] factors of the modes and of the images, drawn as `coupled_nmf` draws them."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     lengths = [n for shape in shapes.values() for n in shape]
     V = torch.rand(rank, sum(lengths), generator=generator, dtype=data.dtype)
     Ft = torch.rand(rank, data.shape[1], generator=generator, dtype=data.dtype)

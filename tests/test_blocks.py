@@ -1,7 +1,11 @@
 """Blocks: what passes the checks, and that stacking keeps rows, weights and precision."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 
 from peeklib.blocks import (
@@ -10,7 +14,9 @@ from peeklib.blocks import (
     check_count,
     check_weights,
     energy_of,
+    full_precision,
     pick_device,
+    power_near,
     stack,
 )
 
@@ -39,6 +45,104 @@ def test_arrays_keep_their_precision(kind):
     matrix = as_matrix(array)
     assert matrix.numpy().dtype == kind
     assert np.array_equal(matrix.numpy(), array)
+
+
+TWO_BY_THREE = np.arange(6.0).reshape(2, 3)
+READ_ONLY = TWO_BY_THREE.copy()
+READ_ONLY.setflags(write=False)
+SAME = {
+    "column-major": np.asfortranarray(TWO_BY_THREE),
+    "of the other byte order": TWO_BY_THREE.astype(TWO_BY_THREE.dtype.newbyteorder()),
+    "read-only": READ_ONLY,
+    "of long doubles": TWO_BY_THREE.astype(np.longdouble),
+    "of half precision": TWO_BY_THREE.astype(np.float16),
+    "of unsigned integers": TWO_BY_THREE.astype(np.uint16),
+    "with a mask that hides nothing": np.ma.array(TWO_BY_THREE, mask=False),
+    "a table": pd.DataFrame(TWO_BY_THREE),
+    "a table of types that pandas adds": pd.DataFrame(TWO_BY_THREE).astype("Int64"),
+    "bfloat16": torch.arange(6).reshape(2, 3).bfloat16(),
+    "float8": torch.arange(6.0).reshape(2, 3).to(torch.float8_e4m3fn),
+}
+
+
+@pytest.mark.parametrize("block", SAME.values(), ids=SAME.keys())
+def test_numbers_are_read_however_they_are_kept(block):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        matrix = as_matrix(block)
+    assert matrix.dtype in (torch.float32, torch.float64)
+    assert np.array_equal(matrix.numpy(), TWO_BY_THREE)
+
+
+def test_a_file_that_is_mapped_to_memory_is_not_copied(tmp_path):
+    np.save(tmp_path / "block.npy", TWO_BY_THREE)
+    mapped = np.load(tmp_path / "block.npy", mmap_mode="r")
+    assert as_matrix(mapped).data_ptr() == mapped.ctypes.data
+
+
+@pytest.mark.parametrize("of", [torch.tensor, np.array])
+def test_whole_numbers_that_float32_cannot_tell_apart_become_float64(of):
+    assert as_matrix(of([[2**24, 2**24 + 1]])).diff().item() == 1
+
+
+OTHER = {
+    "list": ([[1.0]], TypeError, "is a list; give a tensor or array"),
+    "objects": (TWO_BY_THREE.astype(object), TypeError, "array of object; give numbers"),
+    "words": (np.array([["a"]]), TypeError, "give numbers"),
+    "wide complex": (TWO_BY_THREE.astype(np.clongdouble), TypeError, "is complex"),
+    "too long double": (np.array([[np.longdouble(2) ** 2000]]), ValueError, "infinite"),
+    "masked": (
+        np.ma.array(TWO_BY_THREE, mask=TWO_BY_THREE == 4),
+        ValueError,
+        "masked entries .1 of them, first at row 1, image 1.; fill them",
+    ),
+    "a column of words": (
+        pd.DataFrame({"class": ["cat"], "area": [0.5]}),
+        TypeError,
+        r"columns \['class'\] hold no numbers",
+    ),
+    "a missing value": (
+        pd.DataFrame({"area": [1, None]}, dtype="Int64"),
+        ValueError,
+        "NaN .* row 1, image 0",
+    ),
+    "sparse matrix": (
+        scipy.sparse.csr_array((1000, 5000)),
+        TypeError,
+        r"is sparse, 1000 × 5000; .* block.toarray\(\), which takes 20.0 MB",
+    ),
+    "sparse tensor": (torch.eye(3).to_sparse(), TypeError, r"block.to_dense\(\)"),
+    "no values": (torch.ones(2, 3, device="meta"), ValueError, "meta device"),
+}
+
+
+@pytest.mark.parametrize(("block", "kind", "words"), OTHER.values(), ids=OTHER.keys())
+def test_what_is_no_dense_array_of_real_numbers_is_refused(block, kind, words):
+    with pytest.raises(kind, match=f"block 'relu' .*{words}"):
+        as_matrix(block, "relu")
+
+
+def test_full_precision_ends_what_was_set_and_leaves_it_set():
+    torch.set_default_device("meta")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
+            with full_precision():
+                product = torch.ones(2, 2) @ torch.ones(2, 2)
+            assert torch.is_autocast_enabled("cpu") and torch.is_inference_mode_enabled()
+        assert torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_device(None)
+    assert product.dtype == torch.float32 and product.device == CPU and not product.is_inference()
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_dividing_by_the_power_near_a_block_rounds_nothing(kind):
+    limits = torch.finfo(kind)
+    for largest in (limits.max, limits.tiny, 1.0, 0.0):
+        block = torch.tensor([[largest, largest / 3]], dtype=kind)
+        size = power_near(block)
+        assert torch.equal(block / size * size, block)
+        assert (block / size).square().sum().isfinite()
 
 
 @pytest.mark.parametrize("turn", [np.flipud, np.fliplr, np.transpose], ids=lambda f: f.__name__)

@@ -467,7 +467,7 @@ def test_a_result_that_is_gone_is_computed_again(folder, spectra_computed):
     assert len(spectra_computed) == 2
 
 
-def test_an_interrupted_fit_is_returned_and_not_kept(folder, monkeypatch):
+def test_an_interrupted_fit_comes_out_and_is_not_kept(folder, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -475,8 +475,11 @@ def test_an_interrupted_fit_is_returned_and_not_kept(folder, monkeypatch):
     monkeypatch.setattr(nmf, "_groups", lambda data, pairs: [[pair] for pair in pairs])
     with monkeypatch.context() as patch:
         patch.setitem(solvers.UPDATES, "mu", stop)
-        assert cached(pk.coupled_nmf)(blocks, 2, solver="mu").interrupted
-        assert len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1
+        assert pk.coupled_nmf(blocks, 2, solver="mu").interrupted
+        with pytest.raises(KeyboardInterrupt):
+            cached(pk.coupled_nmf)(blocks, 2, solver="mu")
+        with pytest.raises(KeyboardInterrupt):
+            cached(pk.rank_sweep)(blocks, (1, 2), solver="mu")
     with monkeypatch.context() as patch:
         fit, ranks = nmf._fit, []
 
@@ -487,7 +490,8 @@ def test_an_interrupted_fit_is_returned_and_not_kept(folder, monkeypatch):
             return fit(*args, **kwargs)
 
         patch.setattr(nmf, "_fit", only_one)  # stopped between two fits
-        assert len(cached(pk.rank_sweep)(blocks, (1, 2), solver="mu").fits) == 1
+        with pytest.raises(KeyboardInterrupt):
+            cached(pk.rank_sweep)(blocks, (1, 2), solver="mu")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(spectra, "as_matrix", stop)
         cached(pk.spectrum)(block())
@@ -502,13 +506,30 @@ def test_an_interrupt_while_storing_leaves_no_half_result(folder, spectra_comput
         raise KeyboardInterrupt
 
     spectrum = cached(pk.spectrum)
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(packing, "write", stop_halfway)
-        assert torch.equal(spectrum(block()), pk.spectrum(block()))
+        spectrum(block())
     assert not entries(folder)
     spectra_computed.clear()
     for _ in range(2):
         spectrum(block())
+    assert len(spectra_computed) == 1
+
+
+def test_one_interrupt_while_storing_costs_nothing_that_was_computed(
+    folder, spectra_computed, monkeypatch
+):
+    write, stops = packing.write, [KeyboardInterrupt]
+
+    def stop_once(*args):
+        if stops:
+            raise stops.pop()
+        write(*args)
+
+    monkeypatch.setattr(packing, "write", stop_once)
+    with pytest.raises(KeyboardInterrupt):
+        cached(pk.spectrum)(block())
+    cached(pk.spectrum)(block())
     assert len(spectra_computed) == 1
 
 

@@ -1,8 +1,10 @@
 """Data sets: where they are looked for, what is read, and that nothing here touches the network."""
 
+import dataclasses
 import hashlib
 import html
 import io
+import itertools
 import os
 import pickle
 import re
@@ -23,12 +25,20 @@ from sklearn.neighbors import KNeighborsClassifier
 from torchvision.datasets import CIFAR10
 
 from peeklib import Dataset, Split, cached, load_dataset, profile, subset
-from peeklib.course.data import digits, digits_rgb, image_files, loading, originals, stand_ins
+from peeklib.course.data import (
+    digits,
+    digits_rgb,
+    image_files,
+    loading,
+    near_misses,
+    originals,
+    stand_ins,
+)
 from peeklib.course.data.dataset import channels_first
 
 REAL = Path(os.environ.get("PEEK_DATA") or "nowhere").expanduser()
 BOTH = pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("cifar10", "CIFAR10")])
-waits = []  # the time-outs in force when somebody looked for a server
+waits = []  # a mark for each time that somebody looked for a server
 
 # Three images in each file, image k filled with k and labelled k.
 PIXELS = {
@@ -63,7 +73,7 @@ def alone(monkeypatch, tmp_path):
     """
 
     def refuse(*_):
-        waits.append(socket.getdefaulttimeout())
+        waits.append(True)
         raise OSError("the network is off in tests")
 
     waits.clear()
@@ -273,8 +283,7 @@ def test_the_embedded_profile_gives_the_stand_in_to_those_who_allow_it(
 
 @BOTH
 def test_no_download_is_an_error_and_the_page_of_the_stand_in_says_why(name, kind):
-    # torchvision before 0.20 names the file alone
-    why = "(the network is off in tests|Error downloading)"
+    why = "the network is off in tests"
     with pytest.raises(ConnectionError, match=f"{kind} could not be had.*{why}"):
         load_dataset(name)
     found = load_dataset(name, fallback=True)
@@ -286,15 +295,34 @@ def test_no_download_is_an_error_and_the_page_of_the_stand_in_says_why(name, kin
 
 
 @BOTH
-def test_servers_are_given_a_few_seconds_and_the_old_time_out_comes_back(name, kind):
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(123)
-    try:
-        load_dataset(name, fallback=True)
-        assert waits and set(waits) == {originals.TIMEOUT}
-        assert socket.getdefaulttimeout() == 123
-    finally:
-        socket.setdefaulttimeout(before)
+def test_servers_are_given_a_few_seconds(monkeypatch, name, kind):
+    given = []
+
+    def wait(_, timeout):
+        given.append(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(originals, "urlopen", wait)
+    load_dataset(name, fallback=True)
+    assert len(given) >= 2 and set(given) == {originals.TIMEOUT}
+
+
+@BOTH
+def test_a_server_that_drips_is_left(monkeypatch, name, kind):
+    clock = itertools.count(0, 2)
+    monkeypatch.setattr(originals.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(originals, "urlopen", lambda *_, **__: Drip())
+    with pytest.raises(ConnectionError, match="only 6 bytes came in 12 s"):
+        load_dataset(name)
+
+
+class Drip(io.BytesIO):
+    """An answer that comes byte by byte, without end."""
+
+    length = None
+
+    def read1(self, _):
+        return b"x"
 
 
 @BOTH
@@ -306,7 +334,7 @@ def test_whatever_goes_wrong_in_a_download_is_a_connection_error(monkeypatch, na
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", fail)
+    monkeypatch.setattr(originals, "urlopen", fail)
     with pytest.raises(ConnectionError, match=f"{kind} could not be had"):
         load_dataset(name)
 
@@ -326,7 +354,8 @@ def test_a_damaged_file_is_an_error_that_a_stand_in_can_replace(folder, name, ki
     where = re.escape(str(file.parent))
     with pytest.raises(OSError, match=rf"{kind} in the folder PEEK_DATA is damaged.*{where}"):
         load_dataset(name)
-    assert load_dataset(name, fallback=True).stand_in_for == name
+    with pytest.warns(UserWarning, match="stand in for.*is damaged"):
+        assert load_dataset(name, fallback=True).stand_in_for == name
 
 
 @BOTH
@@ -363,7 +392,7 @@ def serve(monkeypatch, *answers):
     """
     asked = []
 
-    def retrieve(url, path, *_, **__):
+    def fetch(url, path):
         host = urlsplit(url).netloc
         asked.extend({host} - set(asked))
         if HOSTS.index(host) >= len(answers):
@@ -371,8 +400,7 @@ def serve(monkeypatch, *answers):
         Path(path).write_bytes(answers[HOSTS.index(host)])
 
     monkeypatch.setattr(CIFAR10, "tgz_md5", md5(TRUE))
-    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
+    monkeypatch.setattr(originals, "_fetch", fetch)
     return asked
 
 
@@ -392,7 +420,7 @@ def test_no_mirror_with_the_true_archive_is_an_error_that_names_them_all(monkeyp
     with pytest.raises(ConnectionError) as error:
         load_dataset("cifar10")
     assert asked == HOSTS
-    assert MIRRORS[-1] == CIFAR10.url, "its slow home comes last"
+    assert MIRRORS[-1] + CIFAR10.filename == CIFAR10.url, "its slow home comes last"
     told = str(error.value)
     assert re.findall("|".join(map(re.escape, HOSTS)), told) == HOSTS
     assert told.count("corrupted") == 1 and told.count("no answer") == len(HOSTS) - 1
@@ -449,6 +477,32 @@ def test_the_folder_comes_before_the_cache_and_originals_before_image_files(
     assert not waits
 
 
+def write_mnist(root, images, labels):
+    """Arrays in the place of MNIST's training and test images."""
+    write("mnist", root)
+    for split in ("train", "t10k"):
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            (root / f"MNIST/raw/{split}-{kind}-ubyte").write_bytes(head + array.tobytes())
+
+
+def test_other_images_in_the_place_of_mnist_are_not_called_original(folder):
+    write_mnist(folder, np.zeros((3, 28, 28), np.uint8), np.arange(3, dtype=np.uint8))
+    with pytest.warns(UserWarning, match="not the original ones"):
+        assert "not the original" in load_dataset("mnist").source
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [((3, 28, 28), [0, 1, 215]), ((3, 28, 28), [0, 1]), ((3, 56, 14), [0, 1, 2])],
+    ids=["label", "count", "size"],
+)
+def test_files_of_mnist_that_do_not_fit_are_an_error(folder, images, labels):
+    write_mnist(folder, np.zeros(images, np.uint8), np.array(labels, np.uint8))
+    with pytest.raises(OSError, match=r"damaged.*MNIST.raw"):
+        load_dataset("mnist")
+
+
 def test_channels_come_first():
     images = np.arange(3 * 32 * 32).reshape(1, 3, 32, 32) % 251  # as the batches have them
     as_torchvision_gives_them = images.transpose(0, 2, 3, 1)
@@ -466,6 +520,7 @@ def test_grey_images_keep_the_strides_that_the_evidence_was_made_with():
 def test_the_real_mnist(monkeypatch):
     monkeypatch.setenv("PEEK_DATA", str(REAL))
     mnist = load_dataset("mnist")
+    assert mnist.source == "the original IDX files, from the folder PEEK_DATA"
     assert mnist.train.images.shape == (60_000, 1, 28, 28)
     assert mnist.test.images.shape == (10_000, 1, 28, 28)
     train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -529,19 +584,27 @@ def test_images_are_read_from_folders_and_zips(folder, zipped, suffix, slack, mo
     assert ("PNG" if slack == 0 else "JPEG") in pets.source and (".zip" in pets.source) == zipped
 
 
-def test_unequal_sizes_name_the_file(folder):
+def test_unequal_sizes_name_both_files(folder):
     write_images(folder / "pets", "train", "cat", [1])
-    write_images(folder / "pets", "train", "dog", [1], size=(5, 5))
-    with pytest.raises(ValueError, match=r"dog.*0\.png.*\(5, 5, 3\).*\(3, 4, 3\)"):
+    write_images(folder / "pets", "train", "dog", [1], size=(5, 6))
+    write_images(folder / "pets", "test", "cat", [1])
+    with pytest.raises(ValueError, match=r"dog.0\.png has 6 × 5.*cat.0\.png has 3 × 4"):
         load_dataset("pets")
 
 
-@pytest.mark.parametrize("other", [{"size": (5, 5)}, {"mode": "L"}], ids=["size", "channels"])
-def test_training_and_test_images_have_one_shape(folder, other):
+def test_training_and_test_images_have_one_size(folder):
     write_images(folder / "pets", "train", "cat", [1])
-    write_images(folder / "pets", "test", "cat", [1], **other)
-    with pytest.raises(ValueError, match="test.*cat"):
+    write_images(folder / "pets", "test", "cat", [1], size=(5, 5))
+    with pytest.raises(ValueError, match=r"test.cat.0\.png has 5 × 5.*train.cat.0\.png has 3 × 4"):
         load_dataset("pets")
+
+
+def test_grey_images_among_coloured_ones_get_three_channels(folder):
+    write_images(folder / "pets", "train", "cat", [1])
+    write_images(folder / "pets", "test", "cat", [7], mode="L")
+    pets = load_dataset("pets")
+    assert pets.train.images.shape == pets.test.images.shape == (1, 3, 3, 4)
+    assert (pets.test.images == 7).all()
 
 
 def test_classes_that_only_the_test_images_have_are_named(folder):
@@ -552,9 +615,18 @@ def test_classes_that_only_the_test_images_have_are_named(folder):
         load_dataset("pets")
 
 
+def test_classes_that_only_the_training_images_have_are_worth_a_word(folder):
+    for klass in ("cat", "dog"):
+        write_images(folder / "pets", "train", klass, [1])
+    write_images(folder / "pets", "test", "cat", [1])
+    with pytest.warns(UserWarning, match=r"no test images of the classes \['dog'\]"):
+        assert load_dataset("pets").classes == ("cat", "dog")
+
+
 @pytest.mark.parametrize("content", [b"", b"not an image", "cut"])
 def test_an_image_that_cannot_be_read_is_named(folder, content):
     write_images(folder / "pets", "train", "cat", [1, 2], size=(64, 64))
+    write_images(folder / "pets", "test", "cat", [1], size=(64, 64))
     file = folder / "pets/train/cat/1.png"
     file.write_bytes(file.read_bytes()[:-40] if content == "cut" else content)
     words = r"pets.train.cat.1\.png cannot be read.*replace or delete"
@@ -571,13 +643,16 @@ def test_a_zip_cut_short_is_named(folder):
         load_dataset("pets")
 
 
-def test_sixteen_bit_grey_is_scaled_not_clipped(folder):
-    write_images(folder / "scans", "test", "cell", [1], mode="L", size=(3, 1))
-    (folder / "scans/train/cell").mkdir(parents=True)
-    pixels = np.array([[0, 0x4000, 0xFFFF]], dtype=np.uint16)
-    Image.fromarray(pixels).save(folder / "scans/train/cell/0.png")
-    found = load_dataset("scans").train.images.flatten().tolist()
-    assert found == pytest.approx([0, 64, 255], abs=1)
+def test_training_and_test_images_of_many_bits_are_scaled_alike(folder):
+    for split, pixels in (("train", [0, 1000, 2000]), ("test", [0, 10, 4095])):
+        (folder / "scans" / split / "cell").mkdir(parents=True)
+        image = Image.fromarray(np.array([pixels], dtype=np.uint16))
+        image.save(folder / "scans" / split / "cell/0.png")
+    with pytest.warns(UserWarning, match="run from 0 to 4095: divided by 4095"):
+        scans = load_dataset("scans")
+    assert scans.train.images.flatten().tolist() == [0, 62, 125]
+    assert scans.test.images.flatten().tolist() == [0, 1, 255]
+    assert "divided by 4095" in scans.source
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -588,8 +663,116 @@ def test_a_split_without_images_is_named(folder, split, zipped):
     (folder / "pets" / split / "cat" / "notes.txt").write_text("not an image")
     if zipped:
         zip_up(folder / "pets")
-    with pytest.raises(FileNotFoundError, match=f"{split}.*no PNG or JPEG.*cat"):
+    words = rf"classes \['cat'\] have no images: in .*{split}.*cat.* there are 1 \.txt.*\.png"
+    with pytest.raises(FileNotFoundError, match=words):
         load_dataset("pets")
+
+
+def test_a_split_that_is_missing_is_named(folder):
+    write_images(folder / "pets", "train", "cat", [1])
+    write_images(folder / "pets", "val", "cat", [1])
+    with pytest.raises(FileNotFoundError, match=r"pets has no folder 'test', only.*val"):
+        load_dataset("pets")
+    (folder / "pets/test").mkdir()
+    with pytest.raises(FileNotFoundError, match="test has no folders, one for each class"):
+        load_dataset("pets")
+
+
+@pytest.mark.parametrize("zipped", [False, True], ids=["folder", "zip"])
+def test_hidden_folders_are_no_classes(folder, zipped):
+    for split in ("train", "test"):
+        for klass in ("dog", ".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+            write_images(folder / "pets", split, klass, [1])
+        write_images(folder / "pets", split, "cat/batch 1", [1], "webp")
+    if zipped:
+        zip_up(folder / "pets")
+    pets = load_dataset("pets")
+    assert pets.classes == ("cat", "dog") and pets.train.labels.tolist() == [0, 1]
+    assert "PNG and WEBP files" in pets.source
+
+
+def test_a_zip_may_begin_with_the_splits(folder):
+    for split in ("train", "test"):
+        write_images(folder / "pets", split, "cat", [1])
+    with zipfile.ZipFile(folder / "pets.zip", "w") as archive:
+        for file in (folder / "pets").rglob("*.png"):
+            archive.write(file, file.relative_to(folder / "pets"))
+    (folder / "pets").rename(folder / "elsewhere")
+    assert load_dataset("pets").classes == ("cat",)
+
+
+def test_what_transparency_became_stands_on_the_page(folder):
+    for split in ("train", "test"):
+        (folder / "icons" / split / "dot").mkdir(parents=True)
+        Image.new("LA", (4, 3)).save(folder / "icons" / split / "dot/0.png")
+    with pytest.warns(UserWarning, match="laid on"):
+        assert "laid on white" in load_dataset("icons").source
+
+
+# Near misses
+
+
+def test_mnist_and_cifar_that_are_not_quite_there_are_named_with_a_remedy(folder, tmp_path):
+    near = {
+        "mnist": [
+            "MNIST/raw/train-images-idx3-ubyte.gz",
+            "MNIST/raw/train-images.idx3-ubyte",
+            "MNIST/train-images-idx3-ubyte",
+            "train-images-idx3-ubyte (1)",
+            "mnist.npz",
+            "mnist_train.csv",
+            "Data/MNIST.zip",
+        ],
+        "cifar10": [
+            "cifar-10-python.tar.gz",
+            "cifar-10-batches-bin/data_batch_1.bin",
+            "cifar10/train.7z",
+            "data_batch_1",
+        ],
+    }
+    for name, paths in near.items():
+        for k, path in enumerate(paths):
+            root = tmp_path / f"{name}{k}"
+            (root / path).parent.mkdir(parents=True)
+            (root / path).write_bytes(b"?")
+            told = near_misses.near_miss(name, root)
+            assert str(root / path) in told or f"{root / path}".rsplit("/", 1)[0] in told
+            assert str(root / originals.ORIGINALS[name].folder) in told and "unpacked" in told
+
+
+@pytest.mark.parametrize("inside", ["MNIST", "MNIST/raw", "."])
+def test_a_folder_too_deep_or_too_high_is_told_where_the_data_is(monkeypatch, tmp_path, inside):
+    home = tmp_path / "home"
+    write("mnist", home)
+    monkeypatch.setenv("PEEK_DATA", str(tmp_path if inside == "." else home / inside))
+    with pytest.warns(UserWarning, match="a download is tried"):
+        with pytest.raises(ConnectionError, match=f"but in {home}. Let PEEK_DATA name that"):
+            load_dataset("mnist")
+
+
+@BOTH
+def test_a_stand_in_says_what_nearly_was_there(folder, name, kind):
+    packed_file = folder / f"{name}.tar.gz"
+    packed_file.write_bytes(b"?")
+    with pytest.warns(UserWarning, match=f"{packed_file}.*a download is tried"):
+        found = load_dataset(name, fallback=True)
+    assert found.stand_in_for == name and str(packed_file) in found._repr_html_()
+
+
+def test_an_image_data_set_that_is_not_quite_there_is_named(folder):
+    write_images(folder / "Pets", "training", "cat", [1])
+    with pytest.raises(FileNotFoundError, match=r"Pets with training.*pets.\{train,test\}"):
+        load_dataset("pets")
+    write_images(folder / "more/pets", "train", "cat", [1])
+    with pytest.raises(FileNotFoundError, match=r"but in .*more. Let PEEK_DATA"):
+        load_dataset("pets")
+
+
+def test_nothing_alike_is_nothing_told(folder):
+    write_images(folder / "pets", "train", "cat", [1])
+    write("mnist", folder / "FashionMNIST")
+    assert near_misses.near_miss("cifar10", folder) == ""
+    assert near_misses.near_miss("鳥", folder) == ""
 
 
 def test_an_image_data_set_in_the_cache_is_found(tmp_path):
@@ -650,6 +833,17 @@ def test_parts_depend_on_the_seed_alone(toy):
     assert first == again != other
 
 
+def test_seeds_and_labels_may_be_numpys(toy):
+    train = Split(toy.train.images, toy.train.labels.numpy()[:, None])
+    other = dataclasses.replace(toy, train=train)
+    options = {"fraction": 0.5, "classes": np.array([1, 3])}
+    assert kept(other, seed=np.int64(1), **options) == kept(toy, seed=1, **options)
+    with pytest.raises(TypeError, match="seed is 0.5"):
+        subset(toy, fraction=0.5, seed=0.5)
+    with pytest.raises(TypeError, match="seed is"):
+        digits(3, 2, seed=0.5)
+
+
 def test_only_some_classes(toy):
     assert kept(toy, classes=[3, 1]) == [k for k in range(40) if k % 4 in (1, 3)]
 
@@ -691,13 +885,13 @@ def test_a_zip_is_decoded_once_until_it_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "cached", cached)
     monkeypatch.setenv("PEEK_CACHE", str(tmp_path / "kept"))
     monkeypatch.setenv("PEEK_DATA", str(tmp_path))
-    decoded, decode = [], image_files._decode
+    decoded, decode = [], image_files.read_picture
 
     def counted(file):
         decoded.append(file.name)
         return decode(file)
 
-    monkeypatch.setattr(image_files, "_decode", counted)
+    monkeypatch.setattr(image_files, "read_picture", counted)
 
     def write(value):
         picture = io.BytesIO()

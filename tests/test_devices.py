@@ -146,6 +146,12 @@ def test_rank_sweep(blocks, home, device):
     ) == {home}
 
 
+@pytest.mark.parametrize("device", [None, *PLACES])
+def test_choose_rank(blocks, home, device):
+    choice = pk.choose_rank(blocks, [1, 2], seeds=[0, 1], device=device)
+    assert choice.table.notna().all(axis=None)
+
+
 def test_blocks_may_lie_apart(blocks, home):
     other = {"cpu": "cuda", "cuda": "cpu"}[home]
     apart = blocks | {"relu": blocks["relu"].to(other)}

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 from sklearn.utils.extmath import randomized_svd
+from torch import Tensor
 
 import peeklib as pk
-from peeklib import directions
+from peeklib import directions, solvers
 
 
 def activations(neurons=40, images=200, seed=0):
@@ -110,6 +111,33 @@ def test_nmf_takes_the_components_of_a_coupled_fit_in_the_order_of_the_layer():
     assert numbers == norms.argsort(descending=True)[:4].tolist()
 
 
+def test_an_interrupted_factorization_gives_no_directions(monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(solvers.UPDATES, "auto", stop)
+    with pytest.raises(KeyboardInterrupt):
+        directions.nmf(PHI, 1)
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e-25])
+@pytest.mark.parametrize("kind", ["neurons", "random", "singular"])
+def test_directions_do_not_depend_on_the_unit_of_the_activations(kind, scale):
+    find = getattr(directions, kind)
+    for plain, scaled in zip(find(PHI, 3), find(PHI * scale, 3), strict=True):
+        assert torch.allclose(scaled.vector, plain.vector, atol=1e-4)
+        assert scaled.scale == pytest.approx(plain.scale * scale, rel=1e-5)
+        assert torch.allclose(scaled.scores / scale, plain.scores, atol=1e-4)
+    assert torch.allclose(directions.normalize(PHI * scale), directions.normalize(PHI), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["neurons", "random", "singular", "nmf"])
+def test_activations_of_half_precision_are_computed_with_in_float32(kind, precision):
+    [found] = getattr(directions, kind)(PHI.to(precision), 1)
+    assert found.vector.dtype == torch.float32 and found.vector.isfinite().all()
+
+
 def test_top_and_bottom_images_and_ties():
     one = directions.Direction(torch.ones(1), 1.0, "", "n", torch.tensor([0.0, 3.0, 0.0, 5.0, 3.0]))
     assert directions.top_images(one, 3).tolist() == [3, 1, 4]
@@ -137,6 +165,20 @@ def test_describe_counts_what_sets_have_in_common():
     flipped = directions.Direction(torch.ones(1), 1.0, "", "f", -rising)
     assert directions.describe([same[0], flipped], labels, k=2)["overlap"] == 0
     assert math.isnan(directions.describe(same[:1], labels, k=2)["overlap"])
+
+
+@pytest.mark.parametrize("form", [Tensor.numpy, Tensor.tolist, lambda labels: labels[:, None]])
+def test_labels_of_any_form_describe_alike(form):
+    labels = torch.tensor([0, 1, 1, 2, 2, 2])
+    found = directions.singular(torch.rand(4, 6), 2)
+    assert directions.describe(found, form(labels), 3) == directions.describe(found, labels, 3)
+    assert directions.purity([[0, 0, 1, 1]]).tolist() == [0.5]
+
+
+def test_a_label_for_each_image_is_needed():
+    found = directions.singular(torch.rand(4, 6), 2)
+    with pytest.raises(ValueError, match="6 images, and labels of shape .5,"):
+        directions.describe(found, range(5), 3)
 
 
 FIT = pk.coupled_nmf({"a": PHI}, 2)

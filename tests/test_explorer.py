@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from IPython.utils.dir2 import get_real_method
 from matplotlib.figure import Figure
 
-from peeklib import Explorer, show
+from peeklib import Explorer, coupled_nmf, show, solvers
 
 LIVE = "application/vnd.jupyter.widget-view+json"
 NASTY = """</script><script>alert("x")</script> & 'q' <b>"""
@@ -251,6 +252,20 @@ def test_what_was_interrupted_is_not_kept(swallowed, interruptible):
     slider.value = 2
     assert "Interrupted" not in view.value and alt_of(2) in view.value
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("value", [1, 2])  # of the small version 2 is left out, and only tried
+def test_an_interrupt_while_frames_are_prepared_comes_out(interruptible, monkeypatch, value):
+    monkeypatch.setenv("PEEK_PROFILE", "embedded")
+    monkeypatch.setitem(solvers.UPDATES, "mu", lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def draw(chosen):
+        if chosen == value:
+            coupled_nmf({"input": torch.ones(3, 4)}, 1, solver="mu")
+        return draw_nothing(chosen)
+
+    with pytest.raises(KeyboardInterrupt):
+        Explorer({"rank": [1, 2, 3]}, draw).to_html()
 
 
 def fragile(value):

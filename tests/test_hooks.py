@@ -207,8 +207,8 @@ def explode(module, x):
 
 @pytest.mark.parametrize(
     ("last", "kind"),
-    [(Forward(explode), RuntimeError), (Forward(lambda m, x: (x, x)), TypeError)],
-    ids=["forward fails", "hook fails"],
+    [(Forward(explode), RuntimeError), (Forward(lambda m, x: x * torch.nan), ValueError)],
+    ids=["forward fails", "what it gives is refused"],
 )
 def test_hooks_are_gone_and_modes_are_back_after_an_error(images, last, kind):
     model = nn.Sequential(nn.ReLU(), nn.Dropout(), last)
@@ -223,7 +223,7 @@ def test_hooks_that_were_there_before_stay(model, images):
     calls = []
     model[1].register_forward_hook(lambda *_: calls.append(1))
     record(model, images)
-    assert len(model[1]._forward_hooks) == 1 and len(calls) == 1
+    assert len(model[1]._forward_hooks) == 1 and calls
 
 
 def test_no_gradients_are_made(model, images):
@@ -249,18 +249,18 @@ def test_an_in_place_first_layer_does_not_alter_the_images():
 
 # Errors
 
-TRANSPOSE = Forward(lambda m, x: m.relu(x.flatten(1).T).T, relu=nn.ReLU())
 SUM = Forward(lambda m, x: m.relu(x.sum()) + x, relu=nn.ReLU())
+MIXED = Forward(lambda m, x: m.relu(x.mean(0)) + x, relu=nn.ReLU())
 UNUSED = Forward(lambda m, x: m.a(x), a=nn.ReLU(), b=nn.ReLU())
-TUPLE = Forward(lambda m, x: m.inner(x)[0], inner=Forward(lambda m, x: (x, x)))
+TWICE = nn.Sequential(UNUSED, UNUSED)
 ERRORS = {
-    "unknown layer": (UNUSED, {"layers": ["a", "fc9"]}, ValueError, r"\['fc9'\].*\['a', 'b'\]"),
-    "no ReLU": (nn.Sequential(nn.Flatten()), {}, ValueError, r"no nn.ReLU.*'0'"),
+    "unknown layer": (UNUSED, {"layers": ["a", "fc9"]}, ValueError, r"no layer 'fc9'.*\['a'\]"),
+    "nothing to see": (nn.Sequential(nn.Flatten()), {}, ValueError, "no activation to look at"),
     "no layers": (UNUSED, {"layers": []}, ValueError, "no layers"),
-    "returns a tuple": (TUPLE, {"layers": ["inner"]}, TypeError, "'inner' returns a tuple"),
-    "images last": (TRANSPOSE, {}, ValueError, r"'relu' gives shape \(16, 7\) for 7 .*first axis"),
-    "a single number": (SUM, {}, ValueError, r"'relu' gives shape \(\) for 7 images"),
-    "never runs": (UNUSED, {}, ValueError, r"\['b'\] did not run"),
+    "a single number": (SUM, {"layers": "relu"}, ValueError, r"'relu': its shape is \(\)"),
+    "no axis of images": (MIXED, {"layers": "relu"}, ValueError, "'relu'.*no axis counts images"),
+    "never runs": (UNUSED, {"layers": ["a", "b"]}, ValueError, "'b' did not run"),
+    "another name": (TWICE, {"layers": ["1.a"]}, ValueError, "'1.a' is another name of '0.a'"),
     "negative": (UNUSED, {"negative": "abs"}, ValueError, "'abs'.*refuse.*clip.*split.*keep"),
     "batch size": (UNUSED, {"layers": "a", "batch_size": -1}, ValueError, "batch_size"),
 }
@@ -275,10 +275,10 @@ def test_errors_say_what_and_where(images, model, options, kind, words):
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        (torch.zeros(2, 1, 4, 4).numpy(), "images are a ndarray.*uint8"),
+        ("cats/", "images are a str.*uint8"),
         (torch.zeros(2, 1, 4, 4, dtype=torch.int64), "images are a torch.int64 tensor.*uint8"),
     ],
-    ids=["array", "int64"],
+    ids=["path", "int64"],
 )
 @pytest.mark.parametrize("take", [to_float, input_blocks, lambda images: record(nn.ReLU(), images)])
 def test_images_that_nobody_can_scale_are_refused(take, images, words):
@@ -308,12 +308,10 @@ def sometimes(condition):
     return Forward(lambda m, x: m.b(m.a(x)) if condition(x) else m.a(x), a=nn.ReLU(), b=nn.ReLU())
 
 
-@pytest.mark.parametrize(
-    "condition", [lambda x: x.min() < 2, lambda x: x.min() >= 2], ids=["early", "late"]
-)
-def test_a_layer_that_runs_on_some_batches_only_is_an_error(condition):
-    with pytest.raises(ValueError, match="'b'.* run"):
-        record(sometimes(condition), torch.arange(4.0)[:, None], batch_size=2, negative="keep")
+def test_a_layer_that_runs_on_some_batches_only_is_an_error():
+    some = sometimes(lambda x: x.min() < 2)
+    with pytest.raises(ValueError, match="'b'.* run on some batches"):
+        record(some, torch.arange(4.0)[:, None], batch_size=2, negative="keep")
 
 
 # The small helpers

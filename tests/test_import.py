@@ -24,7 +24,7 @@ def state():
 
 before = state()
 import peeklib
-for name in peeklib.__all__:
+for name in set(peeklib.__all__) - {"CoupledNMF"}:  # which is made of scikit-learn's classes
     getattr(peeklib, name)
 after = state()
 changed = [name for name in before if after[name] != before[name]]

@@ -3,6 +3,8 @@
 X is features × images, F images × rank, W features × rank, as in `peeklib.nmf`.
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -544,8 +546,87 @@ def test_one_interrupt_ends_the_whole_sweep_and_keeps_its_fits(blocks, monkeypat
     monkeypatch.setitem(solvers.UPDATES, "hals", interrupted_after(12, solvers.UPDATES["hals"]))
     sweep = rank_sweep(blocks, [1, 2, 3], solver="hals", max_iter=4, tol=0)
     stopped = {rank: fit.interrupted for (rank, _), fit in sweep.fits.items()}
-    assert stopped == {1: False, 2: True}
+    assert stopped == {1: False, 2: True} and sweep.interrupted
     assert sweep[2, 0].iterations == 2
+
+
+def test_seeds_and_ranks_are_whole_numbers_of_any_type(blocks):
+    sweep = rank_sweep(blocks, np.arange(1, 3), np.arange(2), max_iter=2)
+    assert repr(list(sweep.fits)) == "[(1, 0), (1, 1), (2, 0), (2, 1)]"
+    fit = coupled_nmf(blocks, np.int64(2), seed=np.uint8(1), max_iter=2)
+    assert torch.equal(fit.image_factor, coupled_nmf(blocks, 2, seed=1, max_iter=2).image_factor)
+    for seed in (0.5, "0", None):
+        with pytest.raises(TypeError, match="seed"):
+            coupled_nmf(blocks, 2, seed=seed)
+
+
+# What was set for the whole program
+
+
+@contextmanager
+def default_dtype(kind):
+    torch.set_default_dtype(kind)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def default_device(name):
+    torch.set_default_device(name)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
+SETTINGS = {
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "inference mode": torch.inference_mode,
+    "default float64": lambda: default_dtype(torch.float64),
+    "default float16": lambda: default_dtype(torch.float16),
+    "default device": lambda: default_device("meta"),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("solver", solvers.UPDATES)
+def test_a_fit_is_the_same_whatever_is_set_for_the_program(blocks, setting, solver):
+    blocks = {name: block.float() for name, block in blocks.items()}
+
+    def find():
+        fit = coupled_nmf(blocks, 3, solver=solver, max_iter=6)
+        sweep = rank_sweep(blocks, [3], solver=solver, max_iter=6)
+        return [
+            fit.image_factor,
+            fit.transform(blocks),
+            fit.reconstruct(next(iter(blocks))),
+            sweep[3, 0].image_factor,
+        ]
+
+    expected = find()
+    with setting():
+        found = find()
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs) and ours.dtype == theirs.dtype
+        assert not ours.is_inference()
+
+
+def test_tensors_made_in_inference_mode_are_blocks(blocks):
+    with torch.inference_mode():
+        made = {name: block.clone() for name, block in blocks.items()}
+    fit = coupled_nmf(made, 3, max_iter=6)
+    assert torch.equal(fit.image_factor, coupled_nmf(blocks, 3, max_iter=6).image_factor)
+
+
+def test_the_error_of_a_faint_block_beside_others_is_not_lost():
+    X, Y = (rand(n, 30, seed=n, dtype=torch.float32) for n in (20, 10))
+    faint, fainter = (
+        coupled_nmf({"X": X, "Y": Y * scale}, 3, solver="hals", tol=0).block_errors["Y"]
+        for scale in (1e-6, 1e-25)
+    )
+    assert fainter == pytest.approx(faint, rel=1e-3) and faint > 0.1
 
 
 # Bad input
@@ -595,6 +676,11 @@ BAD_BLOCKS = {
     "all zero": ({"relu": torch.zeros(4, 6)}, ValueError, ["'relu'", "zero"]),
     "too faint": ({"relu": 1e-20 * torch.ones(4, 6)}, ValueError, ["'relu'", "1e-20", "rescale"]),
     "too loud": ({"relu": 1e20 * torch.ones(4, 6)}, ValueError, ["'relu'", "1e+20", "rescale"]),
+    "too faint for squares": (
+        {**GOOD, "relu": 1e-200 * torch.ones(4, 6).double(), "input": torch.ones(3, 6).double()},
+        ValueError,
+        ["'relu'", "1e-200", "rescale"],
+    ),
     "infinite in float32": (
         {**GOOD, "relu": 1e39 * torch.ones(4, 6).double()},
         ValueError,

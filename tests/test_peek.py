@@ -17,12 +17,12 @@ import torchvision
 from torch import nn
 
 import peeklib as pk
+from peeklib.samples import Sample, even_batches, plan, record_samples
+from peeklib.sites import Site, choose, trace
 from peeklib.study import analysis
 from peeklib.study.analysis import peek
 from peeklib.study.figures import error_curves
 from peeklib.study.report import fit_error
-from peeklib.study.samples import Sample, even_batches, plan, record_samples
-from peeklib.study.sites import Site, choose, trace
 
 QUIET = {"progress": False, "ranks": (2, 4), "device": "cpu"}
 
@@ -270,7 +270,7 @@ def test_a_module_stands_for_all_its_calls_and_a_call_for_itself():
 
 
 def test_unknown_layers_are_refused_with_what_there_is(images):
-    said = r"unknown layers \['conv9'\].*'relu\(\)'.*modules that ran.*'one'"
+    said = r"no layer 'conv9'.*'relu\(\)'.*modules that ran.*'one'"
     with pytest.raises(ValueError, match=said):
         peek(net(), images, layers=["relu", "conv9"], **QUIET)
     with pytest.raises(ValueError, match="no layers were named"):
@@ -709,7 +709,7 @@ def test_a_compiled_model_is_looked_at_as_it_was_written(found, images):
 X4 = torch.rand(4, 3, 9, 9)
 HOLE = X4.index_fill(0, torch.tensor(2), torch.nan)
 ERRORS = {
-    "array": (np.zeros((4, 3, 9, 9)), {}, TypeError, "images are a ndarray"),
+    "path": ("cats/", {}, TypeError, "images are a str"),
     "no batch": (X4[0], {}, ValueError, r"shape \(3, 9, 9\).*images × channels"),
     "channels last": (X4.movedim(1, 3), {}, ValueError, "images × channels × height × width"),
     "one image": (X4[:1], {}, ValueError, "at least two"),

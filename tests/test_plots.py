@@ -250,7 +250,8 @@ def test_labels_change_nothing_but_the_bars_of_a_journey():
         (0, {}, "component is 0; this fit has components 1 to 3"),
         (4, {}, "component is 4"),
         (1, {"maps": (3, 2, 3)}, r"\(3, 2, 3\) have 18 neurons, block 'relu' has 12"),
-        (1, {"labels": CLASSES[:5]}, "8 images and 5 labels; the fit is of 8"),
+        (1, {"labels": CLASSES[:5]}, "8 images, and labels of shape .5,"),
+        (1, {"images": torch.rand(5, 1, 2, 2)}, "5 images; the fit is of 8"),
     ],
 )
 def test_a_journey_says_what_does_not_fit(component, changed, words):

@@ -1,5 +1,7 @@
 """Rank or scale: changes that keep answers keep them, and what the page says of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,7 +90,7 @@ def test_rows_agree_with_each_other(own):
 
 def test_a_dead_layer_has_rows(own):
     dead = {name: torch.zeros_like(block) for name, block in own.hidden.items()}
-    look = scores.Seen(own.model, own.images, own.inputs, dead, dead["relu2"], own.logits)
+    look = replace(own, hidden=dead, embedding=dead["relu2"])
     table = pd.DataFrame(scale.rows(look))
     assert (table["floor of relu2"] == 0).all() and (table["size of relu2"] == 0).all()
     assert table.notna().all(axis=None)

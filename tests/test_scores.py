@@ -3,7 +3,9 @@
 import copy
 import math
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -58,9 +60,38 @@ def test_the_network_is_left_as_it_was(images):
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_outputs_that_are_no_logits_are_refused(images):
-    with pytest.raises(ValueError, match=r"shape \(60, 1\); scores need logits"):
-        observe(nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(144, 1)), images)
+def test_outputs_that_are_no_logits_cost_the_scores_of_answers_alone(images):
+    model = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(144, 1))
+    rows = table(model, images).set_index("score")
+    assert "(60, 1)" in rows.why["confidence"] and "(60, 1)" in rows.why["answers_area"]
+    assert rows.value[["rmse_area", "entropy_rank", "weight_norm"]].notna().all()
+
+
+def test_hidden_layers_that_nobody_can_see_cost_the_scores_of_them_alone(images):
+    rows = table(nn.Sequential(nn.Flatten()), images).set_index("score")
+    assert "no activation" in rows.why["rmse_area"] and "no activation" in rows.why["rankme"]
+    assert rows.value[["confidence", "nuclear_norm"]].notna().all()
+
+
+def test_a_last_layer_kept_in_part_has_no_robustness(model, images):
+    rows = table(model, images, memory=1e-4).set_index("score")
+    assert "memory" in rows.why["nmf_robustness"] and math.isnan(rows.value["nmf_robustness"])
+    assert rows.value[["last_block_area", "answers_area"]].notna().all()
+
+
+def test_a_functional_network_scores_as_one_of_modules(images):
+    class Functional(nn.Module):
+        def __init__(self, one, two):
+            super().__init__()
+            self.one, self.two = one, two
+
+        def forward(self, x):
+            return self.two(torch.relu(self.one(x.flatten(1))))
+
+    one, two = nn.Linear(144, 8), nn.Linear(8, 3)
+    modules = table(nn.Sequential(nn.Flatten(), one, nn.ReLU(), two), images)
+    functions = table(Functional(one, two), images)
+    assert np.allclose(modules.value, functions.value, rtol=1e-3, equal_nan=True)
 
 
 def test_every_score_is_documented_and_has_a_direction(seen):
@@ -115,9 +146,7 @@ def test_the_gap_between_nmf_and_svd():
 
 def test_answers_area_sees_what_the_outputs_can_tell_apart(seen):
     def area(logits):
-        return SCORES["answers_area"](
-            Seen(seen.model, seen.images, seen.inputs, seen.hidden, seen.embedding, logits)
-        )
+        return SCORES["answers_area"](replace(seen, logits=logits))
 
     many, two = 20 * torch.eye(10).repeat(6, 1), 20 * torch.eye(10)[:2].repeat(30, 1)
     constant = torch.zeros(60, 10)

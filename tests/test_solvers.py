@@ -262,6 +262,21 @@ def test_an_interrupt_ends_what_is_inside_and_nothing_else(blocks):
         raise ZeroDivisionError
 
 
+def test_all_or_nothing_lets_an_interrupt_out_however_it_is_nested(blocks, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(solvers.UPDATES, "mu", stop)
+    with solvers.all_or_nothing():
+        with solvers.all_or_nothing():
+            pass
+        with pytest.raises(KeyboardInterrupt):
+            coupled_nmf(blocks, 2, solver="mu")
+        with pytest.raises(KeyboardInterrupt):
+            rank_sweep(blocks, [1, 2], solver="mu")
+    assert coupled_nmf(blocks, 2, solver="mu").interrupted
+
+
 # The smaller matrix that "auto" begins with
 
 
@@ -380,7 +395,11 @@ def test_an_interrupt_between_iterations_keeps_the_fits_before_it(large, monkeyp
         return fit(*args)
 
     monkeypatch.setattr(nmf, "_fit", stops)
-    assert list(rank_sweep(large, [1, 2], max_iter=5).fits) == [(1, 0)]
+    sweep = rank_sweep(large, [1, 2], max_iter=5)
+    assert list(sweep.fits) == [(1, 0)] and sweep.interrupted and "interrupted" in repr(sweep)
+    done.clear()
+    with pytest.raises(KeyboardInterrupt), solvers.all_or_nothing():
+        rank_sweep(large, [1, 2], max_iter=5)
 
 
 def test_a_sample_without_anything_in_it_is_not_used(monkeypatch):

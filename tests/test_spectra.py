@@ -212,6 +212,24 @@ def test_svcca_keeps_the_fewest_directions_with_the_share():
     assert svcca(X, Y, share=0.99) == pytest.approx(0.5)
 
 
+EXTREMES = [(torch.float32, 1e20), (torch.float32, 1e-25), (torch.float64, 1e150)]
+EXTREMES += [(torch.float64, 1e-150), (torch.float16, 1e4), (torch.bfloat16, 1e-30)]
+
+
+@pytest.mark.parametrize(("kind", "scale"), EXTREMES, ids=str)
+def test_no_measure_depends_on_the_unit_of_the_blocks(kind, scale):
+    X, Y = rand(9, 40).abs().clamp(max=5), rand(6, 40, seed=1)
+    big, other = (X * scale).to(kind), (Y * scale).to(kind)
+    rel = 1e-2 if kind.itemsize == 2 else 1e-5
+    assert cka(big, other) == pytest.approx(cka(X, Y), rel=rel)
+    assert svcca(big, other) == pytest.approx(svcca(X, Y), rel=rel)
+    assert effective_rank(big) == pytest.approx(effective_rank(X), rel=rel)
+    assert effective_rank(spectrum(big)) == pytest.approx(effective_rank(X), rel=rel)
+    errors = eckart_young(spectrum(big), [0, 2]).tolist()
+    assert errors == pytest.approx(eckart_young(spectrum(X), [0, 2]).tolist(), rel=rel)
+    assert parallel_analysis(big) == parallel_analysis(X)
+
+
 def test_few_images_make_unrelated_blocks_alike():
     few, many = ((rand(20, count), rand(20, count, seed=1)) for count in (30, 3000))
     assert svcca(*few) > 0.6 > 0.2 > svcca(*many)

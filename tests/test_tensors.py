@@ -141,6 +141,7 @@ def test_seeds_repeat(blocks):
         ({"fc": [1, 2]}, 2, {}, "'fc' is a list"),
         ({"fc": rand(9, 29)}, 2, {}, "number of images"),
         ({"fc": -rand(9, 30)}, 2, {}, "negative values"),
+        ({"fc": 1e20 * rand(9, 30)}, 2, {}, "rescale"),
         ({"fc": torch.full((2, 2, 30), torch.nan)}, 2, {}, "NaN"),
         ({}, 0, {}, "at least 1"),
         ({}, 2.5, {}, "whole number"),
@@ -152,6 +153,15 @@ def test_seeds_repeat(blocks):
 def test_bad_input_is_named(blocks, change, rank, options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         coupled_ntf({**blocks, **change}, rank, **options)
+
+
+def test_arrays_and_half_precision_are_blocks_too(blocks):
+    arrays = {name: block.numpy() for name, block in blocks.items()}
+    fit = coupled_ntf(arrays, 2, max_iter=3)
+    assert torch.equal(fit.image_factor, coupled_ntf(blocks, 2, max_iter=3).image_factor)
+    assert torch.equal(fit.transform(arrays), fit.transform(blocks))
+    half = {name: block.half() for name, block in blocks.items()}
+    assert coupled_ntf(half, 2, max_iter=3).image_factor.dtype == torch.float32
 
 
 def test_no_blocks_and_no_data():

@@ -1,5 +1,7 @@
 """Training repeats exactly and learns; accuracy counts; the models are the papers'."""
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from simulated import Simulation
@@ -179,10 +181,85 @@ def test_a_small_network_learns_the_digits():
 
 def test_no_images_and_missing_labels_are_refused():
     images, labels = toy()
-    with pytest.raises(ValueError, match="0 images and 0 labels"):
+    with pytest.raises(ValueError, match=r"0 images, and labels of shape \(0,\)"):
         train(linear(), images[:0], labels[:0], seed=0)
-    with pytest.raises(ValueError, match="10 images and 9 labels"):
+    with pytest.raises(ValueError, match=r"10 images, and labels of shape \(9,\)"):
         train(linear(), images, labels[:9], seed=0)
+
+
+FORMS = {
+    "column": lambda labels: labels[:, None],
+    "uint8": lambda labels: labels.to(torch.uint8),
+    "floats": lambda labels: labels.double(),
+    "array": lambda labels: labels.numpy(),
+    "column of an array": lambda labels: labels.numpy()[:, None],
+    "list": lambda labels: labels.tolist(),
+    "series": lambda labels: pd.Series(labels.numpy(), index=range(5, 15)),
+    "frame": lambda labels: pd.DataFrame({"label": labels.numpy()}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_labels_of_any_form_count_alike(form):
+    (images, labels), model, other = toy(), linear(), linear()
+    train(model, images, labels, seed=0, device="cpu")
+    train(other, images, form(labels), seed=0, device="cpu")
+    assert torch.equal(model[1].weight, other[1].weight)
+    assert accuracy(model, images, form(labels)) == accuracy(model, images, labels)
+
+
+def test_labels_may_be_truth_values():
+    images, labels = toy()
+    expected = accuracy(linear(), images, (labels > 0).long())
+    assert accuracy(linear(), images, labels > 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "words"),
+    [
+        ([0.5] * 10, ValueError, "whole numbers"),
+        ([-1] * 10, ValueError, "label -1 is negative"),
+        (["cat"] * 10, TypeError, "labels.*no numbers"),
+        (np.eye(10, 3), ValueError, r"labels of shape \(10, 3\).*argmax"),
+        ([3] * 10, ValueError, "label 3, but the model has 3 outputs"),
+    ],
+    ids=["halves", "negative", "words", "one-hot", "too large"],
+)
+def test_labels_that_cannot_be_are_refused_in_words(wrong, error, words):
+    images, _ = toy()
+    model, before = linear(), linear()
+    with pytest.raises(error, match=words):
+        train(model, images, wrong, seed=0, device="cpu")
+    with pytest.raises(error, match=words):
+        accuracy(model, images, wrong)
+    assert torch.equal(model[1].weight, before[1].weight)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [(nn.Unflatten(1, (1, 3)), r"of shape \(10, 1, 3\)"), (nn.LSTM(3, 3), "tuple")],
+)
+def test_outputs_that_are_no_classes_are_refused(layer, words):
+    with pytest.raises(ValueError, match=f"output is .*{words}.*images × classes"):
+        train(nn.Sequential(linear(), layer), *toy(), seed=0, device="cpu")
+
+
+def test_seeds_may_be_numpys():
+    models_of = [models.PaperCNN(seed=seed) for seed in (np.int64(3), 3)]
+    for one, other in zip(*(model.parameters() for model in models_of), strict=True):
+        assert torch.equal(one, other)
+    trained = [train(linear(), *toy(), seed=seed, device="cpu").model for seed in (np.uint8(3), 3)]
+    assert torch.equal(trained[0][1].weight, trained[1][1].weight)
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"), [(0.5, TypeError), ("0", TypeError), (2**64, ValueError)]
+)
+def test_a_seed_that_cannot_be_is_named(seed, error):
+    with pytest.raises(error, match="seed is"):
+        train(linear(), *toy(), seed=seed)
+    with pytest.raises(error, match="seed is"):
+        models.CifarAlexNet(seed=seed)
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "threads"])
@@ -253,7 +330,7 @@ def test_accuracy_leaves_the_images_alone():
 @pytest.mark.parametrize("count", [1, 4, 0])
 def test_accuracy_needs_one_label_for_each_image(count):
     images, labels = toy()
-    with pytest.raises(ValueError, match=f"10 images and {count} labels"):
+    with pytest.raises(ValueError, match=rf"10 images, and labels of shape \({count},\)"):
         accuracy(linear(), images, labels[:count])
 
 

@@ -28,7 +28,7 @@ import platformdirs
 import torch
 from torch import Tensor, nn
 
-from ..nmf import Sweep
+from ..solvers import all_or_nothing
 from . import packing
 from .fingerprint import SOURCES, check_unchanged, fingerprint
 
@@ -55,7 +55,7 @@ def cached(function: Callable) -> Callable:
     They lie in the folder PEEK_CACHE, else in the user's cache, up to 4 GB. A damaged one is
     computed anew, with a warning. Where nothing can be written, where an argument has code of its
     own (a model class from a notebook, say), or where a result is of a kind that cannot be kept,
-    the call says so once and computes. A fit that was interrupted is returned and not kept.
+    the call says so once and computes. Interrupted, it raises: nothing half-done is given or kept.
 
     Whoever can write to the folder can put wrong numbers there, but no code.
 
@@ -81,6 +81,8 @@ def cached(function: Callable) -> Callable:
             f"{function!r} is not a function of peeklib; the key covers peeklib's code alone"
         )
 
+    whole = all_or_nothing()(function)
+
     @functools.wraps(function)
     def call(*args, **kwargs):
         bound = inspect.signature(function).bind(*args, **kwargs)
@@ -92,7 +94,7 @@ def cached(function: Callable) -> Callable:
             before = _model_before(function, bound)
         except Exception as why:  # a strange argument raises anything
             _warn_once(f"computed without the cache: {why}")
-            return function(*args, **kwargs)
+            return whole(*args, **kwargs)
         try:
             return _read(path, key, before)
         except FileNotFoundError:
@@ -102,8 +104,8 @@ def cached(function: Callable) -> Callable:
         except Exception as why:  # damaged bytes raise anything
             message = f"{path} is damaged ({why!r}); {function.__name__} runs again"
             warnings.warn(message, stacklevel=2)
-        result = function(*args, **kwargs)
-        if complaint := _keep(path, key, result, before, bound.arguments):
+        result = whole(*args, **kwargs)
+        if complaint := _keep(path, key, result, before):
             _warn_once(complaint)
         return result
 
@@ -179,14 +181,15 @@ def _read(path: Path, key: str, before: nn.Module | None):
     return result
 
 
-def _keep(path: Path, key: str, result, before: nn.Module | None, arguments: dict) -> str:
-    """Put a result into its file, if no interrupt cut it short; why that failed, or nothing."""
+def _keep(path: Path, key: str, result, before: nn.Module | None) -> str:
+    """Put a result into its file; why that failed, or nothing."""
     try:
         check_unchanged()
-        if _is_whole(result, arguments):
+        _write(path, key, result, before)
+    except KeyboardInterrupt:  # the result is there, and may have taken long: once more
+        with contextlib.suppress(Exception):
             _write(path, key, result, before)
-    except KeyboardInterrupt:  # the result is there, if not on disk
-        pass
+        raise
     except OSError as why:
         return _about(path.parent, "nothing can be written to", why)
     except Exception as why:
@@ -228,14 +231,6 @@ def _make_room(folder: Path) -> None:
         if room < 0:
             with contextlib.suppress(OSError):
                 os.unlink(path)
-
-
-def _is_whole(result, arguments: dict) -> bool:
-    """False if Ctrl-C cut it short: `coupled_nmf` and `rank_sweep` then return what they have."""
-    if not isinstance(result, Sweep):
-        return not getattr(result, "interrupted", False)
-    asked = len(set(arguments["ranks"])) * len(set(arguments["seeds"]))
-    return len(result.fits) == asked and not any(fit.interrupted for fit in result.fits.values())
 
 
 def _key(function: Callable, arguments: dict) -> str:

@@ -10,12 +10,16 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..blocks import check_seed
+
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Weights drawn inside come from `seed`; the global random state is left alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too
+        torch.default_generator.manual_seed(
+            check_seed(seed)
+        )  # torch.manual_seed would seed GPUs too
         yield
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from ..blocks import check_count
+from ..blocks import check_count, check_seed
 
 GROUP = ["data", "architecture"]
 # Networks with label noise are another family, with a base of its own.
@@ -141,7 +141,7 @@ def resample(table: pd.DataFrame, draws: int, seed: int = 0) -> np.ndarray:
         True
     """
     check_count(draws, "draws")
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(check_seed(seed) % 2**64)
     counts = np.ones((1 + draws, len(table)))
     for _, rows in groups(table):
         even = np.full(len(rows), 1 / len(rows))

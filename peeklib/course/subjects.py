@@ -15,8 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..blocks import check_count, pick_device
-from ..hooks import home_of, predict, record, visiting
+from ..blocks import check_count, check_seed, pick_device
+from ..hooks import predict, record, visiting
+from ..watch import home_of
 from .cache import cached
 from .data import Dataset, Split
 from .training import correct, train
@@ -230,7 +231,7 @@ def _read_images(folder: Path, look, classes: tuple[str, ...], count: int, seed:
 
     files = ImageFolder(folder, look)
     number_of = _class_numbers(files.classes, classes)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     chosen = torch.randperm(len(files), generator=generator)[:count].tolist()
     images = torch.stack([files[k][0] for k in chosen])
     labels = torch.tensor([number_of[files.targets[k]] for k in chosen])
@@ -270,6 +271,6 @@ def _choose(model: nn.Module, known: Split, count: int, only_correct: bool, seed
         raise ValueError(
             f"none of {len(labels)} images is classified correctly; set only_correct=False"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     kept = kept[torch.randperm(len(kept), generator=generator)[:count]]
     return Split(images[kept], labels[kept])

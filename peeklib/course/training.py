@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ..blocks import check_count, pick_device
+from ..blocks import as_labels, check_count, check_seed, pick_device
 from ..crew import threads_of_pytorch
-from ..hooks import home_of, predict, to_float, visiting
+from ..hooks import predict, visiting
+from ..images import as_images, to_float
+from ..watch import Preprocess, home_of
 
 EVERY = 50  # steps that make one row of a history
 
@@ -34,7 +36,7 @@ class Trained(NamedTuple):
 def train(
     model: nn.Module,
     images: Tensor,
-    labels: Tensor,
+    labels,
     *,
     seed: int,
     epochs: int = 1,
@@ -55,7 +57,7 @@ def train(
         model: trained on `device`; it comes back in eval mode, without gradients, on the device
             where it was; after an error too.
         images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
-        labels: one integer for each image.
+        labels: one integer for each image, as a tensor, array, list or column.
         seed: of the order of the images, and of dropout.
         epochs: passes over the images.
         shuffle: a new order each epoch; False keeps the order given (their Case Study III).
@@ -70,9 +72,10 @@ def train(
         The same model, and a row of history for every 50 steps.
 
     Raises:
-        TypeError: for epochs, a batch_size or threads that are no whole number.
-        ValueError: for one below 1, no images, differing lengths, a negative lr, momentum or
-            weight_decay, or a loss that is no longer finite.
+        TypeError: for epochs, a batch_size, threads or a seed that are no whole number.
+        ValueError: for one below 1, no images, another number of labels, labels that the model has
+            no output for, a negative lr, momentum or weight_decay, or a loss that is no longer
+            finite.
 
     Example:
         >>> import peeklib as pk
@@ -83,7 +86,8 @@ def train(
         >>> bool(history.loss.isna().any())
         False
     """
-    _check_labels(images, labels)
+    labels = as_labels(labels, len(images))
+    seed = check_seed(seed)
     check_count(epochs, "epochs")
     check_count(batch_size, "batch_size")
     check_count(threads, "threads")
@@ -93,6 +97,7 @@ def train(
     device = pick_device(device, home_of(model, images.device))
     batches = _batches(len(images), batch_size, epochs, shuffle, seed)
     optimizer = _SGD(model, lr, momentum, weight_decay)
+    highest = int(labels.max())
     losses = []
     with visiting(model, device), threads_of_pytorch(threads), torch.random.fork_rng():
         torch.manual_seed(seed)  # dropout, if the model has any
@@ -100,7 +105,9 @@ def train(
             model.train().zero_grad()
             for batch in tqdm(batches, disable=not progress, desc="training", leave=False):
                 pixels = to_float(images[batch].to(device))
-                loss = nn.functional.cross_entropy(model(pixels), labels[batch].to(device))
+                outputs = model(pixels)
+                _check_outputs(outputs, highest)
+                loss = nn.functional.cross_entropy(outputs, labels[batch].to(device))
                 loss.backward()
                 optimizer.step()
                 model.zero_grad()
@@ -163,15 +170,27 @@ def _history(losses: Tensor, batches: list[Tensor]) -> pd.DataFrame:
     return rows.agg({"step": "max", "images": "max", "loss": "mean"}).reset_index(drop=True)
 
 
-def _check_labels(images: Tensor, labels: Tensor) -> None:
-    if not len(images) or len(images) != len(labels):
+def _check_outputs(outputs: Tensor, highest: int) -> None:
+    """Whether a model has an output for each class."""
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2:
+        shape = getattr(outputs, "shape", None)
+        found = f"of shape {tuple(shape)}" if shape else f"a {type(outputs).__name__}"
+        raise ValueError(f"the model's output is {found}; it must be a tensor, images × classes")
+    if highest >= outputs.shape[1]:
         raise ValueError(
-            f"there are {len(images)} images and {len(labels)} labels; "
-            "give one label for each image"
+            f"there is a label {highest}, but the model has {outputs.shape[1]} outputs, for labels "
+            f"0 to {outputs.shape[1] - 1}; number the classes from 0, or give the model more outputs"
         )
 
 
-def correct(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> Tensor:
+def correct(
+    model: nn.Module,
+    images,
+    labels,
+    *,
+    preprocess: Preprocess | None = None,
+    batch_size: int = 1000,
+) -> Tensor:
     """For each image, whether the model's largest output is at its label.
 
     Arguments and errors as for `accuracy`.
@@ -183,27 +202,38 @@ def correct(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int
         >>> correct(nn.Identity(), torch.eye(3), torch.tensor([0, 1, 0]))
         tensor([ True,  True, False])
     """
-    _check_labels(images, labels)
-    check_count(batch_size, "batch_size")
-    outputs = predict(model, images, batch_size=batch_size)
-    return outputs.argmax(1).cpu() == labels.cpu()
+    images = as_images(images)
+    labels = as_labels(labels, len(images)).cpu()
+    outputs = predict(model, images, preprocess=preprocess, batch_size=batch_size)
+    _check_outputs(outputs, int(labels.max()))
+    return outputs.argmax(1).cpu() == labels
 
 
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = 1000) -> float:
+def accuracy(
+    model: nn.Module,
+    images,
+    labels,
+    *,
+    preprocess: Preprocess | None = None,
+    batch_size: int = 1000,
+) -> float:
     """Share of images whose largest output is at their label.
 
     Args:
         model: run in eval mode without gradients on its own device, wherever the images are.
-        images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
-        labels: one integer for each image.
+        images: images × channels × height × width, uint8 (scaled to [0, 1]) or float; or what
+            `as_images` takes.
+        labels: one integer for each image, as a tensor, array, list or column.
+        preprocess: what is done to a batch of images, as floats, before the model gets it.
         batch_size: images in one forward pass.
 
     Returns:
         Between 0 and 1.
 
     Raises:
-        TypeError: for a batch_size that is no whole number.
-        ValueError: for one below 1, no images, or another number of labels.
+        TypeError: for a batch_size that is no whole number, or what is no model.
+        ValueError: for one below 1, no images, another number of labels, or labels that the model
+            has no output for.
 
     Example:
         >>> import peeklib as pk
@@ -211,4 +241,5 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: in
         >>> pk.accuracy(torch.nn.Identity(), torch.eye(4), torch.tensor([0, 1, 2, 0]))
         0.75
     """
-    return correct(model, images, labels, batch_size=batch_size).double().mean().item()
+    right = correct(model, images, labels, preprocess=preprocess, batch_size=batch_size)
+    return right.double().mean().item()

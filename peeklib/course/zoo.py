@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ..blocks import check_seed
 from ..hooks import predict
 from . import models
 from .cache import gives_model
@@ -200,7 +201,7 @@ def training_set(recipe: Recipe) -> Split:
     """
     data = dataset(recipe.data)
     count = len(data.classes)
-    generator = torch.Generator().manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(check_seed(recipe.seed))
     classes = torch.randperm(count, generator=generator)
     images, labels = subset(
         data,

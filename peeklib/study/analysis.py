@@ -7,7 +7,7 @@ layers together with the pixels (`thumbnails`, `joint`: coupled NMF). No label i
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,24 +17,26 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .. import __version__
-from ..blocks import check_count, pick_device
+from ..blocks import check_count, check_seed, pick_device
 from ..directions import Direction
-from ..hooks import to_float
+from ..images import as_images, check_pictures
 from ..nmf import Sweep
+from ..samples import Sample, even_batches, plan, record_samples
+from ..sites import choose, layer_names, trace
+from ..solvers import all_or_nothing
+from ..watch import Preprocess, unwrapped
 from .joint import Joint, component_directions, factorize
 from .layer import COUNT, Study, study_layer
 from .report import Peek, fit_error
-from .samples import Sample, even_batches, plan, record_samples
-from .sites import choose, trace
 from .thumbnails import thumbnails
 
 
 def peek(
     model: nn.Module,
-    images: Tensor,
+    images,
     *,
-    preprocess: Callable | None = None,
-    layers: str | Iterable[str] = "auto",
+    preprocess: Preprocess | None = None,
+    layers: str | Iterable[str] | None = "auto",
     ranks: Iterable[int] = (10, 20, 30, 40, 50),
     negative: str = "auto",
     memory: float = 0.25,
@@ -47,13 +49,14 @@ def peek(
     """Look into a network: its layers recorded, factorized with the images, and shown.
 
     The model comes back as it was: modes, hooks, gradients, buffers, device; so do all global
-    random states, and all of that after an error too.
+    random states, and all of that after an error or an interrupt too, which leaves no half result.
 
     Args:
         model: any `nn.Module`, run in eval mode on the device it is on; it takes batches of two
             and of three images.
         images: images × channels × height × width, at least 2, uint8 or floats in [0, 1], as a
-            person would see them. Floats outside [0, 1] are shown scaled, with a note.
+            person would see them, or what `as_images` takes. Floats outside [0, 1] are shown
+            scaled, with a note.
         preprocess: what the model expects to be done to a batch of float images, such as a
             normalization or torchvision's `weights.transforms()`; called on the model's device.
             If it gives a dict, the model gets that as named arguments.
@@ -99,21 +102,22 @@ def peek(
         >>> found.sweep[2, 0].image_factor.shape
         torch.Size([8, 2])
     """
-    model = _unwrapped(model)
-    _check_images(images)
+    model = unwrapped(model)
+    images = _pictures(images)
     options = _Options(
         preprocess=preprocess,
-        layers=layers if isinstance(layers, str) else list(layers),
+        layers=_layers(layers),
         ranks=_checked_ranks(ranks),
         negative=negative,
         memory=memory,
-        seed=seed,
+        seed=check_seed(seed),
         batch_size=check_count(batch_size, "batch_size"),
         device=pick_device(device, images.device),
         progress=progress,
         title=title or f"A peek into {type(model).__name__}",
     )
-    return _look(model, images, options)
+    with all_or_nothing():
+        return _look(model, images, options)
 
 
 # What was asked for
@@ -123,7 +127,7 @@ def peek(
 class _Options:
     """How to look: the arguments of `peek`, checked."""
 
-    preprocess: Callable | None
+    preprocess: Preprocess | None
     layers: str | list[str]
     ranks: list[int]  # ascending
     negative: str
@@ -141,28 +145,23 @@ class _Options:
             raise ValueError(f"memory is {self.memory} GB; it is above 0")
 
 
-def _unwrapped(model) -> nn.Module:
-    """The model inside what `torch.compile` or DataParallel made of it, with the same weights."""
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"model is {model!r}; give an nn.Module, such as torchvision.models.resnet18()"
-        )
-    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module
-    return getattr(model, "_orig_mod", model)
-
-
-def _check_images(images) -> None:
-    to_float(images)
-    if images.ndim != 4 or images.shape[1] > 4 >= images.shape[3] or not images[:1].numel():
-        raise ValueError(
-            f"images have shape {tuple(images.shape)}; give images × channels × height × width"
-        )
+def _pictures(images) -> Tensor:
+    """images × channels × height × width, two or more."""
+    images = check_pictures(as_images(images, ordered=False))
+    if not images[:1].numel():
+        raise ValueError(f"there are no images: their shape is {tuple(images.shape)}")
     if len(images) < 2:
         raise ValueError(
             "there is one image; a factorization needs at least two, "
             "and says more with some hundred"
         )
+    return images
+
+
+def _layers(layers: str | Iterable[str] | None) -> str | list[str]:
+    if layers is None or (isinstance(layers, str) and layers == "auto"):
+        return "auto"
+    return layer_names(layers)
 
 
 def _checked_ranks(ranks: int | Iterable[int]) -> list[int]:
@@ -242,10 +241,14 @@ def _prepare(
     budget = options.memory * 1e9  # bytes
     cost = _bytes_per_row(len(images), options.ranks)
     pixels, about_pixels = thumbnails(images, budget / 4 / cost, options.batch_size)
+    if not pixels.any():
+        raise ValueError(
+            "every image is black, or of one value throughout; there is nothing to look at"
+        )
     budget -= cost * pixels[0].numel()
 
     sites = trace(model, images, preprocess=options.preprocess)
-    chosen, about_layers = choose(sites, options.layers)
+    chosen, about_layers = choose(sites, options.layers, model=model)
     costs = []
     for site in chosen:
         may_split = site.signed and options.negative != "clip"
@@ -282,6 +285,7 @@ def _record(
         preprocess=options.preprocess,
         batches=batches,
         device=options.device,
+        dtype=torch.float32,
         seed=options.seed,
     )
     if skipped and (options.layers != "auto" or not blocks):

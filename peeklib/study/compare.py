@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from .. import plots
 from ..explorer import Picture, show
-from ..hooks import to_float
+from ..images import as_images
 from . import page
 from .scores import SCORES, table_of
 from .seen import observe
@@ -157,13 +157,12 @@ class Checkpoints:
 
     def __init__(
         self,
-        images: Tensor,
+        images,
         *,
         preprocess: Callable | Mapping[Any, Callable | None] | None = None,
         layers: Iterable[str] | Mapping[Any, Iterable[str] | None] | None = None,
     ):
-        to_float(images)
-        self.images = images
+        self.images = as_images(images, ordered=False)
         self.preprocess = preprocess
         self.layers = layers if layers is None or isinstance(layers, Mapping) else list(layers)
         self._rows: dict[Any, dict[str, Any]] = {}
@@ -199,8 +198,9 @@ class Checkpoints:
         scores = table_of(seen).set_index("score")
         missing = scores.why[scores.why != ""]
         why = "; ".join(f"{score}: {reason}" for score, reason in missing.items())
-        self._decisions[name] = seen.logits.argmax(1).cpu().numpy()
-        self._classes[name] = seen.logits.shape[1]
+        if "logits" not in seen.absent:
+            self._decisions[name] = seen.logits.argmax(1).cpu().numpy()
+            self._classes[name] = seen.logits.shape[1]
         self._rows[name] = {**scores.value, "why": why}
 
     def comparison(self) -> Comparison:
@@ -244,7 +244,7 @@ class Checkpoints:
 
 def compare(
     models: Mapping[Any, nn.Module | Callable[[], nn.Module]] | Iterable[tuple[Any, Any]],
-    images: Tensor,
+    images,
     *,
     preprocess: Callable | Mapping[Any, Callable | None] | None = None,
     layers: Iterable[str] | Mapping[Any, Iterable[str] | None] | None = None,

@@ -5,6 +5,7 @@ is one of them.
 """
 
 import os
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ RESULTS = CoupledFactors, CoupledTensors, Sweep, Peek  # what has a `save`
 KINDS = {kind.__name__: kind for kind in (*RESULTS, Direction)}
 
 
-def load(path: str | os.PathLike, device=None) -> CoupledFactors | Sweep | Peek:
+def load(path: str | os.PathLike, device=None) -> Any:
     """Open what `save` of a fit, a sweep or a `Peek` wrote.
 
     Files hold numbers and text, no code: to open a stranger's runs nothing of theirs.
@@ -30,7 +31,8 @@ def load(path: str | os.PathLike, device=None) -> CoupledFactors | Sweep | Peek:
             of a `Peek` stays on the CPU, where it is drawn.
 
     Returns:
-        An equal object of the same class, numbers to the bit.
+        A `CoupledFactors`, `CoupledTensors`, `Sweep` or `Peek`, as it was saved: equal, numbers to
+        the bit.
 
     Raises:
         OSError: if there is no file, or it cannot be read.
@@ -41,11 +43,11 @@ def load(path: str | os.PathLike, device=None) -> CoupledFactors | Sweep | Peek:
     Example:
         >>> import tempfile
         >>> import peeklib as pk
-        >>> fit = pk.coupled_nmf({"input": torch.ones(6, 8), "relu": torch.ones(2, 8)}, 1)
+        >>> fit = pk.coupled_nmf({"input": torch.ones(6, 8)}, 1)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     again = load(fit.save(f"{folder}/fit.safetensors"))
         >>> list(again.factors), again.block_errors == fit.block_errors
-        (['input', 'relu'], True)
+        (['input'], True)
     """
     cpu = torch.device("cpu")
     target = cpu if device is None else pick_device(device, cpu)

@@ -13,7 +13,7 @@ square, so that layers of any size compute well: the factors of the sweep are in
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..blocks import energy_of
 from ..directions import Direction
-from ..hooks import input_blocks
+from ..images import input_blocks
 from ..nmf import CoupledFactors, Sweep, rank_sweep
 from .layer import COUNT, Study
 from .report import PIXELS
@@ -72,7 +72,7 @@ def factorize(
     sweep = rank_sweep(
         blocks, ranks, [seed], weights=weights, device=pixels.device, progress=progress
     )
-    sweep = Sweep({pair: fit.to("cpu") for pair, fit in sweep.fits.items()})
+    sweep = replace(sweep, fits={pair: fit.to("cpu") for pair, fit in sweep.fits.items()})
     errors = {}
     for (rank, _), fit in sweep.fits.items():
         errors[rank] = {part: _error(fit, own, energy) for part, own in parts.items()}

@@ -11,8 +11,8 @@ from torch import Tensor
 from ..blocks import energy_of, rows_at_once
 from ..directions import Direction, neurons, singular
 from ..hooks import split_signs
+from ..samples import Sample
 from ..spectra import effective_rank, spectrum
-from .samples import Sample
 
 CLIP = 0.05  # a smaller share of a layer's energy below zero is clipped away by "auto"
 COUNT = 4  # directions of each kind and layer
@@ -43,7 +43,7 @@ def study_layer(sample: Sample, A: Tensor, negative: str, seed: int) -> Study | 
         What it is like; None if it is zero everywhere, or "clip" leaves nothing of it.
 
     Example:
-        >>> from peeklib.study.sites import Site
+        >>> from peeklib.sites import Site
         >>> sample = Sample(Site("relu", "relu", "ReLU", "activation", shape=(2,)))
         >>> study = study_layer(sample, torch.tensor([[3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]), "auto", 0)
         >>> study.values.round(decimals=3), study.blocks["relu"].shape

@@ -20,7 +20,7 @@ from torch import Tensor
 from .. import storage
 from ..directions import Direction
 from ..explorer import Explorer, Picture, show
-from ..hooks import to_float
+from ..images import to_float
 from ..nmf import Sweep
 from . import figures, page
 

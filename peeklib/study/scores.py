@@ -28,9 +28,10 @@ from torch import Tensor, nn
 
 from ..nmf import CoupledFactors, Sweep
 from ..spectra import eckart_young, effective_rank, spectrum
+from ..watch import Preprocess
 from .seen import FIT as FIT
+from .seen import MEMORY, Seen, observe
 from .seen import RANKS as RANKS
-from .seen import Seen, observe
 from .seen import unit_norm as unit_norm
 
 # What a score may raise; anything else is a mistake of ours and comes through.
@@ -91,10 +92,11 @@ def _score(family: str, *, better: int) -> Callable[[Callable], Callable]:
 
 def table(
     model: nn.Module,
-    images: Tensor,
+    images,
     *,
-    preprocess: Callable | None = None,
-    layers: Iterable[str] | None = None,
+    preprocess: Preprocess | None = None,
+    layers: str | Iterable[str] | None = None,
+    memory: float = MEMORY,
 ) -> pd.DataFrame:
     """Every score of one network.
 
@@ -112,19 +114,18 @@ def table(
         >>> round(rows.value["entropy_rank"].item(), 3), rows.family["entropy_rank"]
         (2.0, 'spectrum')
     """
-    return table_of(observe(model, images, preprocess=preprocess, layers=layers))
+    seen = observe(model, images, preprocess=preprocess, layers=layers, memory=memory)
+    return table_of(seen)
 
 
 def table_of(seen: Seen) -> pd.DataFrame:
-    """Every score of what was seen of a network, as `table` gives them.
-
-    Returns:
-        One row for each score, with the columns of `table`.
+    """Every score of what was observed, as `table`.
 
     Example:
         >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.eye(2).reshape(2, 1, 1, 2))
-        >>> table_of(seen).columns.tolist()
-        ['score', 'family', 'value', 'better', 'says', 'why']
+        >>> rows = table_of(seen).set_index("score")
+        >>> round(rows.value["confidence"].item(), 3)
+        0.731
     """
     rows = []
     for name, score in SCORES.items():

@@ -6,12 +6,11 @@ These are at `RANKS`, evenly spaced in log rank, as far as the blocks allow.
 import contextlib
 import copy
 import io
-import itertools
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,16 +19,26 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..hooks import input_blocks, predict, record, to_float
+from ..hooks import logits_of, predict
+from ..images import as_images, check_pictures, input_blocks
 from ..nmf import Sweep, rank_sweep
+from ..samples import Sample, even_batches, plan, record_samples
+from ..sites import choose, trace
+from ..solvers import all_or_nothing
 from ..spectra import spectrum
+from ..watch import Preprocess, Sight, forward, unchanged, unwrapped
+from .thumbnails import thumbnails
 
 RANKS = (1, 2, 4, 8, 16)
 FIT: dict[str, Any] = {"solver": "auto", "max_iter": 100, "tol": 1e-4}
-BATCH = 500  # images in one forward pass
+BATCH = 500  # images in one forward pass, at most
+MEMORY = 0.25  # GB, as of `peek`
+WORK = (
+    4  # blocks of a hidden layer that are in memory at once: as it is, scaled, and being worked on
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Seen:
     """What the scores are computed from: one network and one set of images. `observe` makes it.
 
@@ -46,6 +55,20 @@ class Seen:
     hidden: dict[str, Tensor]  #: neurons × images, non-negative, in the order of the layers
     embedding: Tensor  #: features × images: what the last linear layer reads, of any sign
     logits: Tensor  #: images × classes
+    preprocess: Preprocess | None = None
+    last_sample: Sample | None = None  #: which neurons of the last hidden layer these are
+    #: fields that this network does not have, and why: who asks for one gets that as a ValueError
+    absent: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in self.absent:
+            object.__delattr__(self, name)
+
+    def __getattr__(self, name: str):  # for what is not there only
+        absent = self.__dict__.get("absent", {})
+        if name in absent:
+            raise ValueError(absent[name])
+        raise AttributeError(f"Seen has no {name!r}")
 
     @property
     def last(self) -> Tensor:
@@ -211,50 +234,64 @@ class Seen:
         Returns:
             images × classes.
 
+        Raises:
+            ValueError: if not all of that output was kept.
+
         Example:
             >>> images = torch.eye(4).reshape(4, 1, 2, 2)
             >>> seen = observe(nn.Sequential(nn.ReLU(), nn.Flatten()), images)
             >>> torch.equal(seen.logits_given(2 * seen.last), 2 * seen.logits)
             True
         """
-        name, _, call = list(self.hidden)[-1].partition(":")
-        calls_per_batch = int(call or 1)  # "relu:2" is the second call of relu, and its last
-        calls = itertools.count(1)
-        parts = iter(block.T.split(BATCH))
+        sample = self.last_sample
+        if sample is None or str(sample) != "all":
+            name = next(reversed(self.hidden))
+            raise ValueError(f"layer {name!r} was not kept whole; give more memory=")
+        logits = []
+        with unchanged(self.model):
+            for batch in even_batches(len(self.images), BATCH):
+                part = block[:, batch]
 
-        def swap(module, inputs, output):
-            if next(calls) % calls_per_batch:
-                return output
-            return next(parts).reshape(output.shape).to(output)
+                def swap(sight: Sight, part=part) -> Tensor | None:
+                    if sight.name == sample.site.name:
+                        return sample.site.restore(part, sight.tensor)
+                    return None
 
-        handle = self.model.get_submodule(name).register_forward_hook(swap)
-        try:
-            return predict(self.model, self.images, batch_size=BATCH)
-        finally:
-            handle.remove()
+                output = forward(self.model, self.images[batch], self.preprocess, swap)
+                logits.append(logits_of(output, part.shape[1]).to(self.images.device))
+        return torch.cat(logits)
 
 
 def observe(
     model: nn.Module,
-    images: Tensor,
+    images,
     *,
-    preprocess: Callable | None = None,
-    layers: Iterable[str] | None = None,
+    preprocess: Preprocess | None = None,
+    layers: str | Iterable[str] | None = None,
+    memory: float = MEMORY,
 ) -> Seen:
-    """Record what the scores need.
+    """What the scores need of one network and one set of images.
 
     Args:
-        model: a classifier that gives logits, images × classes; left as it was.
-        images: images × channels × height × width, uint8 or floats in [0, 1].
-        preprocess: what the model expects to be done to a batch of float images.
-        layers: hidden layers, in order; None takes every ReLU. What is negative in them is set to
-            zero.
+        model: any; scores of answers need a classifier that gives logits, images × classes, by
+            themselves or as `predict` finds them. It is left as it was.
+        images: images × channels × height × width, uint8 or floats in [0, 1], as a person would
+            see them, or what `as_images` takes. Those larger than 64 pixels enter the factorization
+            as means over areas, and floats outside [0, 1] scaled, with a warning.
+        preprocess: what is done to a batch of images, as floats, before the model gets it.
+        layers: hidden layers, in order; None takes every place where an activation function is
+            applied. What is negative in them is set to zero.
+        memory: GB (10⁹ bytes) for hidden layers and their factorizations. Of a layer whose share is
+            too small some positions are kept, drawn at random, the same for every network whose
+            layers have the same sizes.
 
     Returns:
         Pixels, hidden layers, embedding and logits of these images, which all scores are of.
 
     Raises:
-        ValueError: as `record` and `input_blocks`, or for outputs that are no logits.
+        TypeError: for what is no model, or images nobody can read.
+        ValueError: for images of another shape, and for named layers that cannot be recorded.
+        Exception: whatever the model or the preprocess raises, with a note that says on what.
 
     Example:
         >>> images = torch.eye(4).reshape(4, 1, 2, 2)  # four images, one pixel of each is white
@@ -262,22 +299,61 @@ def observe(
         >>> seen.hidden["0"].shape, seen.logits.shape
         (torch.Size([4, 4]), torch.Size([4, 4]))
     """
-    pixels = input_blocks(images)
-    if preprocess is not None:
-        images = preprocess(to_float(images))
-    hidden = record(model, images, layers, negative="clip")
-    embedding, logits = _embedding_and_logits(model, images)
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(
-            f"the model gives shape {tuple(logits.shape)}; scores need logits, images × classes"
-        )
-    if embedding is None:
-        embedding = next(reversed(hidden.values()))
-    return Seen(model, images, pixels, hidden, embedding, logits)
+    model = unwrapped(model)
+    images = check_pictures(as_images(images, ordered=False))
+    if not len(images):
+        raise ValueError("there are no images")
+    if not memory > 0:
+        raise ValueError(f"memory is {memory} GB; it is above 0")
+    pixels, notes = thumbnails(images, math.inf, BATCH)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+
+    absent: dict[str, str] = {}
+    found: dict[str, Any] = dict.fromkeys(("hidden", "embedding", "logits"))
+    try:
+        found["last_sample"], found["hidden"] = _hidden(model, images, preprocess, layers, memory)
+    except ValueError as why:
+        if layers is not None:  # a mistake of the caller
+            raise
+        absent["hidden"] = str(why)
+    try:
+        found["embedding"], found["logits"] = _embedding_and_logits(model, images, preprocess)
+    except ValueError as why:
+        absent["logits"] = str(why)
+    if found["embedding"] is None:
+        if found["hidden"]:
+            found["embedding"] = next(reversed(found["hidden"].values()))
+        else:
+            absent["embedding"] = absent["hidden"]
+    inputs = input_blocks(pixels.to(images.device))
+    return Seen(model, images, inputs, preprocess=preprocess, absent=absent, **found)
 
 
-def _embedding_and_logits(model: nn.Module, images: Tensor) -> tuple[Tensor | None, Tensor]:
-    """What the last linear layer reads, features × images, and the logits.
+def _hidden(
+    model: nn.Module,
+    images: Tensor,
+    preprocess: Preprocess | None,
+    layers: str | Iterable[str] | None,
+    memory: float,
+) -> tuple[Sample, dict[str, Tensor]]:
+    """What was kept of the last hidden layer; and all of them, non-negative, neurons × images."""
+    sites = trace(model, images, preprocess=preprocess)
+    chosen, notes = choose(sites, "auto" if layers is None else layers, math.inf, model)
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    samples = plan(chosen, [WORK * 4 * len(images)] * len(chosen), memory * 1e9)
+    batches = even_batches(len(images), BATCH)
+    blocks, skipped = record_samples(model, images, samples, preprocess=preprocess, batches=batches)
+    if skipped:
+        raise ValueError(f"layers {skipped} run on some batches only; leave them out")
+    return samples[-1], {name: block.clamp_(min=0) for name, block in blocks.items()}
+
+
+def _embedding_and_logits(
+    model: nn.Module, images: Tensor, preprocess: Preprocess | None
+) -> tuple[Tensor | None, Tensor]:
+    """What the last linear layer reads, features × images, and the logits, images × classes.
 
     The former is None if no linear layer reads one vector for each image.
     """
@@ -289,14 +365,19 @@ def _embedding_and_logits(model: nn.Module, images: Tensor) -> tuple[Tensor | No
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     handles = [module.register_forward_pre_hook(keep) for module in linear[-1:]]
     try:
-        logits = predict(model, images, batch_size=BATCH)
+        logits = predict(model, images, preprocess=preprocess, batch_size=BATCH)
     finally:
         for handle in handles:
             handle.remove()
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(
+            f"the model gives shape {tuple(logits.shape)}; this needs logits, images × classes"
+        )
     vectors = all(part.ndim == 2 for part in read)
     if not read or not vectors or sum(map(len, read)) != len(images):
         return None, logits
-    return torch.cat(read).T.to(images.device), logits
+    embedding = torch.cat(read).T.to(images.device)
+    return embedding.to(torch.promote_types(embedding.dtype, torch.float32)), logits
 
 
 def unit_norm(blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -333,7 +414,8 @@ def _sweep(
     features = sum(len(block) for block in blocks.values())
     images = next(iter(blocks.values())).shape[1]
     ranks = [rank for rank in RANKS if rank <= min(features, images, most)]
-    return rank_sweep(blocks, ranks, range(starts), weights=weights, **FIT)
+    with all_or_nothing():  # no score is of a fit that somebody stopped
+        return rank_sweep(blocks, ranks, range(starts), weights=weights, **FIT)
 
 
 def _weightwatcher_table(model: nn.Module) -> pd.DataFrame:

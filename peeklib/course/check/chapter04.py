@@ -5,7 +5,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from ...hooks import input_blocks, record
+from ...hooks import record
+from ...images import input_blocks
 from ...nmf import CoupledFactors
 from ..models import CifarAlexNet
 from .exercise import exercise

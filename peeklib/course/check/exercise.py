@@ -7,6 +7,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from ...solvers import all_or_nothing
+
 Answer = TypeVar("Answer")
 Given = ParamSpec("Given")
 
@@ -32,7 +34,8 @@ def exercise(
         if answer is None:
             print("○ not answered yet: put your answer in place of None and run the cell again")
             return
-        check(answer, *args, **named)
+        with all_or_nothing():  # half a fit would make a right answer wrong
+            check(answer, *args, **named)
         print("✓ right")
 
     return run

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...blocks import as_labels, check_seed
+
 
 class Split(NamedTuple):
     """Images (uint8, images × channels × height × width) and their labels (int64, images).
@@ -104,10 +106,11 @@ def subset(
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction is {fraction}; it lies in (0, 1]")
-    images, labels = dataset.train
+    images = dataset.train.images
+    labels = as_labels(dataset.train.labels, len(images)).cpu()
     kept = torch.arange(len(labels))
     if fraction < 1:
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(check_seed(seed))
         drawn = torch.randperm(len(labels), generator=generator)
         kept = drawn[: round(fraction * len(labels))].sort().values
     if classes is not None:

@@ -1,21 +1,26 @@
-"""Data sets of image files, `<name>/{train,test}/<class>/*.png|jpg`, in a folder or in a zip.
+"""Data sets of image files, `<name>/{train,test}/<class>/…`, in a folder or in a zip."""
 
-`zipfile.Path` has what is used here of `pathlib.Path`, so that both are read in one way.
-"""
-
-import io
+import glob
+import warnings
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
+from torch import Tensor
 
+from ...pictures import (
+    AnyPath,
+    combine,
+    contents,
+    files_below,
+    is_image,
+    left_out,
+    read_picture,
+    readable,
+    visible,
+)
 from ..cache import cached
-from .dataset import Dataset, Split, channels_first
-
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-AnyPath = Path | zipfile.Path
+from .dataset import Dataset, Split
 
 
 def find_image_files(name: str, root: Path, place: str) -> Dataset | None:
@@ -32,7 +37,7 @@ def find_image_files(name: str, root: Path, place: str) -> Dataset | None:
         Images as uint8, images × channels × height × width; None where there is neither.
 
     Raises:
-        FileNotFoundError: for training or test images that are missing.
+        FileNotFoundError: for a split or a class without images.
         OSError: for a damaged zip.
         ValueError: for images that cannot be read, or differ in shape or classes.
 
@@ -42,7 +47,7 @@ def find_image_files(name: str, root: Path, place: str) -> Dataset | None:
     """
     if (root / name / "train").is_dir():
         return _read(name, root / name, place)
-    for file in sorted(root.glob(f"{name}*.zip")):
+    for file in sorted(root.glob(f"{glob.escape(name)}*.zip")):
         stat = file.stat()
         stamp = stat.st_size, stat.st_mtime_ns
         if found := cached(_read_zip)(str(file), name, place, stamp=stamp):
@@ -53,80 +58,80 @@ def find_image_files(name: str, root: Path, place: str) -> Dataset | None:
 def _read_zip(path: str, name: str, place: str, *, stamp: tuple[int, int]) -> Dataset | None:
     """The data set in a zip, if it is there; by its `stamp`, a kept result knows the file again."""
     file = Path(path)
-    if not zipfile.is_zipfile(file):
-        raise OSError(f"{file} is no zip file, or cut short; replace or delete it")
-    with zipfile.ZipFile(file) as archive:
-        folder = zipfile.Path(archive, f"{name}/")
-        if not (folder / "train").is_dir():
-            return None
-        return _read(name, folder, f"{file.name} in {place}")
+    try:
+        archive = zipfile.ZipFile(file)
+    except zipfile.BadZipFile as why:
+        raise OSError(f"{file} is no zip file, or cut short; replace or delete it") from why
+    with archive:
+        for top in (f"{name}/", f"{file.stem}/", ""):
+            folder = zipfile.Path(archive, top)
+            if (folder / "train").is_dir():
+                return _read(name, folder, f"{file.name} in {place}")
+    return None
 
 
 def _read(name: str, folder: AnyPath, place: str) -> Dataset:
     """The images in `folder/{train,test}/<class>`. Classes sort alphabetically."""
-    train_files = _files(folder / "train")
-    test_files = _files(folder / "test")
-    classes = sorted({label for label, _ in train_files})
-    if unknown := sorted({label for label, _ in test_files} - set(classes)):
+    train = _classes(folder, "train")
+    test = _classes(folder, "test")
+    if unknown := sorted(set(test) - set(train)):
         raise ValueError(
-            f"{folder / 'test'} has classes {unknown} that {folder / 'train'} does not have"
+            f"{folder / 'test'} has classes {unknown} that {folder / 'train'} does not have; "
+            f"it has {sorted(train)}"
         )
-    train = _read_split(folder / "train", train_files, classes)
-    test = _read_split(folder / "test", test_files, classes)
-    train_shape = tuple(train.images.shape[1:])
-    test_shape = tuple(test.images.shape[1:])
-    if train_shape != test_shape:
-        raise ValueError(
-            f"{folder / 'test'}, classes {classes}: channels, height and width are {test_shape}, "
-            f"those of the training images {train_shape}; make them equal"
-        )
-    suffixes = {file.suffix.lower() for _, file in train_files + test_files}
-    formats = sorted({FORMATS[suffix] for suffix in suffixes if suffix in FORMATS})
-    source = f"{' and '.join(formats)} files, from {place}"
-    return Dataset(name, train, test, tuple(classes), source)
+    numbers = {label: number for number, label in enumerate(sorted(train))}
+    train_labels, train_files = _images(train, numbers)
+    test_labels, test_files = _images(test, numbers)
+    pictures = [read_picture(file) for file in train_files + test_files]
+    # Together, so that what is done to training images is done to test images too.
+    pixels, notes = combine(pictures)
+    notes += left_out(file for files in [*train.values(), *test.values()] for file in files)
+    if untested := sorted(set(train) - set(test)):
+        notes.append(f"no test images of the classes {untested}")
+    for note in notes:
+        warnings.warn(f"{folder}: {note}", stacklevel=2)
+    formats = " and ".join(sorted({picture.format for picture in pictures}))
+    return Dataset(
+        name,
+        Split(pixels[: len(train_files)], train_labels),
+        Split(pixels[len(train_files) :], test_labels),
+        tuple(numbers),
+        "; ".join([f"{formats} files, from {place}", *notes]),
+    )
 
 
-def _files(split: AnyPath) -> list[tuple[str, AnyPath]]:
-    """Class and file, for each `<class>/<file>` of a split in alphabetical order, images or not."""
-    found = []
-    if split.is_dir():
-        for folder in _sorted(split):
-            if folder.is_dir():
-                found += [(folder.name, file) for file in _sorted(folder)]
+def _classes(folder: AnyPath, part: str) -> dict[str, list[AnyPath]]:
+    """The files of each class of `folder/part`, in any depth, images or not.
+
+    Raises:
+        FileNotFoundError: where there are no folders of classes, or no image in one of them.
+    """
+    split = folder / part
+    if not split.is_dir():
+        there = [path.name for path in visible(folder)]
+        raise FileNotFoundError(f"{folder} has no folder {part!r}, only {there}")
+    found = {path.name: files_below(path) for path in visible(split) if path.is_dir()}
+    if not found:
+        raise FileNotFoundError(
+            f"{split} has no folders, one for each class: {contents(files_below(split))}"
+        )
+    if empty := [label for label, files in found.items() if not any(map(is_image, files))]:
+        first = empty[0]
+        raise FileNotFoundError(
+            f"classes {empty} have no images: in {split / first} {contents(found[first])}; "
+            f"{readable()}. Add some, or remove the folder"
+        )
     return found
 
 
-def _sorted(folder: AnyPath) -> list[AnyPath]:
-    return sorted(folder.iterdir(), key=lambda path: path.name)
-
-
-def _read_split(split: AnyPath, files: list[tuple[str, AnyPath]], classes: list[str]) -> Split:
-    """The images among `files`, which all have one shape."""
-    images = []
+def _images(
+    classes: dict[str, list[AnyPath]], numbers: dict[str, int]
+) -> tuple[Tensor, list[AnyPath]]:
+    """The labels and files of images, class by class."""
     labels = []
-    for label, file in files:
-        if file.suffix.lower() not in FORMATS:
-            continue
-        image = _decode(file)
-        if images and image.shape != images[0].shape:
-            raise ValueError(
-                f"{file} has shape {image.shape}, the images before it {images[0].shape}; "
-                "make them equal"
-            )
-        images.append(image)
-        labels.append(classes.index(label))
-    if not images:
-        raise FileNotFoundError(f"{split} has no PNG or JPEG images in folders named {classes}")
-    return Split(channels_first(np.stack(images)), torch.tensor(labels))
-
-
-def _decode(file: AnyPath) -> np.ndarray:
-    """Height × width × channels, one channel for grey files, else three."""
-    try:
-        with Image.open(io.BytesIO(file.read_bytes())) as image:
-            if image.mode.startswith("I"):  # 16 bits
-                return np.atleast_3d((np.asarray(image) >> 8).astype(np.uint8))
-            mode = "L" if image.mode in ("1", "L", "LA") else "RGB"
-            return np.atleast_3d(np.asarray(image.convert(mode)))
-    except (OSError, SyntaxError, zipfile.BadZipFile) as why:
-        raise ValueError(f"{file} cannot be read as an image; replace or delete it") from why
+    files = []
+    for label, number in numbers.items():
+        images = [file for file in classes.get(label, []) if is_image(file)]
+        files += images
+        labels += [number] * len(images)
+    return torch.tensor(labels), files

@@ -1,6 +1,7 @@
 """Where a data set is looked for by its name, and what stands in for one that is not to be had."""
 
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ...explorer import profile
 from ..cache import cached
 from .dataset import Dataset
 from .image_files import find_image_files
+from .near_misses import near_miss
 from .originals import ORIGINALS, download, read_original
 from .stand_ins import digits, digits_rgb
 
@@ -21,22 +23,28 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
     """A data set by name: "mnist", "cifar10", "digits", "digits-rgb", or any of image files.
 
     Looked for in the folder that PEEK_DATA names, then in the user's cache: in torchvision's layout
-    (`MNIST/raw/…`, `cifar-10-batches-py/…`) or as image files
-    `<name>/{train,test}/<class>/*.png|jpg`, in folders or in a zip `<name>*.zip`. Else mnist and
-    cifar10 are downloaded from the first mirror whose files have the right checksums, waiting at
-    most 5 s for each to answer.
+    (`MNIST/raw/…`, `cifar-10-batches-py/…`) or as image files `<name>/{train,test}/<class>/…` of
+    any format that Pillow reads, in folders or in a zip `<name>*.zip`. Else mnist and cifar10 are
+    downloaded from the first mirror whose files have the right checksums, waiting at most 5 s for
+    each to answer.
+
+    Image files become bytes, grey if all are, else RGB; what that took (transparency laid on white
+    or black, 16 bits scaled to 8, the first of several frames taken) is told in a warning and in
+    `Dataset.source`. Hidden files and folders are passed over.
 
     Args:
         name: which one.
         fallback: where all that fails, and always if PEEK_PROFILE is "embedded", give the stand-in
             that needs no network ("digits" for mnist, "digits-rgb" for cifar10), which says so on
-            the page; under that profile with few images.
+            the page; under that profile with few images. What was there and could not be read is
+            told in a warning too.
 
     Returns:
         Training and test images, uint8, with their labels; and where they come from.
 
     Raises:
-        FileNotFoundError: if PEEK_DATA is no folder, or there is nothing by that name.
+        FileNotFoundError: if PEEK_DATA is no folder, there is nothing by that name, or a class has
+            no images.
         ConnectionError: if the download fails.
         OSError: if MNIST, CIFAR-10 or a zip is there but damaged.
         ValueError: for image files that cannot be read, or differ in shape or classes.
@@ -62,6 +70,8 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
     except OSError as why:
         if not stand_in:
             raise
+        if not isinstance(why, ConnectionError):
+            warnings.warn(f"{stand_in} stand in for {name}: {why}", stacklevel=2)
         data = load_dataset(stand_in)
         return replace(data, stand_in_for=name, source=f"{data.source} ({why})")
 
@@ -83,13 +93,19 @@ def _find(name: str, folder: Path | None) -> Dataset:
     for root, place in ((folder, "the folder PEEK_DATA"), (cache, "the user's cache")):
         if root is not None and (found := _read(name, root, place)):
             return found
+    near = near_miss(name, folder) if folder else ""
     if name not in ORIGINALS:
         known = ", ".join(repr(one) for one in [*ORIGINALS, *STAND_INS.values()])
         raise FileNotFoundError(
             f"no data set {name!r}: there are {known}, and any <name>/{{train,test}}/<class>/ of "
-            "images (or its zip) in the folder that PEEK_DATA names"
+            f"images (or its zip) in the folder that PEEK_DATA names. {near}".removesuffix(". ")
         )
-    download(ORIGINALS[name], cache)
+    if near:
+        warnings.warn(f"{near}; a download is tried", stacklevel=3)
+    try:
+        download(ORIGINALS[name], cache)
+    except ConnectionError as why:
+        raise ConnectionError(f"{near}; {why}" if near else why) from why
     return read_original(name, cache, "a download, checksums verified")
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
 
-from ...blocks import check_count
+from ...blocks import check_count, check_seed
 from .dataset import Dataset, Split, channels_first
 
 CLASSES = tuple("0123456789")
@@ -30,7 +30,8 @@ def digits(train: int = 60_000, test: int = 5_000, seed: int = 0) -> Dataset:
         >>> digits(train=3, test=2).train.images.shape
         torch.Size([3, 1, 28, 28])
     """
-    train_split, test_split = _warped_digits(train, test, 28, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(check_seed(seed))
+    train_split, test_split = _warped_digits(train, test, 28, generator)
     source = "scikit-learn's 8×8 digits, enlarged and distorted by seeded affine maps"
     return Dataset("digits", train_split, test_split, CLASSES, source)
 
@@ -52,7 +53,7 @@ def digits_rgb(train: int = 20_000, test: int = 2_000, seed: int = 0) -> Dataset
         >>> digits_rgb(train=3, test=2).train.images.shape
         torch.Size([3, 3, 32, 32])
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     photographs = _photographs()
     cut = photographs.shape[3] * 3 // 5
     train_masks, test_masks = _warped_digits(train, test, 32, generator)

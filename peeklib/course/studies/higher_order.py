@@ -13,6 +13,7 @@ from torch import Tensor
 
 import peeklib as pk
 
+from ...blocks import check_seed
 from ...tensors import CoupledTensors, coupled_ntf
 from .. import zoo
 
@@ -121,7 +122,7 @@ def shuffled(blocks: Blocks, what: str, seed: int) -> dict[str, Tensor]:
         >>> torch.equal(moved.view(20, 16).sort().values, block.view(20, 16))  # within its channel
         True
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     found = {}
     for name, block in blocks.items():
         channels, height, width = MAPS[name]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import peeklib as pk
 
+from ...blocks import check_seed
 from ..training import correct
 from .common import FIT, entropy_rank, load, size
 
@@ -142,7 +143,9 @@ def training_images(data: pk.Dataset, setting: str, seed: int) -> pk.Split:
         return pk.subset(data, fraction=share, seed=seed)
     if setting == "shuffled labels":
         images, labels = pk.subset(data, fraction=FRACTIONS["25%"], seed=seed)
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(
+            len(labels), generator=torch.Generator().manual_seed(check_seed(seed))
+        )
         return pk.Split(images, labels[order])
     return pk.subset(data, fraction=FRACTIONS[setting], seed=seed)
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import peeklib as pk
 
+from ...blocks import check_seed
 from ...spectra import cka, conv_singular_values, svcca
 from . import mnist
 from .common import FIT, entropy_rank, load
@@ -127,7 +128,7 @@ def scales(seed: int = 0) -> dict[str, Tensor]:
         >>> {name: len(factors.unique()) for name, factors in scales().items()}
         {'all × 5': 1, 'each its own': 20}
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     return {
         "all × 5": torch.full((20,), 5.0),
         "each its own": torch.randn(20, generator=generator).exp(),

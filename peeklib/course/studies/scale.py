@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import peeklib as pk
 
+from ...blocks import check_seed
 from ...study import scores
 from .. import zoo
 from .common import rescale, size
@@ -97,7 +98,7 @@ def permuted(look: scores.Seen, seed: int = 0) -> scores.Seen:
     """
     if not torch.equal(look.embedding, look.last):
         raise ValueError("the embedding is not the last hidden block; permute it as well")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     hidden = {name: shuffle_rows(block, generator) for name, block in look.hidden.items()}
     return replace(look, hidden=hidden, embedding=next(reversed(hidden.values())))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import peeklib as pk
 
+from ...solvers import all_or_nothing
 from . import mnist
 from .common import load
 
@@ -43,7 +44,8 @@ def end(blocks: dict, solver: str, rank: int, seed: int, **options) -> dict:
         >>> end({"block": block}, "hals", rank=2, seed=0, max_iter=10, tol=0)["iterations"]
         10
     """
-    fit = pk.coupled_nmf(blocks, rank, solver=solver, seed=seed, **HOW[solver] | options)
+    with all_or_nothing():
+        fit = pk.coupled_nmf(blocks, rank, solver=solver, seed=seed, **HOW[solver] | options)
     return {
         "solver": solver,
         "rank": rank,
@@ -79,10 +81,11 @@ def duel(blocks: dict, rank: int, seed: int) -> Iterator[dict]:
         One dict for each solver.
     """
     fits = {}
-    for solver in ("mu", "hals"):
-        fits[solver] = pk.coupled_nmf(
-            blocks, rank, solver=solver, seed=seed, max_iter=ROUNDS, tol=0
-        )
+    with all_or_nothing():
+        for solver in ("mu", "hals"):
+            fits[solver] = pk.coupled_nmf(
+                blocks, rank, solver=solver, seed=seed, max_iter=ROUNDS, tol=0
+            )
     goal = fits["mu"].history[-1]
     for solver, fit in fits.items():
         path = fit.history

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 
 import peeklib as pk
 
+from ...solvers import all_or_nothing
 from .common import FIT, entropy_rank, load, recalls
 
 RECIPES = {"paper": {"lr": 0.01, "momentum": 0.5}, "tuned": {"lr": 0.02, "momentum": 0.9}}
@@ -46,8 +47,9 @@ def train_and_factorize(
     facts = {"accuracy": pk.accuracy(model, *test), **recalls(model, test)}
     for name, block in blocks.items():
         facts[f"entropy rank of {name}"] = entropy_rank(block)
-    table = pk.rank_sweep(blocks, ranks, [seed], **FIT).table().drop(columns=["seed", "seconds"])
-    for row in table.to_dict("records"):
+    with all_or_nothing():
+        table = pk.rank_sweep(blocks, ranks, [seed], **FIT).table()
+    for row in table.drop(columns=["seed", "seconds"]).to_dict("records"):
         yield {**which, "seed": seed, **row, **facts}
 
 

@@ -13,6 +13,7 @@ from torch.nn.functional import cosine_similarity
 
 import peeklib as pk
 
+from ...solvers import all_or_nothing
 from .common import FIT, load
 
 NEURONS, IMAGES = 9216, 6000  # of the study's pool5
@@ -74,7 +75,8 @@ def found_in(one: pk.subjects.Subject, seed: int) -> Iterator[tuple[str, str, st
     """
     raw = {layer: one.activations(layer) for layer in one.layers}
     blocks = {layer: A for layer, A in raw.items() if A.min() >= 0}
-    fit = pk.coupled_nmf(pk.input_blocks(one.images) | blocks, 30, seed=seed, **FIT)
+    with all_or_nothing():
+        fit = pk.coupled_nmf(pk.input_blocks(one.images) | blocks, 30, seed=seed, **FIT)
     for layer, A in raw.items():
         alive = A.std(dim=1) > 0
         normalized = pk.directions.normalize(A)

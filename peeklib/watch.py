@@ -6,17 +6,19 @@ architecture. Gates (sigmoid, softmax) are not seen, nor is what scripted code d
 """
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple
+from dataclasses import fields, is_dataclass
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..hooks import eval_mode, to_float
+from .images import to_float
 
 ACTIVATIONS = frozenset(
     "relu relu6 hardtanh threshold gelu silu hardswish leaky_relu prelu rrelu elu selu celu mish "
@@ -28,6 +30,47 @@ FEATURE_AXIS = {  # of what these functions return
     **dict.fromkeys("batch_norm instance_norm group_norm".split(), 1),
     **dict.fromkeys("linear bilinear layer_norm rms_norm".split(), -1),
 }
+
+
+Preprocess = Callable[[Tensor], Tensor | Mapping]  # what a model wants done to a batch of images
+
+
+def unwrapped(model) -> nn.Module:
+    """The model inside what `torch.compile` or DataParallel made of it, with the same weights.
+
+    Returns:
+        The module whose code runs; of an exported program, the module that it holds.
+
+    Raises:
+        TypeError: for anything that is no module; it says what to give.
+
+    Example:
+        >>> unwrapped(nn.DataParallel(nn.Flatten()))
+        Flatten(start_dim=1, end_dim=-1)
+    """
+    if type(model).__name__ == "ExportedProgram" and callable(getattr(model, "module", None)):
+        model = model.module()
+    if not isinstance(model, nn.Module):
+        _refuse_model(model)
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(model.module)
+    if isinstance(getattr(model, "_orig_mod", None), nn.Module):  # compiled
+        return unwrapped(model._orig_mod)
+    return model
+
+
+def _refuse_model(model) -> NoReturn:
+    kind = f"{type(model).__module__}.{type(model).__qualname__}".removeprefix("builtins.")
+    if isinstance(model, type):
+        kind, remedy = f"the class {model.__name__}", f"give an instance: {model.__name__}(…)"
+    elif isinstance(model, Mapping):
+        kind = f"{kind} of {len(model)} entries, such as weights are"
+        remedy = "build the network, load them into it with load_state_dict, and give the network"
+    elif isinstance(getattr(model, "model", None), nn.Module):
+        remedy = "its network is in .model: give that"
+    else:
+        remedy = "give an nn.Module, such as torchvision.models.resnet18()"
+    raise TypeError(f"this is no model but {kind}; {remedy}")
 
 
 class Sight(NamedTuple):
@@ -42,10 +85,16 @@ class Sight(NamedTuple):
     width: int  #: and its length there, 0 if there was none
 
 
-class _Watch(TorchFunctionMode):
-    """Calls `see` with a Sight for every activation and every output of a module, in order."""
+See = Callable[[Sight], Tensor | None]
 
-    def __init__(self, model: nn.Module, see: Callable[[Sight], None]):
+
+class _Watch(TorchFunctionMode):
+    """Calls `see` with a Sight for every activation and every output of a module, in order.
+
+    What `see` gives, if anything, takes the place of the tensor in the forward pass.
+    """
+
+    def __init__(self, model: nn.Module, see: See):
         super().__init__()
         self.see = see
         self.root = model
@@ -64,43 +113,68 @@ class _Watch(TorchFunctionMode):
         if isinstance(out, Tensor) and out.ndim:
             name = _function_name(func)
             if name in ACTIVATIONS:
-                self._activated(name, out)
-            elif name in FEATURE_AXIS:
+                return self._activated(name, out)
+            if name in FEATURE_AXIS:
                 axis = FEATURE_AXIS[name] if out.ndim > 1 else 0
                 self.last[out.ndim] = (FEATURE_AXIS[name], out.shape[axis])
         return out
 
-    def _activated(self, function: str, out: Tensor) -> None:
+    def _activated(self, function: str, out: Tensor) -> Tensor:
         module = self.running[-1] if self.running else self.root
         path = self.paths[module]
         if path and type(module).__module__ == "torch.nn.modules.activation":
             self.activations.add(path)  # seen when it leaves, after hooks of its own
-        else:
-            self._emit(f"{path}.{function}()".lstrip("."), function, "activation", out)
+            return out
+        return self._emit(f"{path}.{function}()".lstrip("."), function, "activation", out)
 
     def enter(self, module, inputs) -> None:
         self.running.append(module)
 
-    def leave(self, module, inputs, output) -> None:
+    def leave(self, module, inputs, output):
         while self.running and self.running.pop() is not module:
             pass
         path = self.paths[module] or "(output)"
-        if path in self.activations:
-            self._emit(path, type(module).__name__, "activation", output)
-        elif output is not None:
-            self._emit(path, type(module).__name__, _module_role(module), output)
+        if output is None:
+            return None
+        role = "activation" if path in self.activations else _module_role(module)
+        return self._emit(path, type(module).__name__, role, output)
 
-    def _emit(self, base: str, kind: str, role: str, output) -> None:
+    def _emit(self, base: str, kind: str, role: str, output):
+        """The output, or what `see` gave in its place."""
         name = base
         while name in self.names:  # a second call, or another module of that name
             self.calls[base] += 1
             name = f"{base}:{self.calls[base] + 1}"
         self.names.add(name)
-        for where, tensor in _tensors(output):
-            if tensor.is_floating_point() and not tensor.is_meta:
-                feature_axis, width = self.last.get(tensor.ndim, (1, 0))
-                tensor = tensor.detach()
-                self.see(Sight(name + where, base, kind, role, tensor, feature_axis, width))
+        for where, tensor in tensors_of(output):
+            plain = _plain(tensor)
+            if plain.is_floating_point() and not plain.is_meta:
+                feature_axis, width = self.last.get(plain.ndim, (1, 0))
+                sight = Sight(name + where, base, kind, role, plain, feature_axis, width)
+                instead = self.see(sight)
+                if instead is not None and output is tensor:
+                    output = _like(instead, tensor)
+        return output
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Without gradient, class of its own, quantization, nesting (padded by zeros), sparseness."""
+    tensor = tensor.detach().as_subclass(Tensor)
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    if tensor.is_nested:
+        return torch.nested.to_padded_tensor(tensor, 0.0)
+    if tensor.layout != torch.strided:
+        return tensor.to_dense()
+    return tensor
+
+
+def _like(tensor: Tensor, old: Tensor) -> Tensor:
+    """A tensor in the type of the one that it replaces."""
+    if old.is_quantized:
+        scale, zero = old.q_scale(), old.q_zero_point()
+        return torch.quantize_per_tensor(tensor.float(), scale, zero, old.dtype)
+    return tensor.to(old)
 
 
 def _function_name(func: Callable) -> str:
@@ -114,19 +188,33 @@ def _function_name(func: Callable) -> str:
 def _module_role(module: nn.Module) -> str:
     has_parts = any(True for _ in module.children())
     has_weights = any(True for _ in module.parameters(recurse=False))
+    if ".quantized" in type(module).__module__:  # whose weights are packed, no parameters
+        has_weights = hasattr(module, "weight")
     return "leaf" if has_weights and not has_parts else "module"
 
 
-def _tensors(output, where: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in tuples, lists and dicts, and where it stands: "[0]", "[key]", "[0][1]"."""
+def tensors_of(output, where: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of what a model or module gives, and where it stands.
+
+    Returns:
+        Pairs such as ("[0]", tensor), ("[logits]", tensor), ("[0][1]", tensor); "" for a tensor by
+        itself. Fields of a dataclass count as keys.
+
+    Example:
+        >>> [where for where, tensor in tensors_of((torch.ones(2), {"h": torch.ones(3)}))]
+        ['[0]', '[1][h]']
+    """
     if isinstance(output, Tensor):
         yield where, output
     elif isinstance(output, Mapping):
         for key, part in output.items():
-            yield from _tensors(part, f"{where}[{key}]")
+            yield from tensors_of(part, f"{where}[{key}]")
     elif isinstance(output, (tuple, list)):
         for k, part in enumerate(output):
-            yield from _tensors(part, f"{where}[{k}]")
+            yield from tensors_of(part, f"{where}[{k}]")
+    elif is_dataclass(output):
+        for field in fields(output):
+            yield from tensors_of(getattr(output, field.name), f"{where}[{field.name}]")
 
 
 def _takes_hooks(module: nn.Module) -> bool:
@@ -137,7 +225,7 @@ def _takes_hooks(module: nn.Module) -> bool:
 
 
 @contextmanager
-def watching(model: nn.Module, see: Callable[[Sight], None]) -> Iterator[None]:
+def watching(model: nn.Module, see: See) -> Iterator[None]:
     """Every activation and output of a module goes to `see`; afterwards every hook is gone.
 
     Example:
@@ -164,48 +252,79 @@ def watching(model: nn.Module, see: Callable[[Sight], None]) -> Iterator[None]:
 def forward(
     model: nn.Module,
     images: Tensor,
-    preprocess: Callable | None,
-    see: Callable[[Sight], None],
-) -> None:
-    """One watched pass of a batch, on the model's own device and in its own type.
+    preprocess: Preprocess | None = None,
+    see: See | None = None,
+):
+    """One pass of a batch, watched if anybody wants to, on the model's own device and in its type.
 
     Args:
         model: any; it is run as it is, see `unchanged`.
-        images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
+        images: images × …, uint8 (scaled to [0, 1]) or float.
         preprocess: takes them as floats on the model's device; what it does is not seen. If it
             gives a dict, the model gets that as named arguments.
-        see: gets every Sight.
+        see: gets every Sight. What it gives, if anything, takes the place of that tensor.
+
+    Returns:
+        What the model gives.
 
     Raises:
         Exception: whatever the model or `preprocess` raises, with a note that says on what.
 
     Example:
         >>> seen = []
-        >>> forward(nn.Sequential(nn.ReLU()), torch.zeros(2, 1, 4, 4), None, seen.append)
-        >>> seen[0].name, seen[0].role, seen[0].tensor.shape
-        ('0', 'activation', torch.Size([2, 1, 4, 4]))
+        >>> out = forward(nn.Sequential(nn.ReLU()), torch.zeros(2, 1, 4, 4), see=seen.append)
+        >>> seen[0].name, seen[0].role, seen[0].tensor.shape, out.shape
+        ('0', 'activation', torch.Size([2, 1, 4, 4]), torch.Size([2, 1, 4, 4]))
     """
-    device, dtype = images.device, torch.float32
-    for parameter in model.parameters():
-        if parameter.is_floating_point():
-            device, dtype = parameter.device, parameter.dtype
-            break
+    device, dtype = home_of(model, images.device), _float_type(model)
     x = to_float(images.to(device, copy=True))  # an in-place first layer writes to it
-    try:
-        if preprocess is not None:
+    shape = tuple(images.shape)
+    if preprocess is not None:
+        try:
             x = preprocess(x)
-        with watching(model, see):
+        except Exception as error:
+            error.add_note(
+                f"preprocess= was given a batch of floats of shape {shape}: "
+                "images × channels × height × width, in one tensor"
+            )
+            raise
+    try:
+        with nullcontext() if see is None else watching(model, see):
             if isinstance(x, Mapping):
-                model(**x)
-            else:
-                model(x.to(device, dtype))
+                return model(**{name: _as_input(part, device, dtype) for name, part in x.items()})
+            return model(_as_input(x, device, dtype))
     except Exception as error:
-        shape = f"{tuple(images.shape)}{', preprocessed' if preprocess else ''}"
         error.add_note(
-            f"peek was running {type(model).__name__} on a batch of shape {shape}; "
+            f"this came from {type(model).__name__} on a batch of shape "
+            f"{shape}{', preprocessed' if preprocess else ''}; "
             "check that the model takes it: size, channels, preprocess="
         )
         raise
+
+
+def home_of(model: nn.Module, fallback: torch.device) -> torch.device:
+    """The device of a model.
+
+    Returns:
+        That of its first parameter, or `fallback` if it has none.
+
+    Example:
+        >>> home_of(nn.Flatten(), fallback=torch.device("meta"))
+        device(type='meta')
+    """
+    return next((p.device for p in model.parameters()), fallback)
+
+
+def _float_type(model: nn.Module) -> torch.dtype | None:
+    """In what type of float a model computes; None if it has no such parameters."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+
+
+def _as_input(x, device: torch.device, dtype: torch.dtype | None):
+    """What goes into a model, brought to it: whole numbers, such as of words, stay such."""
+    if not isinstance(x, Tensor):
+        return x
+    return x.to(device, dtype if x.is_floating_point() else None)
 
 
 @contextmanager
@@ -234,9 +353,36 @@ def unchanged(model: nn.Module, seed: int = 0) -> Iterator[None]:
 
 
 def _eager() -> AbstractContextManager:
-    if hasattr(torch.compiler, "set_stance"):  # from PyTorch 2.6 on; in force from this call on
+    """Nothing runs compiled, in force from this call on.
+
+    Where nothing was compiled the compiler is not there yet. To import it takes seconds, and leaves
+    it broken for good if an interrupt comes meanwhile.
+    """
+    if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):  # PyTorch 2.6
         return torch.compiler.set_stance("force_eager")
     return nullcontext()
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode; afterwards each module in the mode it had.
+
+    Example:
+        >>> model = nn.Dropout()
+        >>> with eval_mode(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for module in modes:  # not model.eval(): some models do more there than a flag can undo
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @contextmanager

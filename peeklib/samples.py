@@ -3,7 +3,7 @@
 Where a site is too large to be kept whole, a random sample of its positions is.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .sites import Site
-from .watch import Sight, forward, unchanged
+from .watch import Preprocess, Sight, forward, unchanged
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,10 @@ def record_samples(
     images: Tensor,
     samples: Sequence[Sample],
     *,
-    preprocess: Callable | None = None,
+    preprocess: Preprocess | None = None,
     batches: Iterable[slice] | None = None,
     device=None,
+    dtype: torch.dtype | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, Tensor], list[str]]:
     """What the samples keep of every image, each copied as soon as it is there.
@@ -194,10 +195,11 @@ def record_samples(
         samples: from `plan`.
         batches: which images go through the model together; None: `even_batches`.
         device: where the result lives; None: where the images are.
+        dtype: of the result; None: float64 for a site that gives it, else float32.
         seed: of random numbers that the model draws.
 
     Returns:
-        Name → neurons × images, float32, of any sign; and the names of layers that some batch did
+        Name → neurons × images, of any sign; and the names of layers that some batch did
         not run, which are left out.
 
     Raises:
@@ -218,7 +220,8 @@ def record_samples(
     every = {sample.site.name: sample for sample in samples}
     blocks = {}
     for name, sample in every.items():
-        blocks[name] = torch.empty(sample.neurons, len(images), device=device)
+        own = dtype or sample.site.dtype
+        blocks[name] = torch.empty(sample.neurons, len(images), device=device, dtype=own)
     skipped: list[str] = []
     with unchanged(model, seed):
         for columns in batches:
@@ -231,7 +234,7 @@ def record_samples(
 def _record_batch(
     model: nn.Module,
     images: Tensor,
-    preprocess: Callable | None,
+    preprocess: Preprocess | None,
     columns: slice,
     samples: Mapping[str, Sample],
     blocks: Mapping[str, Tensor],

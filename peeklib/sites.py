@@ -10,7 +10,7 @@ features and tokens of a transformer), and its neurons are counted feature by fe
 `peeklib.record` counts them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple
@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..hooks import to_float
-from .watch import Sight, forward, unchanged
+from .images import to_float
+from .watch import Preprocess, Sight, forward, unchanged
 
 MOST = 8  # layers that "auto" takes
 
@@ -45,6 +45,7 @@ class Site:
     images_first: bool = True  #: whether those of one image stand together
     feature_axis: int = 1  #: after that of the images and, if it is several, `per_image`
     signed: bool = False  #: whether there were negative values
+    dtype: torch.dtype = torch.float32  #: that its values need: float32, or float64
 
     @property
     def features(self) -> int:
@@ -76,6 +77,26 @@ class Site:
             t = t[:, None]
         return t.movedim(self.feature_axis, 1).reshape(images, self.features, self.positions)
 
+    def restore(self, block: Tensor, tensor: Tensor) -> Tensor:
+        """A tensor of the site from its block, neurons × images.
+
+        Args:
+            block: of all neurons, in the order of `arrange`.
+            tensor: one of the site for as many images, whose shape it shall have.
+
+        Example:
+            >>> site = Site("norm", "norm", "LayerNorm", "leaf", shape=(8, 7), feature_axis=2)
+            >>> tokens = torch.rand(5, 7, 8)
+            >>> block = site.arrange(tokens, 5).flatten(1).T
+            >>> torch.equal(site.restore(block, tokens), tokens)
+            True
+        """
+        places = torch.arange(tensor.numel(), device=block.device).view(tensor.shape)
+        order = self.arrange(places, block.shape[1]).flatten()
+        values = block.new_empty(tensor.numel())
+        values[order] = block.T.flatten()
+        return values.view(tensor.shape)
+
 
 # Finding
 
@@ -87,6 +108,7 @@ class _Glimpse(NamedTuple):
     shape: tuple[int, ...]
     marks: list[Tensor]  # sums of magnitudes, for each entry of each axis
     signed: bool
+    dtype: torch.dtype
     feature_axis: int  # of the last map or normalization, as in Sight
     width: int
 
@@ -95,7 +117,7 @@ class _NoLayoutError(Exception):
     """Why a site cannot be recorded."""
 
 
-def trace(model: nn.Module, images: Tensor, *, preprocess: Callable | None = None) -> list[Site]:
+def trace(model: nn.Module, images: Tensor, *, preprocess: Preprocess | None = None) -> list[Site]:
     """Every site of the forward pass, found by running two images and then three.
 
     Args:
@@ -108,7 +130,7 @@ def trace(model: nn.Module, images: Tensor, *, preprocess: Callable | None = Non
         The sites in the order they ran; last those that ran for two images only.
 
     Raises:
-        ValueError: for no images.
+        ValueError: for no images, or a model whose layers nobody can see, because it is scripted.
         Exception: whatever the model or the preprocess raises, with a note.
 
     Example:
@@ -118,6 +140,11 @@ def trace(model: nn.Module, images: Tensor, *, preprocess: Callable | None = Non
     """
     if not len(images):
         raise ValueError("there are no images to run the model on")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError(
+            f"this {model.original_name} is scripted or traced (TorchScript), and what runs inside "
+            "cannot be seen; give the network that it was made from"
+        )
     chosen = _three_unlike(images)
     with unchanged(model):
         two = _glimpses(model, images[chosen[:2]], preprocess)
@@ -144,7 +171,9 @@ def _three_unlike(images: Tensor) -> Tensor:
     return torch.tensor(chosen, device=images.device)
 
 
-def _glimpses(model: nn.Module, images: Tensor, preprocess: Callable | None) -> dict[str, _Glimpse]:
+def _glimpses(
+    model: nn.Module, images: Tensor, preprocess: Preprocess | None
+) -> dict[str, _Glimpse]:
     found: dict[str, _Glimpse] = {}
 
     def see(sight: Sight) -> None:
@@ -154,6 +183,7 @@ def _glimpses(model: nn.Module, images: Tensor, preprocess: Callable | None) -> 
             shape=tuple(t.shape),
             marks=[_magnitudes(t, axis) for axis in range(t.ndim)],
             signed=bool(t.numel() and t.min() < 0),
+            dtype=torch.promote_types(t.dtype, torch.float32),
             feature_axis=sight.feature_axis,
             width=sight.width,
         )
@@ -193,6 +223,7 @@ def _lay_out(two: _Glimpse | None, three: _Glimpse) -> Site:
         images_first=images_first,
         feature_axis=feature_axis,
         signed=two.signed or three.signed,
+        dtype=three.dtype,
     )
 
 
@@ -253,7 +284,10 @@ def _feature_axis(shape: Sequence[int], likely: int, width: int) -> int:
 
 
 def choose(
-    sites: Sequence[Site], layers: str | Iterable[str], most: int = MOST
+    sites: Sequence[Site],
+    layers: str | Iterable[str],
+    most: float = MOST,
+    model: nn.Module | None = None,
 ) -> tuple[list[Site], list[str]]:
     """The sites to record.
 
@@ -262,11 +296,13 @@ def choose(
         layers: "auto", or names of sites or modules; a module stands for all of its calls and
             outputs.
         most: sites that "auto" takes, spread evenly, with the last one.
+        model: that was traced, to say more about a name that is not there.
 
     Returns:
         Those sites, in the order they ran, and notes on what that left out.
 
     Raises:
+        TypeError: for layers that are no names.
         ValueError: for a name that is not there (lists those that are), or one that cannot be
             recorded, or no sites.
 
@@ -278,22 +314,57 @@ def choose(
     """
     if isinstance(layers, str) and layers == "auto":
         return _spread(sites, most)
-    names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+    names = layer_names(layers)
     known = {name for site in sites for name in (site.name, site.base)}
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        what = f"unknown layers {unknown}" if names else "no layers were named"
-        functions = [site.name for site in sites if site.role == "activation"]
-        modules = [site.name for site in sites if site.role != "activation"]
-        raise ValueError(f"{what}; activations that ran: {functions}; modules that ran: {modules}")
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(_not_there(unknown, sites, model))
     chosen = [site for site in sites if site.name in names or site.base in names]
-    bad = [f"{site.name!r}: {site.reason}" for site in chosen if site.reason]
-    if bad:
-        raise ValueError(f"these layers cannot be recorded: {'; '.join(bad)}; leave them out")
-    return chosen, []
+    good = [site for site in chosen if not site.reason]
+    bases = {site.base for site in good}
+    left_out = [site for site in chosen if site.reason]
+    if bad := [site for site in left_out if site.name in names or site.base not in bases]:
+        reasons = "; ".join(f"{site.name!r}: {site.reason}" for site in bad)
+        raise ValueError(f"these layers cannot be recorded: {reasons}; leave them out")
+    return good, [f"{site.name} was left out: {site.reason}." for site in left_out]
 
 
-def _spread(sites: Sequence[Site], most: int) -> tuple[list[Site], list[str]]:
+def layer_names(layers: str | Iterable[str]) -> list[str]:
+    """Names of layers, each once, as `choose` knows them.
+
+    Raises:
+        TypeError: for anything else than names.
+        ValueError: for none.
+
+    Example:
+        >>> layer_names(["relu", "_orig_mod.relu", "fc"])  # the second is that of a compiled model
+        ['relu', 'fc']
+    """
+    names = [layers] if isinstance(layers, str) else list(layers)
+    if odd := [type(name).__name__ for name in names if not isinstance(name, str)]:
+        raise TypeError(f"layers are names, not {odd[0]}; none are labels")
+    if not names:
+        raise ValueError("no layers were named; name some, or leave layers= out")
+    return list(dict.fromkeys(name.replace("_orig_mod.", "") for name in names))
+
+
+def _not_there(unknown: list[str], sites: Sequence[Site], model: nn.Module | None) -> str:
+    """What is the matter with these names, and which ones there are."""
+    modules = {} if model is None else dict(model.named_modules(remove_duplicate=False))
+    first = {module: name for name, module in reversed(modules.items())}
+    about = []
+    for name in unknown:
+        if name not in modules:
+            about.append(f"there is no layer {name!r}")
+        elif first[modules[name]] != name:
+            about.append(f"{name!r} is another name of {first[modules[name]]!r}; ask for that")
+        else:
+            about.append(f"{name!r} did not run in the forward pass, or gave no floats")
+    functions = [site.name for site in sites if site.role == "activation"]
+    others = [site.name for site in sites if site.role != "activation"]
+    return f"{'; '.join(about)}. Activations that ran: {functions}; modules that ran: {others}"
+
+
+def _spread(sites: Sequence[Site], most: float) -> tuple[list[Site], list[str]]:
     """Sites of activations, or if there are none layers with weights; `most` of them at most."""
     notes = []
     what = "places where an activation function is applied"
@@ -321,13 +392,12 @@ def _spread(sites: Sequence[Site], most: int) -> tuple[list[Site], list[str]]:
         "with the first and the last, are shown. Name others with layers=[…]."
     )
     step = (len(usable) - 1) / (most - 1)
-    return [usable[round(k * step)] for k in range(most)], notes
+    return [usable[round(k * step)] for k in range(int(most))], notes
 
 
 def _nothing_to_see(sites: Sequence[Site]) -> str:
     reasons = "; ".join(f"{site.name!r}: {site.reason}" for site in sites[:5])
     return (
         "there is no activation to look at, nor a layer with weights: "
-        f"{reasons or 'none ran'}. If the model is scripted or compiled, give the original; "
-        "else name modules in layers="
+        f"{reasons or 'none ran'}. Name modules in layers="
     )

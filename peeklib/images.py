@@ -1,0 +1,304 @@
+"""Images in whatever form they come, and as blocks.
+
+All of the package works on one form: a tensor, images × channels × height × width, uint8 (0 to 255)
+or floats. `as_images` makes it from arrays, pictures, data sets and loaders.
+"""
+
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CHANNELS = (1, 3, 4)  # of grey, colour, and colour with a fourth
+INPUT_NAMES = {1: ["input"], 3: ["input.red", "input.green", "input.blue"]}
+KEYS = (
+    "image",
+    "images",
+    "img",
+    "pixel_values",
+    "x",
+    "input",
+    "inputs",
+)  # of a sample that is a dict
+MOST = 8e9  # bytes that are read from a data set
+
+
+def as_images(images, *, ordered: bool = True) -> Tensor:
+    """Images as a tensor, from what they come as.
+
+    Args:
+        images: any of
+
+            - a tensor, images × …, which is taken as it is (bytes without an axis of channels, as
+              MNIST has them, get one);
+            - an array: images × height × width, or with 1, 3 or 4 channels behind or in front of
+              height and width;
+            - a list of PIL images, arrays or tensors of one size;
+            - a `torch.utils.data.Dataset` or `DataLoader`, read once from its beginning to its end.
+              Of a sample that is a tuple the first entry counts, of one that is a dict the entry
+              called "image", "pixel_values" or the like. Labels are not used, with a warning.
+        ordered: refuse a loader that shuffles: it gives other images for a second call.
+
+    Returns:
+        images × channels × height × width (or whatever axes the tensors have), uint8 or float.
+
+    Raises:
+        TypeError: for what no images can be made of.
+        ValueError: for sizes that differ, an array whose channels could be either axis, a loader
+            that shuffles, or a data set that does not fit into 8 GB.
+
+    Example:
+        >>> as_images(np.zeros((5, 28, 28), dtype="uint8")).shape
+        torch.Size([5, 1, 28, 28])
+        >>> as_images(np.zeros((5, 32, 32, 3))).shape
+        torch.Size([5, 3, 32, 32])
+        >>> as_images(torch.utils.data.TensorDataset(torch.zeros(5, 3, 8, 8))).shape
+        torch.Size([5, 3, 8, 8])
+    """
+    if isinstance(images, Tensor):
+        images = images.detach().as_subclass(Tensor)
+        return images[:, None] if images.dtype == torch.uint8 and images.ndim == 3 else images
+    if isinstance(images, np.ndarray):
+        return _from_array(images)
+    if isinstance(images, list):
+        return _from_list(images)
+    if isinstance(images, torch.utils.data.DataLoader):
+        if ordered and isinstance(images.sampler, torch.utils.data.RandomSampler):
+            raise ValueError(
+                "this DataLoader shuffles, so every call would see its images in another order; "
+                "give one with shuffle=False, or read it once: images = pk.as_images(loader, "
+                "ordered=False)"
+            )
+        return torch.cat([as_images(batch) for batch in _read(images)])
+    if isinstance(images, torch.utils.data.IterableDataset):
+        return _from_list(_read(images))
+    if _is_dataset(images):
+        return _from_list(_read(images[k] for k in range(len(images))))
+    _refuse(images)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Images as networks here take them: uint8 becomes float32 in [0, 1], floats pass through.
+
+    Returns:
+        A tensor of the same shape and device; floats are not copied.
+
+    Raises:
+        TypeError: for anything else.
+
+    Example:
+        >>> to_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
+        tensor([0.0000, 0.2000, 1.0000])
+    """
+    if isinstance(images, Tensor):
+        if images.is_floating_point():
+            return images
+        if images.dtype == torch.uint8:
+            return images.float() / 255
+    _refuse(images)
+
+
+def input_blocks(images) -> dict[str, Tensor]:
+    """The D_c: for each channel of the images one block, pixels × images.
+
+    Args:
+        images: images × channels × height × width, as a person would see them, before any
+            normalization: uint8 (scaled to [0, 1]) or floats in [0, 1]; or what `as_images` takes.
+
+    Returns:
+        Blocks named "input" for one channel, "input.red" … for three, "input.0" … otherwise.
+
+    Raises:
+        TypeError, ValueError: for another shape, or values outside [0, 1].
+
+    Example:
+        >>> blocks = input_blocks(torch.zeros(5, 3, 8, 8))
+        >>> {name: tuple(block.shape) for name, block in blocks.items()}
+        {'input.red': (64, 5), 'input.green': (64, 5), 'input.blue': (64, 5)}
+    """
+    pixels = to_float(check_pictures(as_images(images)))
+    if pixels.numel() and not (pixels.min() >= 0 and pixels.max() <= 1):  # a NaN fails both
+        raise ValueError(
+            f"images run from {pixels.min():.2g} to {pixels.max():.2g}; undo the normalization, "
+            "or give uint8, so that they lie in [0, 1]"
+        )
+    channels = pixels.shape[1]
+    names = INPUT_NAMES.get(channels, [f"input.{channel}" for channel in range(channels)])
+    return {name: pixels[:, k].flatten(1).T.contiguous() for k, name in enumerate(names)}
+
+
+def check_pictures(images: Tensor) -> Tensor:
+    """Images that can be looked at, as they are.
+
+    Raises:
+        TypeError: for images that are neither bytes nor floats.
+        ValueError: for another shape than images × channels × height × width.
+
+    Example:
+        >>> check_pictures(torch.zeros(5, 8, 8, 3))
+        Traceback (most recent call last):
+        ValueError: images have shape (5, 8, 8, 3); give images × channels × height × width
+    """
+    to_float(images[:0])
+    if images.ndim != 4 or images.shape[1] > 4 >= images.shape[3]:  # the latter: channels last
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; give images × channels × height × width"
+        )
+    return images
+
+
+# Arrays
+
+
+def _from_array(images: np.ndarray) -> Tensor:
+    if isinstance(images, np.ma.MaskedArray):
+        raise TypeError("images are a masked array; fill it in: images.filled(0)")
+    if images.dtype.kind not in "fu" or images.dtype.kind == "u" and images.dtype.itemsize > 1:
+        raise TypeError(
+            f"images are a {images.dtype} array; give uint8 (0 to 255), images.astype('uint8'), "
+            "or floats in [0, 1]"
+        )
+    if images.ndim == 3:
+        if images.shape[2] in CHANNELS:
+            raise ValueError(
+                f"images have shape {images.shape}; if that is one image, give images[None], "
+                "else images[:, None]"
+            )
+        images = images[:, None]
+    elif images.ndim == 4:
+        images = _channels_first(images)
+    native = images.dtype.newbyteorder("=")  # torch takes no other, nor negative strides
+    return torch.from_numpy(np.array(images, dtype=native, order="C"))
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """images × channels × height × width, from that or from images × height × width × channels."""
+    first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
+    if first and last and images.shape[1:] != (1, 1, 1):
+        raise ValueError(
+            f"images have shape {images.shape}, where the second axis or the last may be channels; "
+            "give a tensor, images × channels × height × width: torch.from_numpy(images), with "
+            ".permute(0, 3, 1, 2) if they are last"
+        )
+    return np.moveaxis(images, 3, 1) if last else images
+
+
+# Pictures and samples
+
+
+def _from_list(images: Sequence) -> Tensor:
+    if not len(images):
+        raise ValueError("there are no images")
+    pillow = sys.modules.get("PIL.Image")  # who has a PIL image has imported it
+    if pillow is not None and all(isinstance(image, pillow.Image) for image in images):
+        return _from_pillow(images)
+    return torch.stack(_alike([_picture(image) for image in images]))
+
+
+def _from_pillow(images: Sequence) -> Tensor:
+    from .pictures import combine, open_picture
+
+    opened = [open_picture(image, f"image {number}") for number, image in enumerate(images)]
+    combined, notes = combine(opened)
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
+    return combined
+
+
+def _picture(image) -> Tensor:
+    """One image, channels × height × width (or whatever axes a tensor has)."""
+    if isinstance(image, Tensor):
+        image = image.detach().as_subclass(Tensor)
+        return image[None] if image.dtype == torch.uint8 and image.ndim == 2 else image
+    if isinstance(image, np.ndarray):
+        return _from_array(image[None])[0]
+    _refuse(image, "each image is")
+
+
+def _alike(pictures: list[Tensor]) -> list[Tensor]:
+    """Pictures of one size and one number of channels: grey ones among coloured get three."""
+    channels = {len(picture) for picture in pictures if picture.ndim == 3}
+    if channels == {1, 3}:
+        pictures = [p.expand(3, *p.shape[1:]) if len(p) == 1 else p for p in pictures]
+    for number, picture in enumerate(pictures):
+        if picture.shape != pictures[0].shape:
+            raise ValueError(
+                f"images differ in size: image 0 is {_size(pictures[0])}, image {number} is "
+                f"{_size(picture)}; bring them to one, such as "
+                "[image.resize((224, 224)) for image in images]"
+            )
+    return pictures
+
+
+def _size(picture: Tensor) -> str:
+    return " × ".join(map(str, picture.shape))
+
+
+def _read(samples: Iterable) -> list:
+    """What the samples of a data set (or batches of them) hold of images."""
+    images, size, more = [], 0, False
+    for sample in samples:
+        image = _image_of(sample)
+        more = more or (image is not sample and len(sample) > 1)
+        images.append(image)
+        size += _bytes(image)
+        if size > MOST:
+            raise ValueError(
+                f"the data set is too large to be read: {MOST / 1e9:.0f} GB after {len(images)} "
+                "samples; take some of it: torch.utils.data.Subset(dataset, range(1000))"
+            )
+    if not images:
+        raise ValueError("there are no images: the data set is empty")
+    if more:
+        warnings.warn(
+            "only the images of the data set are used; what comes with them, such as labels, is not",
+            stacklevel=4,
+        )
+    return images
+
+
+def _bytes(image) -> int:
+    if hasattr(image, "nbytes"):
+        return image.nbytes
+    width, height = getattr(image, "size", (0, 0))  # of a PIL image
+    return 3 * width * height
+
+
+def _is_dataset(images) -> bool:
+    """Of PyTorch, or of another library and made like one: a length, and samples by number."""
+    if isinstance(images, torch.utils.data.Dataset):
+        return True
+    other = (str, bytes, tuple, Mapping)
+    like_one = hasattr(images, "__getitem__") and hasattr(images, "__len__")
+    return like_one and not isinstance(images, other) and not hasattr(images, "iloc")
+
+
+def _image_of(sample):
+    """The image, or batch of images, in a sample of a data set."""
+    if isinstance(sample, Mapping):
+        for key in KEYS:
+            if key in sample:
+                return sample[key]
+        raise TypeError(
+            f"samples of the data set are dicts of {list(sample)}, none of which is called "
+            f"{KEYS[0]!r}; give the images: [sample[…] for sample in dataset]"
+        )
+    if isinstance(sample, (tuple, list)) and sample:
+        return sample[0]
+    return sample
+
+
+def _refuse(images, what: str = "images are") -> NoReturn:
+    kind = type(images).__name__
+    if isinstance(images, Tensor):
+        kind = f"{images.dtype} tensor"
+    elif hasattr(images, "images"):
+        kind += " (its images are in .images)"
+    raise TypeError(
+        f"{what} a {kind}; give a uint8 tensor (0 to 255) or a float one, such as "
+        "data.test.images, an array, a list of PIL images, a Dataset or a DataLoader"
+    )
