@@ -183,6 +183,7 @@ def _settings(options: argparse.Namespace) -> dict:
         "device": options.device,
         "seed": options.seed,
         "title": options.title or f"A peek into {options.model}",
+        "progress": sys.stderr.isatty(),
     }
     return {name: value for name, value in settings.items() if value is not None}
 
@@ -260,13 +261,16 @@ def _folder(folder: Path, options: argparse.Namespace) -> Tensor:
         pictures.read_folder(folder)  # says what is there instead
     chosen = [files[k] for k in _drawn(len(files), options)]
     found = []
-    for file in tqdm(chosen, "reading images", leave=False):
+    for file in tqdm(chosen, "reading images", leave=False, disable=None):
         picture = pictures.read_picture(Path(file))
         found.append(_fitted(picture, options.size) if options.size else picture)
     shapes = {picture.pixels.shape[:2]: picture.name for picture in found}
     if len(shapes) > 1:
-        sizes = ", ".join(f"{w} × {h} ({name})" for (h, w), name in list(shapes.items())[:2])
-        raise ValueError(f"images have {len(shapes)} sizes, such as {sizes}; give --size N")
+        two = list(shapes.items())[:2]
+        sizes = " and ".join(f"{high} × {wide} ({name})" for (high, wide), name in two)
+        raise ValueError(
+            f"images have {len(shapes)} sizes (height × width), such as {sizes}; give --size N"
+        )
     images, notes = pictures.combine(found)
     for note in [*notes, *pictures.left_out(pictures.files_below(folder))]:
         _say(f"{folder}: {note}")

@@ -144,7 +144,7 @@ def test_images_of_several_sizes_need_one(asked, tmp_path, capsys):
     Image.new("RGB", (20, 10), "white").save(tmp_path / "a.png")
     Image.new("L", (9, 30)).save(tmp_path / "b.png")
     told = failure(["strangers_code:load", tmp_path], capsys)
-    assert "20 × 10" in told and "9 × 30" in told and "--size" in told
+    assert "10 × 20" in told and "30 × 9" in told and "--size" in told
     out = str(tmp_path / "report.html")
     command = ["strangers_code:load", str(tmp_path), "-o", out, "--size", "8"]
     assert main(command) == 0 and asked[-1]["images"].shape == (2, 3, 8, 8)

@@ -52,6 +52,7 @@ class Comparison:
     """Networks beside each other; shows itself in a notebook.
 
     Example:
+        >>> import torch
         >>> images = torch.eye(4).reshape(4, 1, 2, 2)
         >>> pair = {"one": nn.Sequential(nn.ReLU(), nn.Flatten()), "same": nn.Flatten()}
         >>> with warnings.catch_warnings(action="ignore"):
@@ -146,6 +147,7 @@ class Checkpoints:
         preprocess, layers: as of `compare`.
 
     Example:
+        >>> import torch
         >>> watch = Checkpoints(torch.eye(4).reshape(4, 1, 2, 2))
         >>> watch("epoch 1", nn.Sequential(nn.ReLU(), nn.Flatten()))
         >>> with warnings.catch_warnings(action="ignore"):  # these are few images
@@ -274,6 +276,7 @@ def compare(
         ValueError: for no networks, or two of one name.
 
     Example:
+        >>> import torch
         >>> def network(scale):
         ...     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 4, bias=False), nn.ReLU())
         ...     _ = model[1].weight.data.copy_(scale * torch.eye(4))
