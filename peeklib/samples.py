@@ -86,12 +86,12 @@ class Sample:
         return f"feature {feature} at {at}"
 
     def __str__(self):
-        if self.positions is None:
-            return "all"
-        positions = f"{self.shape[1]} of {self.site.positions} positions"
-        if self.features is None:
-            return positions
-        return f"{positions} of {self.shape[0]} of {self.site.features} features"
+        kept = []
+        if self.positions is not None:
+            kept.append(f"{self.shape[1]} of {self.site.positions} positions")
+        if self.features is not None:
+            kept.append(f"{self.shape[0]} of {self.site.features} features")
+        return " of ".join(kept) or "all"
 
 
 # Planning

@@ -345,6 +345,12 @@ def test_a_sample_is_rows_of_the_full_record(budget, text):
         torch.testing.assert_close(part[row], full.view(4, 10, 10, 6)[feature, place[0], place[1]])
 
 
+def test_a_vector_kept_in_part_is_not_called_whole():
+    [site] = sites_of(nn.Sequential(nn.Flatten(), nn.ReLU()), torch.rand(5, 1, 4, 4))
+    [sample] = plan([site], [4], 28)
+    assert str(sample) == "7 of 16 features"
+
+
 def test_positions_depend_on_the_seed_alone():
     sites = sites_of(nn.Sequential(nn.Identity(), nn.ReLU()), torch.rand(2, 3, 9, 9))
     one, again, other = (plan(sites, [1], 30, seed=seed)[0].positions for seed in (0, 0, 1))
