@@ -306,18 +306,15 @@ def _fitted(picture: Picture, size: int) -> Picture:
 
 
 def _array(path: Path, options: argparse.Namespace) -> Tensor:
-    """Images in a file of NumPy: images × height × width, with channels second or last or none."""
+    """Images in a file of NumPy."""
     import numpy as np
-    import torch
+
+    from .images import as_images
 
     if options.size:
         raise ValueError("--size is for folders of images; bring the array to its size before")
     array = np.load(path, allow_pickle=False)
-    if array.ndim == 3:
-        array = array[:, None]
-    if array.ndim == 4 and array.shape[1] > 4 >= array.shape[3]:
-        array = np.moveaxis(array, 3, 1)
-    return torch.from_numpy(np.ascontiguousarray(array[_drawn(len(array), options)]))
+    return as_images(array[_drawn(len(array), options)])
 
 
 # What is said

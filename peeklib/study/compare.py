@@ -54,7 +54,7 @@ class Comparison:
     Example:
         >>> import torch
         >>> images = torch.eye(4).reshape(4, 1, 2, 2)
-        >>> pair = {"one": nn.Sequential(nn.ReLU(), nn.Flatten()), "same": nn.Flatten()}
+        >>> pair = {"one": nn.Sequential(nn.ReLU(), nn.Flatten()), "none": nn.Linear(3, 4)}
         >>> with warnings.catch_warnings(action="ignore"):
         ...     found = compare(pair, images, progress=False)
         >>> found.table.nuclear_norm.round(3).tolist(), found.places.nuclear_norm.tolist()
