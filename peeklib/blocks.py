@@ -8,7 +8,7 @@ which is never written out: a product with the stack is made of products with it
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -21,6 +21,7 @@ from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from .crew import each, enough
+from .sparse import Sparse, entries, is_sparse
 
 CHUNK = 1 << 17  # entries of a block that are worked on at a time where a temporary is needed
 WIDE = {"g": np.float64, "G": np.complex128}  # types that PyTorch has not → the nearest
@@ -69,21 +70,60 @@ def as_matrix(block, name: str = "block") -> Tensor:
                 [ 3., -4.]])
     """
     block = as_tensor(block, name)
-    if block.ndim != 2:
+    _check_axes(block, name)
+    _check_finite(block, name)
+    return block
+
+
+def as_block(block, name: str = "block") -> Tensor | Sparse:
+    """As `as_matrix`, for what takes a sparse block as it is.
+
+    Args:
+        block: what `as_tensor` takes, or a sparse matrix of SciPy or PyTorch; of any sign.
+        name: what to call it in an error.
+
+    Returns:
+        A tensor where it was, or a sparse block on the CPU.
+
+    Raises:
+        TypeError, ValueError: as `as_matrix`.
+
+    Example:
+        >>> as_block(torch.eye(3).to_sparse()).shape
+        (3, 3)
+    """
+    if not is_sparse(block):
+        return as_matrix(block, name)
+    _check_axes(block, name)
+    values, places = entries(block)
+    found = Sparse.of(as_tensor(values, name), places, block.shape)
+    _check_finite(found, name)
+    return found
+
+
+def _check_axes(block, name: str) -> None:
+    shape = tuple(block.shape)
+    if len(shape) != 2:
         raise ValueError(
-            f"block {name!r} has shape {tuple(block.shape)}; "
+            f"block {name!r} has shape {shape}; "
             "a block has two axes, features × images: "
             "flatten images or activations to one column each"
         )
-    if block.numel() == 0:
-        raise ValueError(
-            f"block {name!r} is empty: shape {tuple(block.shape)}; drop it or record some images"
-        )
+    if not all(shape):
+        raise ValueError(f"block {name!r} is empty: shape {shape}; drop it or record some images")
+
+
+def _check_finite(block: Tensor | Sparse, name: str) -> None:
     lowest, highest = block.aminmax()  # a NaN anywhere makes both NaN
     if not (lowest.isfinite() and highest.isfinite()):
         remedy = "drop the images, or find the layer that diverged"
-        _refuse(~block.isfinite(), name, "NaN or infinite values", remedy)
-    return block
+        bad = _places(block, lambda values: ~values.isfinite())
+        _refuse(bad, name, "NaN or infinite values", remedy)
+
+
+def _places(block: Tensor | Sparse, is_bad: Callable[[Tensor], Tensor]) -> Tensor:
+    """Row and image of each bad value, bad values × 2."""
+    return block.places(is_bad) if isinstance(block, Sparse) else is_bad(block).nonzero()
 
 
 def as_tensor(block, name: str = "block") -> Tensor:
@@ -121,7 +161,7 @@ def as_tensor(block, name: str = "block") -> Tensor:
 
 def _as_array(block, name: str) -> np.ndarray:
     """What is no tensor as an array, of any type and shape."""
-    if hasattr(block, "toarray"):  # of SciPy
+    if is_sparse(block):
         _refuse_sparse(name, block.shape, "toarray")
     if isinstance(block, pd.DataFrame):
         return _values(block, name)
@@ -132,7 +172,8 @@ def _as_array(block, name: str) -> np.ndarray:
     masked = np.ma.getmaskarray(block) if np.ma.is_masked(block) else np.zeros(1)
     if masked.any():
         remedy = "fill them (`.filled(0)`) or drop their images"
-        _refuse(torch.from_numpy(np.atleast_2d(masked)), name, "masked entries", remedy)
+        places = torch.from_numpy(np.atleast_2d(masked)).nonzero()
+        _refuse(places, name, "masked entries", remedy)
     return np.asarray(block)
 
 
@@ -187,7 +228,7 @@ def _refuse_sparse(name: str, shape: Sequence[int], method: str) -> NoReturn:
     )
 
 
-def power_near(block: Tensor) -> float:
+def power_near(block: Tensor | Sparse) -> float:
     """The power of two next above the largest entry; 1 for zeros.
 
     To divide by it and to multiply by it again rounds nothing, and squares of what is between can
@@ -203,7 +244,8 @@ def power_near(block: Tensor) -> float:
         >>> power_near(torch.tensor([[3.0, -5.0]]))
         8.0
     """
-    _, exponent = math.frexp(torch.linalg.vector_norm(block, torch.inf).item())
+    lowest, highest = block.aminmax()
+    _, exponent = math.frexp(max(-lowest.item(), highest.item()))
     most = math.frexp(torch.finfo(block.dtype).max)[1] - 8
     return 2.0 ** max(-most, min(exponent, most))
 
@@ -303,11 +345,11 @@ def as_labels(labels, count: int) -> Tensor:
     return labels.long()
 
 
-def check_blocks(blocks: Mapping) -> dict[str, Tensor]:
+def check_blocks(blocks: Mapping) -> dict[str, Tensor | Sparse]:
     """Blocks that can be factorized together: finite, non-negative, of the same images.
 
     Returns:
-        name → float matrix, features × images, in the order given.
+        name → float matrix, features × images, in the order given; those that are sparse stay so.
 
     Raises:
         TypeError, ValueError: for blocks that cannot be factorized together; the message names the
@@ -324,32 +366,32 @@ def check_blocks(blocks: Mapping) -> dict[str, Tensor]:
         )
     if not blocks:
         raise ValueError("there are no blocks to factorize; record at least one layer or the input")
-    checked = {name: as_matrix(block, name) for name, block in blocks.items()}
+    checked = {name: as_block(block, name) for name, block in blocks.items()}
     images = {name: block.shape[1] for name, block in checked.items()}
     if len(set(images.values())) > 1:
         raise ValueError(
             f"blocks differ in their number of images: {images}; record all from the same images"
         )
     for name, block in checked.items():
-        if block.min() < 0:
+        if block.aminmax()[0] < 0:
             remedy = (
                 'record it with negative="clip" (set them to zero) '
                 'or negative="split" (two blocks, one for each sign)'
             )
-            _refuse(block < 0, name, "negative values", remedy)
+            bad = _places(block, lambda values: values < 0)
+            _refuse(bad, name, "negative values", remedy)
     return checked
 
 
-def _refuse(bad: Tensor, name: str, what: str, remedy: str) -> NoReturn:
-    count = int(bad.sum())
-    feature, image = bad.nonzero()[0].tolist()
+def _refuse(places: Tensor, name: str, what: str, remedy: str) -> NoReturn:
+    feature, image = places[0].tolist()
     raise ValueError(
         f"block {name!r} has {what} "
-        f"({count} of them, first at row {feature}, image {image}); {remedy}"
+        f"({len(places)} of them, first at row {feature}, image {image}); {remedy}"
     )
 
 
-def check_weights(blocks: Mapping[str, Tensor], weights: Mapping | None) -> dict[str, float]:
+def check_weights(blocks: Mapping, weights: Mapping | None) -> dict[str, float]:
     """One positive weight for each block: all 1 when `weights` is None.
 
     Returns:
@@ -396,7 +438,7 @@ class Stack:
         tensor([[6., 6., 6., 6., 6., 6.]])
     """
 
-    blocks: dict[str, Tensor]  #: features × images, without their weights
+    blocks: dict[str, Tensor | Sparse]  #: features × images, without their weights
     rows: dict[str, slice]  #: of each block in X
     energy: dict[str, float]  #: ‖block‖² without its weight, summed in float64
     weights: dict[str, float]
@@ -429,13 +471,17 @@ class Stack:
 
     def __rmatmul__(self, V: Tensor) -> Tensor:  # k × features → k × images
         out = V.new_zeros(len(V), self.shape[1])
+        dense = {name: block for name, block in self.blocks.items() if isinstance(block, Tensor)}
 
         def multiply(images: slice) -> None:
-            for name, rows in self.rows.items():
-                block = self.blocks[name][:, images]
-                out[:, images].addmm_(V[:, rows], block, alpha=self.weights[name] ** 0.5)
+            for name, block in dense.items():
+                part = V[:, self.rows[name]]
+                out[:, images].addmm_(part, block[:, images], alpha=self.weights[name] ** 0.5)
 
         each(self.shape[1], multiply, least=enough(V.numel()))
+        for name, block in self.blocks.items():
+            if isinstance(block, Sparse):
+                out.add_(V[:, self.rows[name]] @ block, alpha=self.weights[name] ** 0.5)
         return out
 
     def columns(self, images: Tensor) -> Tensor:
@@ -452,7 +498,9 @@ class Stack:
         """
         parts = []
         for name, block in self.blocks.items():
-            parts.append(block[:, images].T * self.weights[name] ** 0.5)
+            part = block[:, images]
+            columns = part.dense() if isinstance(part, Sparse) else part
+            parts.append(columns.T * self.weights[name] ** 0.5)
         return torch.cat(parts, dim=1)
 
     def take(self, images: Tensor) -> "Stack":
@@ -499,16 +547,20 @@ class _Turned:
                 start, stop = max(rows.start, features.start), min(rows.stop, features.stop)
                 if start < stop:
                     block = self.T.blocks[name][start - rows.start : stop - rows.start]
-                    torch.mul(V @ block.T, self.T.weights[name] ** 0.5, out=out[:, start:stop])
+                    product = block.times(V) if isinstance(block, Sparse) else V @ block.T
+                    torch.mul(product, self.T.weights[name] ** 0.5, out=out[:, start:stop])
 
         each(self.T.shape[0], multiply, least=enough(V.numel()))
         return out
 
 
-def stack(blocks: Mapping[str, Tensor], weights: Mapping | None, device: torch.device) -> Stack:
+def stack(
+    blocks: Mapping[str, Tensor | Sparse], weights: Mapping | None, device: torch.device
+) -> Stack:
     """One matrix on `device`, features × images, in float64 if all blocks are, else in float32.
 
-    A block that is there already, in that type, is used as it is.
+    A block that is there already, in that type, is used as it is. Where one is sparse, all are on
+    the CPU.
 
     Args:
         blocks: that have passed `check_blocks`.
@@ -527,6 +579,8 @@ def stack(blocks: Mapping[str, Tensor], weights: Mapping | None, device: torch.d
     weights = check_weights(blocks, weights)
     doubles = all(block.dtype == torch.float64 for block in blocks.values())
     dtype = torch.float64 if doubles else torch.float32
+    if any(isinstance(block, Sparse) for block in blocks.values()):
+        device = torch.device("cpu")
     moved = {name: block.to(device=device, dtype=dtype) for name, block in blocks.items()}
     return _measured(moved, weights)
 
@@ -556,7 +610,7 @@ def check_size(data: Stack) -> None:
         )
 
 
-def _measured(blocks: dict[str, Tensor], weights: dict[str, float]) -> Stack:
+def _measured(blocks: dict[str, Tensor | Sparse], weights: dict[str, float]) -> Stack:
     rows, first = {}, 0
     for name, block in blocks.items():
         rows[name] = slice(first, first + len(block))
@@ -565,7 +619,7 @@ def _measured(blocks: dict[str, Tensor], weights: dict[str, float]) -> Stack:
     return Stack(blocks, rows, energy, weights)
 
 
-def energy_of(block: Tensor) -> float:
+def energy_of(block: Tensor | Sparse) -> float:
     """‖block‖² of a matrix, summed in float64, some rows at a time.
 
     Returns:
@@ -578,7 +632,7 @@ def energy_of(block: Tensor) -> float:
     return sum(part.double().square().sum().item() for part in block.split(rows_at_once(block)))
 
 
-def rows_at_once(block: Tensor) -> int:
+def rows_at_once(block: Tensor | Sparse) -> int:
     """How many rows of a block make about `CHUNK` entries.
 
     Returns:

@@ -61,6 +61,7 @@ from .solvers import (
     scale,
     side_by_side,
 )
+from .sparse import Sparse
 
 SAMPLE = 3000  # images that "auto" begins with,
 PER_COMPONENT = 60  # and at least how many for each component
@@ -215,8 +216,8 @@ class CoupledFactors:
                     [3.]])
         """
         stop = Stop(max_iter, tol)
-        blocks = check_blocks(blocks)
-        for name, block in blocks.items():
+        checked = check_blocks(blocks)
+        for name, block in checked.items():
             if name not in self.factors:
                 raise ValueError(
                     f"block {name!r} was not fitted; the fitted blocks are {list(self.factors)}"
@@ -227,9 +228,9 @@ class CoupledFactors:
                     f"it was fitted with {len(self.factors[name])}"
                 )
         home = device_of(blocks)
-        weights = {name: self.weights[name] for name in blocks}
-        new = stack(blocks, weights, pick_device(None, home))
-        Wt = torch.cat([self.factors[name].T * weights[name] ** 0.5 for name in blocks], dim=1)
+        weights = {name: self.weights[name] for name in checked}
+        new = stack(checked, weights, pick_device(None, home))
+        Wt = torch.cat([self.factors[name].T * weights[name] ** 0.5 for name in checked], dim=1)
         Wt = Wt.to(dtype=new.dtype, device=new.device)
         Ft = Wt.new_zeros(self.rank, new.shape[1])
         with crew(new.device):
@@ -262,7 +263,8 @@ def coupled_nmf(
 
     Args:
         blocks: dict of name → matrix, features × images, non-negative, all with the same images;
-            tensors, arrays or tables of any type of real number.
+            tensors, arrays or tables of any type of real number, or sparse matrices (of SciPy or
+            PyTorch), which are never written out, and computed with on the CPU.
         rank: number of components, from 1 to min(stacked features, images).
         solver: "auto", "hals" or "mu". "mu" is the paper's update. "hals" is hierarchical
             alternating least squares. "auto" is HALS made faster: it extrapolates, undoing what
@@ -519,7 +521,7 @@ def residuals(data: Stack, factors: Mapping[str, Tensor], Ft: Tensor) -> dict[st
     return {name: _residual(data.blocks[name], W, Ft) for name, W in factors.items()}
 
 
-def _residual(block: Tensor, W: Tensor, Ft: Tensor) -> float:
+def _residual(block: Tensor | Sparse, W: Tensor, Ft: Tensor) -> float:
     """‖block − W Fᵀ‖², some rows at a time, summed in float64.
 
     Squares are taken in a unit in which they do not vanish: a layer may be small beside others.
