@@ -192,9 +192,10 @@ def tau(
         array([0.33])
     """
     better = scores.SCORES[score].better
+    rows = table.query("images == @images")
     found = []
-    for seed in table.seed.unique():
-        part = table.query("images == @images and seed == @seed")
+    for seed in rows.seed.unique():
+        part = rows.loc[rows.seed == seed, :]
         found.append(within(part, score, counts, better=better, truth=truth))
     return np.mean(found, axis=0)
 
