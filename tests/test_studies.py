@@ -1,13 +1,16 @@
 """The studies of the paper's network: what it is trained on, and what rescaling must not move."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import peeklib as pk
-from peeklib.course.studies import common, mnist, neighbours, neurons, shapes
+from peeklib.course.studies import common, mnist, neighbours, neurons, shapes, uneven
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +99,69 @@ def test_a_position_is_a_column():
     block = torch.arange(24.0).reshape(8, 3)  # 2 channels × 4 positions, 3 images
     moved = neighbours.by_position(block, 2)
     assert moved.shape == (2, 12) and torch.equal(moved[0], block[:4].flatten())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_two_classes_make_up_three_fifths_of_uneven_images(seed):
+    labels = torch.arange(2_000) % 10
+    even, other = (uneven.draw(labels, kind, seed) for kind in uneven.KINDS)
+    assert labels[even].bincount().tolist() == [50] * 10
+    counts = labels[other].bincount()
+    assert len(other.unique()) == 500 and counts[list(uneven.PAIRS[seed])].tolist() == [150, 150]
+    assert Counter(counts.tolist()) == {150: 2, 25: 8}
+    assert torch.equal(other, uneven.draw(labels, "uneven", seed))
+
+
+def test_every_class_is_frequent_once():
+    assert sorted(sum(uneven.PAIRS, ())) == list(range(10))
+
+
+def test_too_few_images_of_a_class_to_draw_from():
+    with pytest.raises(ValueError, match=r"class 0 has 20 images, 150 .* lower count"):
+        uneven.draw(torch.arange(200) % 10, "uneven", seed=0)
+
+
+def test_uneven_networks_are_the_zoos_on_other_images():
+    found = uneven.recipes()
+    assert len({recipe.name for recipe in found}) == len(found) == 64
+    assert {recipe.data for recipe in found} == {"digits-rgb"}
+    assert {recipe.factor for recipe in found} >= {*pk.zoo.FACTORS, "noise", "untrained"}
+
+
+def test_a_network_is_scored_on_even_and_on_uneven_images():
+    recipe = pk.zoo.Recipe("digits-rgb", "mlp", factor="untrained", epochs=0)
+    first, second = uneven.rows(recipe, seeds=[0], count=100)
+    assert (first["images"], second["images"]) == uneven.KINDS
+    assert first["accuracy"] == second["accuracy"]
+    assert not {*uneven.SCORES, uneven.HERE} - first.keys()
+    assert first["confidence"] != second["confidence"]
+
+
+@pytest.fixture
+def networks():
+    """Six networks, whose answers_area is right on even images and turned round on uneven ones."""
+    truth = np.linspace(0.2, 0.9, 6)
+    common = {"data": "d", "architecture": "a", "network": list("uvwxyz"), "accuracy": truth}
+    common |= {uneven.HERE: truth, "nuclear_norm": truth}
+    parts = []
+    for seed in (0, 1):
+        for images, way in (("even", 1), ("uneven", -1)):
+            mine = {"seed": seed, "images": images, "answers_area": way * truth}
+            parts.append(pd.DataFrame(common | mine))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_a_score_that_turns_round_meets_the_criterion(networks):
+    found = uneven.criterion(networks, draws=50)
+    assert found.value.tolist() == pytest.approx([2, 2, 2]) and found.holds.all()
+
+
+def test_a_score_that_does_not_care_fails_it(networks):
+    found = uneven.criterion(networks.assign(answers_area=networks.accuracy), draws=50)
+    assert found.value.tolist() == pytest.approx([0, 0, 0]) and not found.holds.any()
+
+
+def test_smaller_is_better_is_turned_round(networks):
+    one = networks.assign(prediction_entropy=-networks.accuracy)
+    counts = uneven.networks(one, draws=1)[:1]
+    assert uneven.tau(one, "prediction_entropy", "even", counts) == pytest.approx([1])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import peeklib as pk
 
-from . import higher_order, mnist, neighbours, neurons, scale, shapes, speed
+from . import higher_order, mnist, neighbours, neurons, scale, shapes, speed, uneven
 from .common import FIT
 from .trainings import alexnet, orders, untrained
 from .zhang import directions, layers
@@ -50,6 +50,7 @@ STUDIES = {
     "ends": Study(speed.ends, fit=speed.HOW),
     "rounds": Study(speed.rounds, fit={"max_iter": speed.ROUNDS, "tol": 0}),
     "rank_or_scale": Study(scale.rank_or_scale, fit=pk.scores.FIT),
+    "uneven": Study(uneven.uneven, ("digits-rgb",), fit=pk.scores.FIT),
     "higher_order": Study(higher_order.higher_order, fit=higher_order.FIT),
     "libraries": Study(higher_order.libraries, fit=higher_order.PROGRAMS),
 }
