@@ -13,6 +13,7 @@ from peeklib.course.ranking import (
     sign_error,
     within,
 )
+from peeklib.course.studies import uneven
 from peeklib.study.scores import SCORES
 
 BETTER = {name: one.better for name, one in SCORES.items()}
@@ -88,3 +89,38 @@ def test_pooled_numbers_mislead(trained, held_out):
     environment = trained.groupby(GROUP).accuracy.transform("mean")
     assert kendall(environment, trained.accuracy)[0] == pytest.approx(0.35, abs=0.005)
     assert kendall(held_out.rankme, held_out.accuracy)[0] == pytest.approx(0.21, abs=0.005)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    return evidence.table("uneven")
+
+
+def taus(table, score, images, truth="accuracy"):
+    return uneven.tau(table, score, images, np.ones((1, table.network.nunique())), truth)[0]
+
+
+def test_uneven_images_cost_the_answers_their_order(mixed):
+    assert mixed.network.nunique() == 64
+    for score, even, other in (("answers_area", 0.78, 0.49), ("nuclear_norm", 0.74, 0.72)):
+        assert taus(mixed, score, "even") == pytest.approx(even, abs=0.005)
+        assert taus(mixed, score, "uneven") == pytest.approx(other, abs=0.005)
+    for score in uneven.SCORES:
+        fall = taus(mixed, score, "even") - taus(mixed, score, "uneven")
+        assert (fall > 0.2) if score.startswith("answers") else (abs(fall) < 0.03), score
+
+
+def test_the_criterion_of_uneven_images(mixed):
+    clean = mixed[mixed.factor != "noise"]
+    kept = clean[~clean.factor.isin(["classes", "sorting", "several"])]
+    assert uneven.criterion(mixed).holds.all()
+    assert uneven.criterion(clean).holds.tolist() == [True, True, False]
+    assert uneven.criterion(kept).holds.all()
+
+
+def test_the_answers_end_below_the_nuclear_norm_whichever_two_classes_are_frequent(mixed):
+    for _, part in mixed.groupby("seed"):
+        assert taus(part, "answers_area", "even") > taus(part, "answers_area", "uneven")
+        for truth in ("accuracy", uneven.HERE):
+            ours, theirs = (taus(part, score, "uneven", truth) for score in OURS)
+            assert ours < theirs
