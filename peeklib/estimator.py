@@ -197,7 +197,7 @@ class CoupledNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         by_block = _is_blocks(X)
         if self.weights is not None and not by_block:
             raise ValueError("weights are for blocks, and X is one matrix; leave them None")
-        blocks = check_blocks(X) if by_block else self._block(X, reset=True)
+        blocks: Mapping[str, Any] = check_blocks(X) if by_block else self._block(X, reset=True)
         with all_or_nothing():  # a pipeline would take half a fit for whole
             factors = coupled_nmf(
                 blocks,
@@ -231,7 +231,7 @@ class CoupledNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         block = np.require(X.T, requirements=["C", "W"])  # torch warns of what it cannot write to
         return {MATRIX: torch.from_numpy(block)}
 
-    def _rank(self, blocks: Mapping[str, Tensor]) -> int:
+    def _rank(self, blocks: Mapping[str, Any]) -> int:
         features = sum(map(len, blocks.values()))
         images = next(iter(blocks.values())).shape[1]
         most = min(features, images)

@@ -186,8 +186,11 @@ class Explorer:
         """The picture for one value of each axis.
 
         Returns:
-            The same one every time; if drawing was interrupted its alt text says so, and the next
-            call draws again.
+            The same one every time; if `draw` went on after an interrupt its alt text says so, and
+            the next call draws again.
+
+        Raises:
+            KeyboardInterrupt: for an interrupt that comes out of `draw`, as it does of a fit.
 
         Example:
             >>> explorer = Explorer({"rank": [1, 2]}, lambda k: (Figure((1, 1)), f"Rank {k}."))

@@ -51,6 +51,17 @@ class Masked:
     hidden_energy: float  #: ‖hidden‖², if X were as large there as it is on the whole
     seen_energy: float  #: ‖seen‖² likewise
 
+    @property
+    def matrix(self) -> Tensor:
+        """`seen`, as a tensor.
+
+        Returns:
+            Rows × columns.
+        """
+        block = self.seen.blocks["X"]
+        assert isinstance(block, Tensor)  # it is none of the sparse ones
+        return block
+
 
 def hide(data: Stack, seed: int) -> Masked:
     """Hide one entry in `FOLDS`, or in as many as there are features or images.
@@ -126,7 +137,7 @@ def start(X: Masked, data: Stack, rank: int, seed: int) -> Run:
     Wt, Ft = W.new_zeros(rank, rows), F.new_zeros(rank, columns)
     mean = W.mean() * F.mean() * rank  # of the model
     Wt[:, X.features] = W
-    Ft[:, X.images] = F * (X.seen.blocks["X"].mean() / mean)
+    Ft[:, X.images] = F * (X.matrix.mean() / mean)
     return Run(Wt, Ft)
 
 
@@ -146,7 +157,7 @@ def feature_means(X: Masked) -> tuple[Tensor, Tensor]:
     Ft[:, X.images] = 1
     own = _tiles(Ft, groups).sum(dim=2)  # groups × 1: images that hide a feature
     count = (Ft.sum() - own).repeat_interleave(X.hidden.shape[1], dim=0)
-    return (X.seen.blocks["X"].sum(dim=1, keepdim=True) / count).T, Ft
+    return (X.matrix.sum(dim=1, keepdim=True) / count).T, Ft
 
 
 def hidden_error(X: Masked, Wt: Tensor, Ft: Tensor) -> float:

@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .blocks import Stack, check_count, check_seed, full_precision
+from .blocks import Stack, as_matrix, check_count, check_seed, full_precision
 from .crew import crew
 from .explorer import show
 from .masks import ROUNDS, feature_means, fit_seen, hidden_error, hide, start
@@ -202,6 +202,8 @@ def _checked_seeds(seeds) -> tuple[int, ...]:
 
 
 def _checked_data(blocks, ranks: Iterable[int], weights, device) -> Stack:
+    if isinstance(blocks, Mapping):  # entry by entry, so no sparse ones
+        blocks = {name: as_matrix(block, name) for name, block in blocks.items()}
     data = checked_stack(blocks, ranks, "auto", weights, device)
     features, images = data.shape
     if min(features, images) < 2:
