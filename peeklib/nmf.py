@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -188,7 +188,7 @@ class CoupledFactors:
 
     @full_precision()
     def transform(
-        self, blocks: Mapping[str, Tensor], *, max_iter: int = 500, tol: float = 1e-6
+        self, blocks: Mapping[str, Any], *, max_iter: int = 500, tol: float = 1e-6
     ) -> Tensor:
         """Image factor of new images under the factors found here.
 
@@ -245,7 +245,7 @@ class CoupledFactors:
 
 @full_precision()
 def coupled_nmf(
-    blocks: Mapping[str, Tensor],
+    blocks: Mapping[str, Any],
     rank: int,
     *,
     solver: str = "auto",
@@ -658,7 +658,7 @@ class Sweep:
 
 @full_precision()
 def rank_sweep(
-    blocks: Mapping[str, Tensor],
+    blocks: Mapping[str, Any],
     ranks: Iterable[int],
     seeds: Iterable[int] = (0,),
     *,

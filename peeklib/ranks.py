@@ -8,6 +8,7 @@ import html
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,7 +124,7 @@ def _mark(ax: Axes, height: float, text: str) -> None:
 
 @full_precision()
 def choose_rank(
-    blocks: Mapping[str, Tensor],
+    blocks: Mapping[str, Any],
     ranks: Iterable[int],
     *,
     weights: Mapping[str, float] | None = None,
