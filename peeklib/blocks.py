@@ -327,8 +327,8 @@ def as_labels(labels, count: int) -> Tensor:
             labels = torch.as_tensor(np.array(labels, order="C", ndmin=1))
         except (TypeError, ValueError) as why:
             raise TypeError(
-                f"labels are a {type(labels).__name__} of no numbers; give one whole number for "
-                "each image, such as pandas.factorize(names)[0]"
+                f"labels are a {type(labels).__name__} of no numbers; give for each image which of "
+                "the network's outputs stands for its class: [classes.index(name) for name in names]"
             ) from why
     labels = labels.detach()
     if labels.ndim == 2 and labels.shape[1] == 1:

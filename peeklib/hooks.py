@@ -5,8 +5,9 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from tqdm.auto import tqdm
 from .blocks import check_count, pick_device
 from .images import as_images, to_float
 from .samples import Sample, even_batches, record_samples
-from .sites import choose, trace
+from .sites import Site, choose, trace
 from .watch import Preprocess, forward, home_of, tensors_of, unchanged, unwrapped
 
 NEGATIVE = ("refuse", "clip", "split", "keep")
@@ -41,6 +42,7 @@ def record(
     *,
     preprocess: Preprocess | None = None,
     negative: str = "refuse",
+    memory: float = 8,
     batch_size: int = 500,
     device=None,
     progress: bool = False,
@@ -52,12 +54,15 @@ def record(
             own type; left as it was, modes, buffers, random states and hooks included.
         images: images × …, uint8 (scaled to [0, 1]) or whatever the model takes; or what
             `as_images` takes.
-        layers: names of modules, or of functions as in "conv1.relu()"; None takes every place where
-            an activation function is applied. A name that is not there is an error that lists all.
+        layers: names of modules, or of functions, which belong to the module that calls them:
+            "block1.relu()", or "relu()" for the network itself, "relu():2" for its second call;
+            a name without number stands for all calls. None takes every place where an activation
+            function is applied. A name that is not there is an error that lists all.
         preprocess: what is done to a batch of images, as floats, before the model gets it; if it
             gives a dict, the model gets that as named arguments.
         negative: what to do with outputs below zero, which a non-negative factorization cannot
             take: "refuse", "clip", "split" or "keep", as in `split_signs`.
+        memory: GB (10⁹ bytes) that the result may take.
         batch_size: images in one forward pass.
         device: where the result lives; None: where the images are.
         progress: show a progress bar.
@@ -71,7 +76,7 @@ def record(
     Raises:
         TypeError: for what is no model, or images nobody can read.
         ValueError: for unknown layers (lists those there are), negative outputs, NaN or infinite
-            ones, no images, or outputs that do not go with the images.
+            ones, no images, outputs that do not go with the images, or more than `memory`.
 
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
@@ -92,6 +97,7 @@ def record(
     chosen, notes = choose(sites, "auto" if layers is None else layers, math.inf, model)
     for note in notes:
         warnings.warn(note, stacklevel=2)
+    _check_memory(chosen, len(images), memory)
 
     batches = even_batches(len(images), batch_size)
     title = f"recording {len(chosen)} layers"
@@ -233,6 +239,18 @@ def visiting(model: nn.Module, device: torch.device) -> Iterator[None]:
         yield
     finally:
         model.to(home)
+
+
+def _check_memory(sites: Sequence[Site], images: int, memory: float) -> None:
+    sizes = {site.name: prod(site.shape) * images * site.dtype.itemsize / 1e9 for site in sites}
+    total = sum(sizes.values())
+    if total > memory:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise ValueError(
+            f"{len(sites)} layers for {images} images take {total:.3g} GB, {largest!r} alone "
+            f"{sizes[largest]:.3g}, and memory is {memory:g}; name fewer layers, give fewer images or "
+            "more memory=, or use pk.peek, which keeps a sample of large layers"
+        )
 
 
 def _check_negative(negative: str) -> None:

@@ -4,6 +4,7 @@ All of the package works on one form: a tensor, images × channels × height × 
 or floats. `as_images` makes it from arrays, pictures, data sets and loaders.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,14 @@ from typing import NoReturn
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
 
 CHANNELS = (1, 3, 4)  # of grey, colour, and colour with a fourth
 INPUT_NAMES = {1: ["input"], 3: ["input.red", "input.green", "input.blue"]}
@@ -27,7 +36,7 @@ KEYS = (
 MOST = 8e9  # bytes that are read from a data set
 
 
-def as_images(images, *, ordered: bool = True) -> Tensor:
+def as_images(images) -> Tensor:
     """Images as a tensor, from what they come as.
 
     Args:
@@ -38,18 +47,20 @@ def as_images(images, *, ordered: bool = True) -> Tensor:
             - an array: images × height × width, or with 1, 3 or 4 channels behind or in front of
               height and width;
             - a list of PIL images, arrays or tensors of one size;
-            - a `torch.utils.data.Dataset` or `DataLoader`, read once from its beginning to its end.
-              Of a sample that is a tuple the first entry counts, of one that is a dict the entry
-              called "image", "pixel_values" or the like. Labels are not used, with a warning.
-        ordered: refuse a loader that shuffles: it gives other images for a second call.
+            - a folder, with images of one size in it or in folders below;
+            - a `torch.utils.data.Dataset` or `DataLoader`, read once from its beginning to its end,
+              in the order of the data set even where the loader shuffles. Of a sample that is a
+              tuple the first entry counts, of one that is a dict the entry called "image",
+              "pixel_values" or the like. Labels are not used, with a warning.
 
     Returns:
         images × channels × height × width (or whatever axes the tensors have), uint8 or float.
+        There is a warning where floats look like bytes that nobody has divided by 255.
 
     Raises:
         TypeError: for what no images can be made of.
-        ValueError: for sizes that differ, an array whose channels could be either axis, a loader
-            that shuffles, or a data set that does not fit into 8 GB.
+        ValueError: for sizes that differ, an array whose axes could mean either, a loader that
+            draws its images in a way of its own, or a data set that does not fit into 8 GB.
 
     Example:
         >>> as_images(np.zeros((5, 28, 28), dtype="uint8")).shape
@@ -59,22 +70,36 @@ def as_images(images, *, ordered: bool = True) -> Tensor:
         >>> as_images(torch.utils.data.TensorDataset(torch.zeros(5, 3, 8, 8))).shape
         torch.Size([5, 3, 8, 8])
     """
+    found = _as_tensor(images)
+    if found.is_floating_point() and found.ndim == 4 and found.shape[1] in CHANNELS:
+        low, high = found.aminmax() if found.numel() else (found.sum(), found.sum())
+        if low >= 0 and 2 < high <= 255:
+            warnings.warn(
+                f"images are floats from {low:.3g} to {high:.3g}, and the network gets them so; if "
+                "they were bytes, divide by 255 or give uint8",
+                stacklevel=3,
+            )
+    return found
+
+
+def _as_tensor(images) -> Tensor:
     if isinstance(images, Tensor):
         images = images.detach().as_subclass(Tensor)
-        return images[:, None] if images.dtype == torch.uint8 and images.ndim == 3 else images
+        if images.dtype == torch.uint8 and images.ndim == 3:
+            _check_one_channel(images)
+            return images[:, None]
+        return images
     if isinstance(images, np.ndarray):
         return _from_array(images)
     if isinstance(images, list):
         return _from_list(images)
-    if isinstance(images, torch.utils.data.DataLoader):
-        if ordered and isinstance(images.sampler, torch.utils.data.RandomSampler):
-            raise ValueError(
-                "this DataLoader shuffles, so every call would see its images in another order; "
-                "give one with shuffle=False, or read it once: images = pk.as_images(loader, "
-                "ordered=False)"
-            )
-        return torch.cat([as_images(batch) for batch in _read(images)])
-    if isinstance(images, torch.utils.data.IterableDataset):
+    if isinstance(images, (str, os.PathLike)):
+        from .pictures import read_folder
+
+        return read_folder(images)[0]
+    if isinstance(images, DataLoader):
+        return torch.cat([_as_tensor(batch) for batch in _read(_in_order(images))])
+    if isinstance(images, IterableDataset):
         return _from_list(_read(images))
     if _is_dataset(images):
         return _from_list(_read(images[k] for k in range(len(images))))
@@ -122,9 +147,11 @@ def input_blocks(images) -> dict[str, Tensor]:
     """
     pixels = to_float(check_pictures(as_images(images)))
     if pixels.numel() and not (pixels.min() >= 0 and pixels.max() <= 1):  # a NaN fails both
+        remedy = "give them as they were before normalization, and that as preprocess="
+        if 2 < pixels.max() <= 255 and pixels.min() >= 0:
+            remedy = "divide them by 255, or give uint8"
         raise ValueError(
-            f"images run from {pixels.min():.2g} to {pixels.max():.2g}; undo the normalization, "
-            "or give uint8, so that they lie in [0, 1]"
+            f"images run from {pixels.min():.3g} to {pixels.max():.3g}, not from 0 to 1; {remedy}"
         )
     channels = pixels.shape[1]
     names = INPUT_NAMES.get(channels, [f"input.{channel}" for channel in range(channels)])
@@ -139,14 +166,16 @@ def check_pictures(images: Tensor) -> Tensor:
         ValueError: for another shape than images × channels × height × width.
 
     Example:
-        >>> check_pictures(torch.zeros(5, 8, 8, 3))
+        >>> check_pictures(torch.zeros(5, 8, 3))
         Traceback (most recent call last):
-        ValueError: images have shape (5, 8, 8, 3); give images × channels × height × width
+        ValueError: images have shape (5, 8, 3); give images × channels × height × width
     """
     to_float(images[:0])
     if images.ndim != 4 or images.shape[1] > 4 >= images.shape[3]:  # the latter: channels last
+        last = images.ndim == 4 and images.shape[3] in CHANNELS
+        hint = ": images.permute(0, 3, 1, 2)" if last else ""
         raise ValueError(
-            f"images have shape {tuple(images.shape)}; give images × channels × height × width"
+            f"images have shape {tuple(images.shape)}; give images × channels × height × width{hint}"
         )
     return images
 
@@ -163,16 +192,21 @@ def _from_array(images: np.ndarray) -> Tensor:
             "or floats in [0, 1]"
         )
     if images.ndim == 3:
-        if images.shape[2] in CHANNELS:
-            raise ValueError(
-                f"images have shape {images.shape}; if that is one image, give images[None], "
-                "else images[:, None]"
-            )
+        _check_one_channel(images)
         images = images[:, None]
     elif images.ndim == 4:
         images = _channels_first(images)
     native = images.dtype.newbyteorder("=")  # torch takes no other, nor negative strides
     return torch.from_numpy(np.array(images, dtype=native, order="C"))
+
+
+def _check_one_channel(images: Tensor | np.ndarray) -> None:
+    """Three axes are images × height × width, unless the first or last may be the channels."""
+    if images.shape[0] in (3, 4) or images.shape[2] in CHANNELS:
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; if that is one image, give images[None], "
+            "else images[:, None]"
+        )
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:
@@ -238,6 +272,27 @@ def _size(picture: Tensor) -> str:
     return " × ".join(map(str, picture.shape))
 
 
+def _in_order(loader: DataLoader) -> DataLoader:
+    """A loader of the same data set from its beginning to its end."""
+    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    plain = loader.batch_sampler is None or type(loader.batch_sampler) is BatchSampler
+    if isinstance(loader.dataset, IterableDataset) or (
+        plain and type(sampler) is SequentialSampler
+    ):
+        return loader
+    if not plain or type(sampler) is not RandomSampler:
+        raise ValueError(
+            f"this DataLoader draws its images by a {type(sampler).__name__}; give the images "
+            "themselves: torch.utils.data.Subset(dataset, indices)"
+        )
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size or 32,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+    )
+
+
 def _read(samples: Iterable) -> list:
     """What the samples of a data set (or batches of them) hold of images."""
     images, size, more = [], 0, False
@@ -270,7 +325,7 @@ def _bytes(image) -> int:
 
 def _is_dataset(images) -> bool:
     """Of PyTorch, or of another library and made like one: a length, and samples by number."""
-    if isinstance(images, torch.utils.data.Dataset):
+    if isinstance(images, Dataset):
         return True
     other = (str, bytes, tuple, Mapping)
     like_one = hasattr(images, "__getitem__") and hasattr(images, "__len__")
@@ -299,6 +354,6 @@ def _refuse(images, what: str = "images are") -> NoReturn:
     elif hasattr(images, "images"):
         kind += " (its images are in .images)"
     raise TypeError(
-        f"{what} a {kind}; give a uint8 tensor (0 to 255) or a float one, such as "
-        "data.test.images, an array, a list of PIL images, a Dataset or a DataLoader"
+        f"{what} a {kind}; give a uint8 tensor (0 to 255) or a float one, an array, "
+        "a list of PIL images, a folder, a Dataset or a DataLoader"
     )

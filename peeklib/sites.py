@@ -10,6 +10,7 @@ features and tokens of a transformer), and its neurons are counted feature by fe
 `peeklib.record` counts them.
 """
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -341,7 +342,7 @@ def layer_names(layers: str | Iterable[str]) -> list[str]:
     """
     names = [layers] if isinstance(layers, str) else list(layers)
     if odd := [type(name).__name__ for name in names if not isinstance(name, str)]:
-        raise TypeError(f"layers are names, not {odd[0]}; none are labels")
+        raise TypeError(f"layers are names, such as those in model.named_modules(), not {odd[0]}")
     if not names:
         raise ValueError("no layers were named; name some, or leave layers= out")
     return list(dict.fromkeys(name.replace("_orig_mod.", "") for name in names))
@@ -354,7 +355,9 @@ def _not_there(unknown: list[str], sites: Sequence[Site], model: nn.Module | Non
     about = []
     for name in unknown:
         if name not in modules:
-            about.append(f"there is no layer {name!r}")
+            near = difflib.get_close_matches(name, [site.name for site in sites], 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            about.append(f"there is no layer {name!r}{hint}")
         elif first[modules[name]] != name:
             about.append(f"{name!r} is another name of {first[modules[name]]!r}; ask for that")
         else:

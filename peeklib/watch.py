@@ -111,7 +111,7 @@ class _Watch(TorchFunctionMode):
         # The mode is off in here, so functions inside functions do not count.
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor) and out.ndim:
-            name = _function_name(func)
+            name = function_name(func)
             if name in ACTIVATIONS:
                 return self._activated(name, out)
             if name in FEATURE_AXIS:
@@ -147,18 +147,24 @@ class _Watch(TorchFunctionMode):
             name = f"{base}:{self.calls[base] + 1}"
         self.names.add(name)
         for where, tensor in tensors_of(output):
-            plain = _plain(tensor)
-            if plain.is_floating_point() and not plain.is_meta:
-                feature_axis, width = self.last.get(plain.ndim, (1, 0))
-                sight = Sight(name + where, base, kind, role, plain, feature_axis, width)
+            seen = plain(tensor)
+            if seen.is_floating_point() and not seen.is_meta:
+                feature_axis, width = self.last.get(seen.ndim, (1, 0))
+                sight = Sight(name + where, base, kind, role, seen, feature_axis, width)
                 instead = self.see(sight)
                 if instead is not None and output is tensor:
                     output = _like(instead, tensor)
         return output
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """Without gradient, class of its own, quantization, nesting (padded by zeros), sparseness."""
+def plain(tensor: Tensor) -> Tensor:
+    """Without gradient, class of its own, quantization, nesting (padded by zeros), sparseness.
+
+    Example:
+        >>> plain(nn.Parameter(torch.eye(2).to_sparse(), requires_grad=False))
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
     tensor = tensor.detach().as_subclass(Tensor)
     if tensor.is_quantized:
         return tensor.dequantize()
@@ -177,10 +183,12 @@ def _like(tensor: Tensor, old: Tensor) -> Tensor:
     return tensor.to(old)
 
 
-def _function_name(func: Callable) -> str:
-    """Without what marks it as in-place, or as an operator: relu_ and relu_.default are relu.
+def function_name(func: Callable) -> str:
+    """Without what marks it as in-place, or as an operator, such as exported programs call.
 
-    Operators are what exported programs call.
+    Example:
+        >>> function_name(torch.relu_), function_name(torch.ops.aten.relu_.default)
+        ('relu', 'relu')
     """
     return getattr(func, "__name__", "").partition(".")[0].strip("_")
 
@@ -198,7 +206,7 @@ def tensors_of(output, where: str = "") -> Iterator[tuple[str, Tensor]]:
 
     Returns:
         Pairs such as ("[0]", tensor), ("[logits]", tensor), ("[0][1]", tensor); "" for a tensor by
-        itself. Fields of a dataclass count as keys.
+        itself. Fields of a dataclass or a named tuple count as keys.
 
     Example:
         >>> [where for where, tensor in tensors_of((torch.ones(2), {"h": torch.ones(3)}))]
@@ -210,8 +218,9 @@ def tensors_of(output, where: str = "") -> Iterator[tuple[str, Tensor]]:
         for key, part in output.items():
             yield from tensors_of(part, f"{where}[{key}]")
     elif isinstance(output, (tuple, list)):
-        for k, part in enumerate(output):
-            yield from tensors_of(part, f"{where}[{k}]")
+        names = getattr(output, "_fields", range(len(output)))  # of a named tuple
+        for name, part in zip(names, output, strict=True):
+            yield from tensors_of(part, f"{where}[{name}]")
     elif is_dataclass(output):
         for field in fields(output):
             yield from tensors_of(getattr(output, field.name), f"{where}[{field.name}]")
@@ -280,6 +289,11 @@ def forward(
     x = to_float(images.to(device, copy=True))  # an in-place first layer writes to it
     shape = tuple(images.shape)
     if preprocess is not None:
+        if not callable(preprocess):
+            raise TypeError(
+                f"preprocess is {preprocess!r}; give a function of a batch of images, such as "
+                "weights.transforms()"
+            )
         try:
             x = preprocess(x)
         except Exception as error:
@@ -331,8 +345,8 @@ def _as_input(x, device: torch.device, dtype: torch.dtype | None):
 def unchanged(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """Eval mode, no gradients, nothing compiled, random numbers from `seed`.
 
-    Afterwards modes, parameters, buffers and all random states are as before; of parameters and
-    buffers a copy is kept.
+    Afterwards modes, buffers, values of parameters and all random states are as before; of
+    parameters and buffers a copy is kept.
 
     Raises:
         ValueError: for a model with lazy modules that never ran.
@@ -400,7 +414,7 @@ def _same_random_states() -> Iterator[None]:
 
 @contextmanager
 def _same_tensors(model: nn.Module) -> Iterator[None]:
-    """Afterwards every parameter and buffer is the same object as before, with the same values."""
+    """Afterwards every buffer is the same object as before, and all have the same values."""
     tensors = [*model.parameters(), *model.buffers()]
     if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
         raise ValueError(

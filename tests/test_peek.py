@@ -715,7 +715,7 @@ def test_a_compiled_model_is_looked_at_as_it_was_written(found, images):
 X4 = torch.rand(4, 3, 9, 9)
 HOLE = X4.index_fill(0, torch.tensor(2), torch.nan)
 ERRORS = {
-    "path": ("cats/", {}, TypeError, "images are a str"),
+    "number": (3, {}, TypeError, "images are a int"),
     "no batch": (X4[0], {}, ValueError, r"shape \(3, 9, 9\).*images × channels"),
     "channels last": (X4.movedim(1, 3), {}, ValueError, "images × channels × height × width"),
     "one image": (X4[:1], {}, ValueError, "at least two"),

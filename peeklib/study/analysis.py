@@ -147,7 +147,7 @@ class _Options:
 
 def _pictures(images) -> Tensor:
     """images × channels × height × width, two or more."""
-    images = check_pictures(as_images(images, ordered=False))
+    images = check_pictures(as_images(images))
     if not images[:1].numel():
         raise ValueError(f"there are no images: their shape is {tuple(images.shape)}")
     if len(images) < 2:

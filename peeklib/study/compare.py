@@ -162,7 +162,7 @@ class Checkpoints:
         preprocess: Callable | Mapping[Any, Callable | None] | None = None,
         layers: Iterable[str] | Mapping[Any, Iterable[str] | None] | None = None,
     ):
-        self.images = as_images(images, ordered=False)
+        self.images = as_images(images)
         self.preprocess = preprocess
         self.layers = layers if layers is None or isinstance(layers, Mapping) else list(layers)
         self._rows: dict[Any, dict[str, Any]] = {}

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from ..nmf import CoupledFactors, Sweep
 from ..spectra import eckart_young, effective_rank, spectrum
@@ -98,11 +99,13 @@ def table(
     preprocess: Preprocess | None = None,
     layers: str | Iterable[str] | None = None,
     memory: float = MEMORY,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """Every score of one network.
 
     Compare networks that saw the same images; scores with a unit, such as RMSE or a norm, only if
-    they also have the same layers. Arguments and errors as `observe`.
+    they also have the same layers. Arguments and errors as `observe`; `progress` shows a bar. It
+    takes some twenty factorizations: seconds for small networks, a minute for large ones.
 
     Returns:
         One row for each score, with columns score, family, value, better, says, why.
@@ -116,10 +119,10 @@ def table(
         (2.0, 'spectrum')
     """
     seen = observe(model, images, preprocess=preprocess, layers=layers, memory=memory)
-    return table_of(seen)
+    return table_of(seen, progress=progress)
 
 
-def table_of(seen: Seen) -> pd.DataFrame:
+def table_of(seen: Seen, *, progress: bool = False) -> pd.DataFrame:
     """Every score of what was observed, as `table`.
 
     Example:
@@ -129,7 +132,7 @@ def table_of(seen: Seen) -> pd.DataFrame:
         0.731
     """
     rows = []
-    for name, score in SCORES.items():
+    for name, score in tqdm(SCORES.items(), "scoring", disable=not progress, leave=False):
         value, why = _value_or_reason(score, seen)
         rows.append(
             {
@@ -510,14 +513,20 @@ def weight_norm(seen: Seen) -> float:
     Returns:
         0 or more, in the units of the weights.
 
+    Raises:
+        ValueError: for a model without any.
+
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(4, 9))
         >>> _ = nn.init.ones_(model[2].weight)
         >>> weight_norm(observe(model, torch.eye(4).reshape(4, 1, 2, 2)))
         6.0
     """
-    matrices = (weight for weight in seen.model.parameters() if weight.ndim > 1)
-    return sum(weight.square().sum().item() for weight in matrices) ** 0.5
+    matrices = [weight.detach() for weight in seen.model.parameters() if weight.ndim > 1]
+    if not matrices:
+        raise ValueError("the model has no weight matrix, or keeps it packed, as quantized ones do")
+    precise = (weight.to(torch.promote_types(weight.dtype, torch.float32)) for weight in matrices)
+    return sum(weight.square().sum().item() for weight in precise) ** 0.5
 
 
 @_score("weights", better=-1)

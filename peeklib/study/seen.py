@@ -18,24 +18,24 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from ..hooks import logits_of, predict
+from ..hooks import logits_of
 from ..images import as_images, check_pictures, input_blocks
 from ..nmf import Sweep, rank_sweep
 from ..samples import Sample, even_batches, plan, record_samples
 from ..sites import choose, trace
 from ..solvers import all_or_nothing
 from ..spectra import spectrum
-from ..watch import Preprocess, Sight, forward, unchanged, unwrapped
+from ..watch import Preprocess, Sight, forward, function_name, plain, unchanged, unwrapped
 from .thumbnails import thumbnails
 
 RANKS = (1, 2, 4, 8, 16)
 FIT: dict[str, Any] = {"solver": "auto", "max_iter": 100, "tol": 1e-4}
 BATCH = 500  # images in one forward pass, at most
 MEMORY = 0.25  # GB, as of `peek`
-WORK = (
-    4  # blocks of a hidden layer that are in memory at once: as it is, scaled, and being worked on
-)
+WORK = 4  # blocks of a hidden layer in memory at once: as it is, scaled, and being worked on
+LINEAR = ("linear", "linear_relu", "linear_dynamic")  # functions whose input is an embedding
 
 
 @dataclass(frozen=True, repr=False)
@@ -300,7 +300,7 @@ def observe(
         (torch.Size([4, 4]), torch.Size([4, 4]))
     """
     model = unwrapped(model)
-    images = check_pictures(as_images(images, ordered=False))
+    images = check_pictures(as_images(images))
     if not len(images):
         raise ValueError("there are no images")
     if not memory > 0:
@@ -344,40 +344,61 @@ def _hidden(
         warnings.warn(note, stacklevel=3)
     samples = plan(chosen, [WORK * 4 * len(images)] * len(chosen), memory * 1e9)
     batches = even_batches(len(images), BATCH)
-    blocks, skipped = record_samples(model, images, samples, preprocess=preprocess, batches=batches)
+    blocks, skipped = record_samples(
+        model, images, samples, preprocess=preprocess, batches=batches, dtype=torch.float32
+    )
     if skipped:
         raise ValueError(f"layers {skipped} run on some batches only; leave them out")
     return samples[-1], {name: block.clamp_(min=0) for name, block in blocks.items()}
 
 
+class _Reader(TorchFunctionMode):
+    """Keeps what the last linear map of a pass reads, whoever calls it."""
+
+    read: Tensor | None = None
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function_name(func) in LINEAR:
+            self.read = next(iter([*args, *kwargs.values()]))
+        return func(*args, **kwargs)
+
+
 def _embedding_and_logits(
     model: nn.Module, images: Tensor, preprocess: Preprocess | None
 ) -> tuple[Tensor | None, Tensor]:
-    """What the last linear layer reads, features × images, and the logits, images × classes.
+    """What the last linear map reads, features × images, and the logits, images × classes.
 
-    The former is None if no linear layer reads one vector for each image.
+    The former is None if the last one does not read a vector for each image.
     """
-    read: list[Tensor] = []
-
-    def keep(module, inputs):
-        read.append(inputs[0].detach())
-
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    handles = [module.register_forward_pre_hook(keep) for module in linear[-1:]]
-    try:
-        logits = predict(model, images, preprocess=preprocess, batch_size=BATCH)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if logits.ndim != 2 or logits.shape[1] < 2:
+    read: list[Tensor | None] = []
+    logits = []
+    with unchanged(model):
+        for batch in even_batches(len(images), BATCH):
+            part = images[batch]
+            with _Reader() as reader:
+                output = forward(model, part, preprocess)
+            logits.append(logits_of(output, len(part)).to(images.device))
+            read.append(_vectors(reader.read, len(part)))
+    joined = torch.cat(logits)
+    if joined.ndim != 2 or joined.shape[1] < 2:
         raise ValueError(
-            f"the model gives shape {tuple(logits.shape)}; this needs logits, images × classes"
+            f"the model gives shape {tuple(joined.shape)}; this needs logits, images × classes"
         )
-    vectors = all(part.ndim == 2 for part in read)
-    if not read or not vectors or sum(map(len, read)) != len(images):
-        return None, logits
-    embedding = torch.cat(read).T.to(images.device)
-    return embedding.to(torch.promote_types(embedding.dtype, torch.float32)), logits
+    if bad := int((~joined.isfinite().all(dim=1)).sum()):
+        raise ValueError(f"the logits of {bad} images are NaN or infinite; look at the weights")
+    vectors = [part for part in read if part is not None]
+    if len(vectors) < len(read):
+        return None, joined
+    return torch.cat(vectors).T.to(images.device), joined
+
+
+def _vectors(read: Tensor | None, images: int) -> Tensor | None:
+    """images × features, of at least single precision; None if it is anything else."""
+    if read is None or read.ndim != 2 or len(read) != images:
+        return None
+    found = plain(read)
+    return found.to(torch.promote_types(found.dtype, torch.float32))
 
 
 def unit_norm(blocks: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -426,9 +447,9 @@ def _weightwatcher_table(model: nn.Module) -> pd.DataFrame:
         raise ImportError(
             "alpha and alpha_hat need WeightWatcher: pip install weightwatcher"
         ) from why
-    twin = copy.deepcopy(model).cpu()
     try:
         with _silence():
+            twin = copy.deepcopy(model).cpu()
             layers = weightwatcher.WeightWatcher(model=twin).analyze(min_evals=8)
     except Exception as why:  # anything: it is made for other networks
         raise ValueError(

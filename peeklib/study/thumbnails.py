@@ -40,7 +40,8 @@ def thumbnails(images: Tensor, room: float, batch_size: int) -> tuple[Tensor, li
         notes.append(
             f"The images run from {low.min():.3g} to {high.max():.3g}, not from 0 to 1: pictures "
             "and input blocks use them scaled, channel by channel, from their smallest to their "
-            "largest value. The model got them as they are."
+            "largest value. The model, or what preprocess= names, got them as they are: if they were "
+            "normalized already, it should not do so again."
         )
     height, width = images.shape[2:]
     size = _small_size(images.shape, room)
