@@ -140,6 +140,7 @@ class CoupledFactors:
 
         Raises:
             OSError: if the folder does not exist, the path is a folder, or it cannot be written.
+            ValueError: for a suffix that other kinds of files have, such as ".html" or ".npz".
 
         Example:
             >>> import tempfile
@@ -614,6 +615,7 @@ class Sweep:
 
         Raises:
             OSError: if the folder does not exist, the path is a folder, or it cannot be written.
+            ValueError: for a suffix that other kinds of files have, such as ".html" or ".npz".
 
         Example:
             >>> import tempfile
