@@ -4,9 +4,10 @@ Two layouts meet here. A matrix is scikit-learn's, samples × features; blocks a
 features × images. An image is a sample: F, images × rank, is what `transform` gives in both cases.
 """
 
+import contextlib
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -89,7 +90,7 @@ class CoupledNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """Find the factors.
 
         One that has not converged within `max_iter` says so in a ConvergenceWarning. An interrupt
-        raises KeyboardInterrupt.
+        raises KeyboardInterrupt. A fit that raises leaves the estimator as it was.
 
         Args:
             X: a matrix, samples × features, or a dict of blocks, features × images; non-negative.
@@ -105,7 +106,8 @@ class CoupledNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             >>> CoupledNMF(n_components=1, random_state=0).fit(np.ones((8, 6))).n_components_
             1
         """
-        self._fit(X)
+        with _as_it_was_on_errors(self):
+            self._fit(X)
         return self
 
     def fit_transform(self, X, y=None):  # pyright: ignore[reportIncompatibleMethodOverride]  # `fit` takes no more
@@ -128,7 +130,8 @@ class CoupledNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             array([[1.],
                    [1.]])
         """
-        self._fit(X)
+        with _as_it_was_on_errors(self):
+            self._fit(X)
         return self.factors_.image_factor.numpy(force=True).copy()
 
     def transform(self, X):
@@ -258,9 +261,6 @@ class CoupledNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     def _n_features_out(self) -> int:  # for get_feature_names_out
         return self.n_components_
 
-    def __sklearn_is_fitted__(self):  # a fit that failed may have left `n_features_in_`
-        return hasattr(self, "factors_")
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.positive_only = True
@@ -270,6 +270,18 @@ class CoupledNMF(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def _more_tags(self):  # what scikit-learn asks before 1.6
         return {"requires_positive_X": True, "preserves_dtype": [np.float64, np.float32]}
+
+
+@contextlib.contextmanager
+def _as_it_was_on_errors(estimator: CoupledNMF) -> Iterator[None]:
+    """What raises inside leaves no attribute changed: `validate_data` sets some before others."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def _is_blocks(X) -> bool:

@@ -140,6 +140,7 @@ class CoupledFactors:
 
         Raises:
             OSError: if the folder does not exist, the path is a folder, or it cannot be written.
+            ValueError: for a suffix that other kinds of files have, such as ".html" or ".npz".
 
         Example:
             >>> import tempfile
@@ -298,7 +299,7 @@ def coupled_nmf(
         >>> fit.image_factor.shape, list(fit.factors), fit.relative_error < 0.4
         (torch.Size([20, 4]), ['input', 'relu'], True)
     """
-    stop = Stop(max_iter, tol, min(KKT_TOL, 100 * tol))
+    stop = _stop(max_iter, tol)
     data = checked_stack(blocks, [rank], solver, weights, device)
     if init is None:
         run, begin = Run(*random_start(data, rank, seed)), _first_step(solver)
@@ -308,6 +309,12 @@ def coupled_nmf(
         sample = _sample(data, rank, stop) if solver == "auto" and init is None else None
         (fit,) = _fit(data, sample, [run], solver, begin, stop, progress)
     return fit.to(device_of(blocks))
+
+
+def _stop(max_iter: int, tol: float) -> Stop:
+    """When a fit has converged."""
+    stop = Stop(max_iter, tol)  # which checks `tol` before it is reckoned with
+    return replace(stop, kkt_tol=min(KKT_TOL, 100 * tol))
 
 
 def checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) -> Stack:
@@ -614,6 +621,7 @@ class Sweep:
 
         Raises:
             OSError: if the folder does not exist, the path is a folder, or it cannot be written.
+            ValueError: for a suffix that other kinds of files have, such as ".html" or ".npz".
 
         Example:
             >>> import tempfile
@@ -697,10 +705,12 @@ def rank_sweep(
         >>> sweep[5, 0].rmse < sweep[1, 0].rmse
         True
     """
-    pairs = list(product(ranks, map(check_seed, seeds)))
+    ranks = _several(ranks, "ranks", "(10, 20)")
+    seeds = map(check_seed, _several(seeds, "seeds", "(0, 1)"))
+    pairs = list(product(ranks, seeds))
     if not pairs:
         raise ValueError("rank_sweep needs at least one rank and one seed")
-    stop = Stop(max_iter, tol, min(KKT_TOL, 100 * tol))
+    stop = _stop(max_iter, tol)
     data = checked_stack(blocks, [rank for rank, _ in pairs], solver, weights, device)
     pairs = [(int(rank), seed) for rank, seed in pairs]  # of any type of whole number
     largest, home, fits = max(rank for rank, _ in pairs), device_of(blocks), {}
@@ -718,6 +728,17 @@ def rank_sweep(
             raise
     missing = len(fits) < len(set(pairs))
     return Sweep(fits, missing or any(fit.interrupted for fit in fits.values()))
+
+
+def _several(values, name: str, example: str) -> list:
+    """Ranks or seeds as a list, from any collection of them."""
+    try:
+        iter(values)
+    except TypeError as why:
+        raise TypeError(
+            f"{name} is {values!r}; give several, such as {example}, or use coupled_nmf"
+        ) from why
+    return list(values)
 
 
 def _groups(data: Stack, pairs: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:

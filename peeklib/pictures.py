@@ -218,33 +218,6 @@ def _suffixes() -> frozenset[str]:
 # One image
 
 
-def from_pillow(image: Image.Image) -> np.ndarray:
-    """One of Pillow's images as pixels, upright; transparent ones on white or black, with a warning.
-
-    Args:
-        image: of any mode; of several frames the one where it stands.
-
-    Returns:
-        Height × width × channels, one for grey images, else three: uint8, and for images with more
-        bits (modes "I;16", "I" and "F") the numbers that they have.
-
-    Raises:
-        ValueError: for a file that cannot be decoded.
-
-    Example:
-        >>> from_pillow(Image.new("CMYK", (4, 3))).shape
-        (3, 4, 3)
-        >>> from_pillow(Image.new("I;16", (4, 3), 4095)).dtype
-        dtype('uint16')
-    """
-    picture = open_picture(image, str(getattr(image, "filename", "")) or "the image")
-    if not _has_alpha(picture):
-        return picture.pixels
-    ground = _ground([picture])
-    warnings.warn(f"transparent pixels are laid on {_colour(ground)}", stacklevel=2)
-    return _opaque(picture.pixels, ground)
-
-
 def read_picture(file: AnyPath) -> Picture:
     """The first image in a file, whatever its suffix says of its format.
 
@@ -337,18 +310,17 @@ def combine(pictures: Sequence[Picture]) -> tuple[Tensor, list[str]]:
         notes.append(f"{_names(clear)} in part transparent: laid on {_colour(ground)}")
     if more := [picture for picture in pictures if picture.more_frames]:
         notes.append(f"{_names(more)} of several frames: the first counts")
-    arrays = [_opaque(picture.pixels, ground) for picture in pictures]
-    channels = max(array.shape[2] for array in arrays)
-    shape = (*arrays[0].shape[:2], channels)
-    stack = np.stack([np.broadcast_to(array, shape) for array in arrays])
-    if stack.dtype != np.uint8:
-        stack = _to_bytes(stack, pictures, notes)
-    elif stack.max() < 128 and any(picture.halved for picture in pictures):
+    white = _white(pictures, notes)
+    channels = 1 if all(picture.pixels.shape[2] < 3 for picture in pictures) else 3
+    images = np.empty((len(pictures), channels, *pictures[0].pixels.shape[:2]), np.uint8)
+    for image, picture in zip(images, pictures, strict=True):  # one by one, to save room
+        image[:] = _to_bytes(_opaque(picture.pixels, ground), white).transpose(2, 0, 1)
+    if images.max() < 128 and any(picture.halved for picture in pictures):
         notes.append(
-            f"of 16 bits for each colour Pillow reads the upper 8, which run to {stack.max()} of "
+            f"of 16 bits for each colour Pillow reads the upper 8, which run to {images.max()} of "
             "255: such dark images are better saved with 8 bits"
         )
-    return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous(), notes
+    return torch.from_numpy(images), notes
 
 
 def _check_alike(picture: Picture, first: Picture) -> None:
@@ -369,29 +341,40 @@ def _check_alike(picture: Picture, first: Picture) -> None:
         )
 
 
-def _to_bytes(stack: np.ndarray, pictures: Sequence[Picture], notes: list[str]) -> np.ndarray:
-    """Pixels with more than 8 bits, divided by one number for all."""
+def _white(pictures: Sequence[Picture], notes: list[str]) -> int:
+    """The number that stands for white in all of them."""
+    depth = pictures[0].pixels.dtype
+    if depth == np.uint8:
+        return 255
     for picture in pictures:
         if not (np.isfinite(picture.pixels).all() and picture.pixels.min() >= 0):
             raise ValueError(
                 f"{picture.name} has pixels that are negative or not finite; shift all images by "
                 "the same amount, and save them with 8 bits"
             )
-    top = _top(stack)
-    if top < 2**16 - 1 or stack.dtype != np.uint16:
+    lowest = min(picture.pixels.min() for picture in pictures)
+    highest = max(picture.pixels.max() for picture in pictures)
+    white = _top(float(highest), depth)
+    if white < 2**16 - 1 or depth != np.uint16:
         notes.append(
-            f"pixels run from {stack.min():g} to {stack.max():g}: divided by {top}, to lie between "
+            f"pixels run from {lowest:g} to {highest:g}: divided by {white}, to lie between "
             "black and white"
         )
-    return (stack * (255 / top)).round().astype(np.uint8)
+    return white
 
 
-def _top(stack: np.ndarray) -> int:
+def _top(largest: float, depth: np.dtype) -> int:
     """What becomes white: 1 for fractions, else the largest number of as many bits as are used."""
-    largest = float(stack.max())
-    if stack.dtype.kind == "f" and largest <= 1:
+    if depth.kind == "f" and largest <= 1:
         return 1
     return 2 ** max(8, int(np.ceil(largest)).bit_length()) - 1
+
+
+def _to_bytes(pixels: np.ndarray, white: int) -> np.ndarray:
+    """Pixels from 0 to 255; those that have 8 bits are that already."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    return (pixels * (255 / white)).round().astype(np.uint8)
 
 
 def _has_alpha(picture: Picture) -> bool:

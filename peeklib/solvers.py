@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import accumulate, product
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -232,6 +233,8 @@ class Stop:
 
     def __post_init__(self):
         check_count(self.max_iter, "max_iter", least=0)
+        if not isinstance(self.tol, Real):
+            raise TypeError(f"tol is {self.tol!r}; it is a number, such as 1e-4")
         if not self.tol >= 0:
             raise ValueError(f"tol is {self.tol}; it can be neither negative nor NaN")
 

@@ -11,6 +11,7 @@ never runs what somebody wrote into it.
 
 import contextlib
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -18,8 +19,9 @@ import secrets
 import zipfile
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -38,6 +40,8 @@ LABELS = ("object", "str", "string")  # types of columns and indices that are no
 LONGEST = 100_000_000  # bytes of metadata that safetensors reads
 DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 SAVED = "pk.load opens what `.save(path)` of a fit, a sweep or a Peek wrote"
+OTHERS = (".html", ".htm", ".pt", ".pth", ".pkl", ".npz", ".json", ".csv")  # other kinds of files
+NUMBERS = {float: Real, int: Integral, bool: (bool, np.bool_)}  # fields may hold NumPy's
 SIGNS = {  # how other files begin, in small letters; what they are, and what to do
     b"\x80": "a pickle, and to open one can run code; open it with what wrote it, if you trust it",
     b"\x93numpy": "an array of NumPy; open it with numpy.load(path)",
@@ -63,6 +67,7 @@ def save(result, path: str | os.PathLike) -> Path:
     Raises:
         OSError: if the folder does not exist, the path is a folder, or it cannot be written.
         TypeError: for a result that holds something of another kind.
+        ValueError: for a suffix that other kinds of files have, such as ".html" or ".npz".
 
     Example:
         >>> save(print, "nowhere/print.safetensors")
@@ -73,6 +78,7 @@ def save(result, path: str | os.PathLike) -> Path:
     check_place(path, f"result{SUFFIX}")
     if not path.suffix:
         path = path.with_name(path.name + SUFFIX)
+    _check_suffix(path)
     packer = _ByName()
     made_by = f"peeklib {__version__}"
     facts = {"version": VERSION, "made_by": made_by, "result": packer.pack(result)}
@@ -142,6 +148,16 @@ def check_place(path: Path, example: str) -> None:
         folder = str(path.parent)
         raise FileNotFoundError(
             f"there is no folder {folder!r} to save {path.name!r} in; make it first"
+        )
+
+
+def _check_suffix(path: Path) -> None:
+    """Other programs, and people, would take the file for what its name says."""
+    if path.suffix.lower() in OTHERS:
+        ours = path.with_suffix(SUFFIX).name
+        raise ValueError(
+            f"{path.name!r} would not be a file of that kind: this writes safetensors; "
+            f"call it {ours!r}"
         )
 
 
@@ -425,6 +441,27 @@ def _fields(record) -> dict:
     return {name: getattr(record, name) for name in names}
 
 
+def _check_fields(value) -> None:
+    """Every field of a dataclass holds what its annotation says."""
+    if is_dataclass(value):
+        for name, kind in get_type_hints(type(value)).items():
+            if not _is_of(getattr(value, name), kind):
+                wanted = inspect.formatannotation(kind)
+                raise TypeError(f"{name} of a {type(value).__name__} is no {wanted}")
+
+
+def _is_of(value, kind) -> bool:
+    """Whether a value is of an annotated type, with all its parts."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if not isinstance(value, origin or NUMBERS.get(kind, kind)):
+        return False
+    if origin is dict:
+        return all(_is_of(entry, tuple[parts]) for entry in value.items())
+    if origin is tuple:
+        return len(value) == len(parts) and all(map(_is_of, value, parts))
+    return origin is None or all(_is_of(part, *parts) for part in value)
+
+
 def _label(dtype: str | None) -> str | None:
     if dtype is not None and dtype not in LABELS:
         raise ValueError(f"{dtype!r} is no type of labels")
@@ -444,7 +481,9 @@ class _ByName(Packer):
             return ["float", str(value)]
         if isinstance(value, np.generic) and _is_number(value.dtype):
             return ["number", value.dtype.name, self.pack(value.item())]
-        return super().pack(value, name)
+        packed = super().pack(value, name)
+        _check_fields(value)  # or what is written could not be read
+        return packed
 
     def tensor(self, value: Tensor, name: str) -> list:
         name = self._free(name.encode("utf-8", "backslashreplace").decode())
@@ -474,7 +513,9 @@ class _FromNames(Unpacker):
             return float(*parts)
         if kind == "number":
             return self._number(*parts)
-        return super().unpack(packed)
+        value = super().unpack(packed)
+        _check_fields(value)
+        return value
 
     def _number(self, dtype: str, value) -> np.generic:
         if not _is_number(np.dtype(dtype)):

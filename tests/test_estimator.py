@@ -21,6 +21,7 @@ from peeklib import estimator
 from peeklib.solvers import UPDATES
 
 X = np.random.default_rng(0).random((20, 6))  # samples × features
+X_NAMED = pd.DataFrame(X).add_prefix("pixel")
 BLOCKS = {"input": X.T, "relu": X.T[:4] ** 2}  # features × images
 
 
@@ -172,6 +173,28 @@ def test_a_clone_has_the_parameters_and_not_the_fit_and_a_pickle_has_both():
 def test_a_fit_that_has_not_converged_says_so():
     with pytest.warns(ConvergenceWarning, match="3 iterations; raise max_iter"):
         nmf(max_iter=3).fit(X)
+
+
+@pytest.mark.parametrize("refit", ["fit", "fit_transform"])
+@pytest.mark.parametrize(
+    "bad", [pd.DataFrame(-np.ones((9, 9))).add_prefix("c"), -np.ones((9, 1)), {"input": -X}]
+)
+def test_a_refit_that_raises_leaves_the_fit_before(refit, bad):
+    fitted = nmf().fit(X_NAMED)
+    before, expected = dict(vars(fitted)), fitted.transform(X_NAMED)
+    with pytest.raises(ValueError, match="(?i)negative"):
+        getattr(fitted, refit)(bad)
+    assert vars(fitted) == before
+    assert np.array_equal(fitted.transform(X_NAMED), expected)
+
+
+def test_a_first_fit_that_raises_leaves_it_unfitted():
+    unfitted = nmf()
+    with pytest.raises(ValueError, match="Negative"):
+        unfitted.fit(-X)
+    assert vars(unfitted) == nmf().get_params()
+    with pytest.raises(NotFittedError):
+        unfitted.transform(X)
 
 
 def test_an_interrupted_fit_is_no_fit(monkeypatch):

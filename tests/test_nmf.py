@@ -407,7 +407,9 @@ def test_transform_of_a_black_image_is_zero(blocks):
     assert found.shape == (2, 4) and not found.any()
 
 
-@pytest.mark.parametrize("options", [{"max_iter": -1}, {"max_iter": 1.0}, {"tol": -1.0}])
+@pytest.mark.parametrize(
+    "options", [{"max_iter": -1}, {"max_iter": 1.0}, {"tol": -1.0}, {"tol": None}]
+)
 def test_transform_refuses_what_cannot_end_it(blocks, options):
     with pytest.raises((TypeError, ValueError), match=next(iter(options))):
         coupled_nmf(blocks, 2, max_iter=2).transform(blocks, **options)
@@ -539,6 +541,16 @@ def test_a_sweep_checks_every_rank_before_any_work(blocks, monkeypatch):
     monkeypatch.setattr(nmf, "_fit", lambda *_, **__: pytest.fail("work began"))
     with pytest.raises(ValueError, match="rank is 99"):
         rank_sweep(blocks, [2, 99])
+
+
+@pytest.mark.parametrize("number", [3, None, np.array(3), torch.tensor(3)])
+def test_ranks_and_seeds_are_several(blocks, number):
+    with pytest.raises(
+        TypeError, match=r"ranks is .*give several, such as \(10, 20\).*coupled_nmf"
+    ):
+        rank_sweep(blocks, number)
+    with pytest.raises(TypeError, match=r"seeds is .*give several, such as \(0, 1\)"):
+        rank_sweep(blocks, [2], number)
 
 
 def test_one_interrupt_ends_the_whole_sweep_and_keeps_its_fits(blocks, monkeypatch):
@@ -718,6 +730,9 @@ BAD_OPTIONS = {
     "max_iter negative": ({"max_iter": -1}, ValueError, ["max_iter is -1", "at least 0"]),
     "max_iter 2.5": ({"max_iter": 2.5}, TypeError, ["max_iter is 2.5", "whole number"]),
     "tol negative": ({"tol": -1e-4}, ValueError, ["tol is -0.0001"]),
+    "max_iter None": ({"max_iter": None}, TypeError, ["max_iter is None", "whole number"]),
+    "tol None": ({"tol": None}, TypeError, ["tol is None", "number"]),
+    "tol a word": ({"tol": "auto"}, TypeError, ["tol is 'auto'", "number"]),
     "tol NaN": ({"tol": float("nan")}, ValueError, ["tol is nan"]),
     "init of another rank": (
         {"init": start_for(GOOD, 3)},

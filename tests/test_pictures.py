@@ -2,6 +2,7 @@
 
 import io
 import re
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -179,7 +180,7 @@ def test_pillows_own_image_that_cannot_be_decoded_is_named(tmp_path):
     cut_short(tmp_path / "odd.jpg")
     with Image.open(tmp_path / "odd.jpg") as image:
         with pytest.raises(ValueError, match=r"odd\.jpg cannot be read"):
-            pictures.from_pillow(image)
+            pictures.open_picture(image, image.filename)
 
 
 def test_images_of_two_sizes_are_named(tmp_path):
@@ -203,8 +204,8 @@ def test_channels_are_one_if_all_are_grey_else_three():
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV", "LAB", "RGBX"])
 def test_every_mode_becomes_bytes(mode):
-    pixels = pictures.from_pillow(Image.new(mode, (4, 3)))
-    assert pixels.shape == (3, 4, 1 if mode in "1L" else 3) and pixels.dtype == np.uint8
+    images, _ = pictures.combine([pictures.open_picture(Image.new(mode, (4, 3)), "it")])
+    assert images.shape == (1, 1 if mode in "1L" else 3, 3, 4) and images.dtype == torch.uint8
 
 
 @pytest.mark.parametrize("colour", [0, 255])
@@ -244,9 +245,9 @@ def test_an_alpha_channel_that_hides_nothing_is_dropped():
 
 
 def test_a_single_transparent_image_is_laid_on_its_ground_with_a_word():
-    with pytest.warns(UserWarning, match="transparent pixels are laid on white"):
-        pixels = pictures.from_pillow(stroke((0, 0, 0, 255)))
-    assert pixels[0, 8].tolist() == [255] * 3 and pixels[1, 1].tolist() == [0] * 3
+    images, [note] = pictures.combine([pictures.open_picture(stroke((0, 0, 0, 255)), "it")])
+    assert "it is in part transparent: laid on white" in note
+    assert images[0, :, 0, 8].tolist() == [255] * 3 and images[0, :, 1, 1].tolist() == [0] * 3
 
 
 # Depth
@@ -277,6 +278,17 @@ def test_whole_numbers_and_fractions_are_scaled_with_a_word(pixels, expected):
     images, [note] = pictures.combine([picture(pixels)])
     assert images.flatten().tolist() == expected
     assert "divided by" in note
+
+
+def test_deep_images_take_little_room_on_their_way_to_bytes():
+    deep = [picture(np.full((64, 64), 257 * k, np.uint16)) for k in range(64)]
+    tracemalloc.start()
+    images, _ = pictures.combine(deep)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert images[:, 0, 0, 0].tolist() == [round(255 * k * 257 / 16383) for k in range(64)]
+    assert peak < 1.5 * images.nbytes
+    assert images.is_contiguous()
 
 
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])

@@ -211,10 +211,11 @@ def test_the_files_of_a_peek_name_layers(found, tmp_path):
     assert {"sweep/fits/2,0/image_factor", "directions/1,singular/0/vector"} < tensors.keys()
 
 
-def test_two_places_of_one_name_stay_two(tmp_path):
-    fit = fit_of(["relu"])
-    sweep = pk.Sweep({(1, 2): fit, ("1,2",): replace(fit, image_factor=2 * fit.image_factor)})
-    assert differences(pk.load(sweep.save(tmp_path / "sweep")), sweep) == []
+def test_two_places_of_one_name_stay_two(found, tmp_path):
+    one = Direction(rand(3), 1.0, "conv", "neuron 0", rand(4))
+    other = replace(one, vector=2 * one.vector)
+    twice = replace(found, directions={("a,b", "c"): [one], ("a", "b,c"): [other]})
+    assert differences(pk.load(twice.save(tmp_path / "it.peek")), twice) == []
 
 
 # Paths
@@ -245,6 +246,16 @@ def test_a_peek_is_saved_as_its_suffix_says(found, blank, tmp_path):
         with pytest.raises(ValueError, match=r"does not say .*html.*safetensors"):
             found.save(tmp_path / name)
         assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    "suffix", [".html", ".htm", ".pt", ".pth", ".pkl", ".npz", ".json", ".csv", ".HTML"]
+)
+@pytest.mark.parametrize("make", [fit_of, sweep_of, tensors_of])
+def test_no_result_goes_by_the_suffix_of_another_kind_of_file(make, suffix, tmp_path):
+    with pytest.raises(ValueError, match=rf"'a\.b{suffix}'.*safetensors.*'a\.b\.safetensors'"):
+        make().save(tmp_path / f"a.b{suffix}")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["fit.safetensors", "report.html", "report.peek"])
@@ -479,6 +490,15 @@ FORGED = {
     "numbers too large": change_field("rmse", ["number", "int8", 2**70]),
     "no number": change_field("rmse", ["float", "one"]),
     "unhashable": change_field("factors", ["dict", [["list"], 1]]),
+    "text for a factor": change_field("image_factor", "x"),
+    "array for a factor": change_field("image_factor", ["array", "image_factor", [0, 1]]),
+    "number for a factor": change_field("factors", ["dict", ["input", 1]]),
+    "factors without names": change_field("factors", ["list", ["tensor", "image_factor", [0, 1]]]),
+    "text for a number": change_field("rmse", "x"),
+    "nothing for a number": change_field("kkt", None),
+    "text for numbers": change_field("weights", ["dict", ["input", "x"]]),
+    "list for a history": change_field("history", ["list", 1.0]),
+    "number for a truth value": change_field("converged", 2),
     "nothing": change_field("rmse", []),
     "deep": change_field("rmse", json.loads("[" * 900 + "]" * 900)),
     "no facts": lambda _: [1],
@@ -490,6 +510,28 @@ FORGED = {
 def test_a_file_made_by_hand_is_refused(saved, change):
     with pytest.raises(ValueError, match=r"fit.safetensors' (is damaged|holds)"):
         pk.load(rewritten(saved, change))
+
+
+@pytest.mark.parametrize(
+    "fits",
+    [
+        ["list"],
+        ["dict", [["tuple", 1, 0], "x"]],
+        ["dict", [["tuple", 1], 0]],
+        ["dict", ["1,0", ["Sweep", {"fits": ["dict"]}]]],
+    ],
+)
+def test_a_sweep_made_by_hand_is_refused(fits, tmp_path):
+    path = rewritten(sweep_of().save(tmp_path / "sweep"), change_field("fits", fits))
+    with pytest.raises(ValueError, match="is damaged.*fits of a Sweep"):
+        pk.load(path)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(pk.Peek)])
+def test_no_field_of_a_peek_holds_anything_else(found, name, tmp_path):
+    path = rewritten(found.save(tmp_path / "it.peek"), change_field(name, ["set", 1]))
+    with pytest.raises(ValueError, match=f"is damaged.*{name} of a Peek"):
+        pk.load(path)
 
 
 def test_what_can_be_read_is_listed():
@@ -511,5 +553,13 @@ def test_a_class_of_somebody_elses_is_refused_and_nothing_written(tmp_path):
     mine = Mine(**{field.name: getattr(fit, field.name) for field in fields(fit)})
     for result in (mine, pk.Sweep({(3, 0): mine}), replace(fit, weights={"input": 1j})):
         with pytest.raises(TypeError, match="of no kind that can be kept"):
+            result.save(tmp_path / "fit")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    fit = replace(fit_of(["input"]), rmse="small")
+    for result in (fit, pk.Sweep({(3, 0): fit})):
+        with pytest.raises(TypeError, match="rmse of a CoupledFactors is no float"):
             result.save(tmp_path / "fit")
     assert not list(tmp_path.iterdir())

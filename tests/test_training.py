@@ -208,6 +208,26 @@ def test_labels_of_any_form_count_alike(form):
     assert accuracy(model, images, form(labels)) == accuracy(model, images, labels)
 
 
+def loader(images):
+    data = torch.utils.data.TensorDataset(images, torch.zeros(len(images)))
+    return torch.utils.data.DataLoader(data, batch_size=4)
+
+
+@pytest.mark.filterwarnings("ignore:only the images")
+@pytest.mark.parametrize("form", [torch.Tensor.numpy, list, loader])
+def test_images_of_any_form_are_trained_on_alike(form):
+    (images, labels), model, other = toy(), linear(), linear()
+    train(model, images, labels, seed=0, device="cpu")
+    train(other, form(images), labels, seed=0, device="cpu")
+    assert torch.equal(model[1].weight, other[1].weight)
+    assert accuracy(model, form(images), labels) == accuracy(model, images, labels)
+
+
+def test_what_is_no_images_is_not_trained_on():
+    with pytest.raises(TypeError, match="images are a str"):
+        train(linear(), "images.png", [0], seed=0)
+
+
 def test_labels_may_be_truth_values():
     images, labels = toy()
     expected = accuracy(linear(), images, (labels > 0).long())
@@ -332,6 +352,17 @@ def test_accuracy_needs_one_label_for_each_image(count):
     images, labels = toy()
     with pytest.raises(ValueError, match=rf"10 images, and labels of shape \({count},\)"):
         accuracy(linear(), images, labels[:count])
+
+
+def test_outputs_that_are_nan_are_no_answers():
+    images, labels = toy()
+    images[[2, 5]] = torch.nan
+    with pytest.raises(ValueError, match="2 of 10 images have NaN outputs"):
+        accuracy(linear(), images, labels)
+    model = linear()
+    nn.init.constant_(model[1].weight, torch.nan)
+    with pytest.raises(ValueError, match="10 of 10 images have NaN outputs.*smaller lr"):
+        training.correct(model, *toy())
 
 
 @pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (2.5, TypeError)])

@@ -35,7 +35,7 @@ class Trained(NamedTuple):
 
 def train(
     model: nn.Module,
-    images: Tensor,
+    images,
     labels,
     *,
     seed: int,
@@ -56,7 +56,8 @@ def train(
     Args:
         model: trained on `device`; it comes back in eval mode, without gradients, on the device
             where it was; after an error too.
-        images: images × channels × height × width, uint8 (scaled to [0, 1]) or float.
+        images: images × channels × height × width, uint8 (scaled to [0, 1]) or float; or what
+            `as_images` takes.
         labels: one integer for each image, as a tensor, array, list or column.
         seed: of the order of the images, and of dropout.
         epochs: passes over the images.
@@ -72,7 +73,8 @@ def train(
         The same model, and a row of history for every 50 steps.
 
     Raises:
-        TypeError: for epochs, a batch_size, threads or a seed that are no whole number.
+        TypeError: for epochs, a batch_size, threads or a seed that are no whole number, or what is
+            no images.
         ValueError: for one below 1, no images, another number of labels, labels that the model has
             no output for, a negative lr, momentum or weight_decay, or a loss that is no longer
             finite.
@@ -86,6 +88,7 @@ def train(
         >>> bool(history.loss.isna().any())
         False
     """
+    images = as_images(images)
     labels = as_labels(labels, len(images))
     seed = check_seed(seed)
     check_count(epochs, "epochs")
@@ -206,6 +209,11 @@ def correct(
     labels = as_labels(labels, len(images)).cpu()
     outputs = predict(model, images, preprocess=preprocess, batch_size=batch_size)
     _check_outputs(outputs, int(labels.max()))
+    if lost := int(outputs.isnan().any(1).sum()):  # which argmax takes for the largest
+        raise ValueError(
+            f"{lost} of {len(outputs)} images have NaN outputs; look for NaN in the images and in "
+            "the model's weights: if its training diverged, train it with a smaller lr"
+        )
     return outputs.argmax(1).cpu() == labels
 
 
@@ -232,8 +240,8 @@ def accuracy(
 
     Raises:
         TypeError: for a batch_size that is no whole number, or what is no model.
-        ValueError: for one below 1, no images, another number of labels, or labels that the model
-            has no output for.
+        ValueError: for one below 1, no images, another number of labels, labels that the model
+            has no output for, or outputs that are NaN.
 
     Example:
         >>> import peeklib as pk
