@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from .blocks import Stack, as_matrix, check_count, check_seed, full_precision
 from .crew import crew
 from .explorer import show
-from .masks import ROUNDS, feature_means, fit_seen, hidden_error, hide, start
+from .masks import FOLDS, ROUNDS, feature_means, fit_seen, hidden_error, hide, start
 from .nmf import CoupledFactors, checked_stack, rank_sweep
 from .plots import canvas, theme
 from .solvers import all_or_nothing
@@ -161,7 +161,7 @@ def choose_rank(
 
     Raises:
         TypeError, ValueError, RuntimeError: before any work, for bad blocks, ranks, weights, seeds
-            or device, or too few features or images to hide some.
+            or device, or fewer than 10 features or images.
 
     Example:
         >>> import peeklib as pk
@@ -210,10 +210,11 @@ def _checked_data(blocks, ranks: Iterable[int], weights, device) -> Stack:
         blocks = {name: as_matrix(block, name) for name, block in blocks.items()}
     data = checked_stack(blocks, ranks, "auto", weights, device)
     features, images = data.shape
-    if min(features, images) < 2:
+    if min(features, images) < FOLDS:  # too much would be hidden at a time
         raise ValueError(
-            f"the blocks have {features} features and {images} images; to hide some entries "
-            "of each takes two or more, and with one of either there is no rank but 1"
+            f"the blocks have {features} features and {images} images; what is hidden can be "
+            f"predicted from {FOLDS} or more of each. With fewer, compare the errors of fits: "
+            "pk.rank_sweep(blocks, ranks).table()"
         )
     return data
 

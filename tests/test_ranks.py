@@ -179,14 +179,14 @@ def test_a_block_of_zeros_changes_nothing():
     assert pk.choose_rank(more, [2, 3, 4], seeds=range(2)).rank == 3
 
 
-@pytest.mark.parametrize("shape", [(2, 2), (2, 30), (30, 2), (4, 4)])
-def test_tiny_data_gets_numbers_too(shape):
+@pytest.mark.parametrize("shape", [(10, 10), (10, 30), (30, 10)])
+def test_the_smallest_data_gets_numbers_too(shape):
     choice = pk.choose_rank({"input": rand(*shape)}, [1, 2], seeds=range(2))
     assert choice.table.notna().all(axis=None)
 
 
 def test_one_entry_that_is_not_zero_may_be_hidden():
-    block = torch.zeros(4, 4)
+    block = torch.zeros(10, 10)
     block[1, 2] = 1
     choice = pk.choose_rank({"input": block}, [1, 2])
     assert choice.table.notna().all(axis=None)
@@ -398,7 +398,7 @@ def no_work(monkeypatch):
     monkeypatch.setattr(ranks, "hide", worked)
 
 
-GOOD = {"input": torch.ones(6, 8), "relu": torch.ones(4, 8)}
+GOOD = {"input": torch.ones(8, 11), "relu": torch.ones(4, 11)}
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ GOOD = {"input": torch.ones(6, 8), "relu": torch.ones(4, 8)}
     [
         (GOOD, [], {}, "at least one rank"),
         (GOOD, [1, 0], {}, "rank is 0"),
-        (GOOD, [9], {}, "rank is 9; there are 8 images"),
+        (GOOD, [12], {}, "rank is 12; there are 11 images"),
         (GOOD, [1], {"seeds": [4]}, "two or more different"),
         (GOOD, [1], {"seeds": [4, 4]}, "two or more different"),
         (GOOD, [1], {"seeds": [0, 2**70]}, "seed is"),
@@ -415,6 +415,8 @@ GOOD = {"input": torch.ones(6, 8), "relu": torch.ones(4, 8)}
         ({"input": torch.full((6, 8), torch.nan)}, [1], {}, "NaN"),
         ({"input": torch.zeros(6, 8)}, [1], {}, "zero"),
         ({"input": torch.ones(1, 8)}, [1], {}, "1 features and 8 images"),
+        ({"input": torch.ones(9, 30)}, [1], {}, r"10 or more .*rank_sweep\(blocks, ranks\)"),
+        ({"input": torch.ones(30, 9)}, [1], {}, r"10 or more .*rank_sweep\(blocks, ranks\)"),
         ({}, [1], {}, "no blocks"),
     ],
 )
