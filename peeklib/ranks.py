@@ -23,9 +23,10 @@ from tqdm.auto import tqdm
 from .blocks import Stack, as_matrix, check_count, check_seed, full_precision
 from .crew import crew
 from .explorer import show
-from .masks import ROUNDS, feature_means, fit_seen, hidden_error, hide, start
-from .nmf import checked_stack
+from .masks import FOLDS, ROUNDS, feature_means, fit_seen, hidden_error, hide, start
+from .nmf import CoupledFactors, checked_stack, rank_sweep
 from .plots import canvas, theme
+from .solvers import all_or_nothing
 
 IMAGES = 2000  # at most these many take part,
 PER_COMPONENT = 20  # or these many for each component of the largest rank
@@ -40,9 +41,9 @@ class RankChoice:
 
     Errors are root mean squares of residuals of the weighted data, as a share of its own root mean
     square: 0 is exact, 1 is no better than zeros. Columns of `table`: `rank`; `held_out_error`, of
-    hidden entries, the mean over the masks, and `held_out_sd`, its standard deviation;
-    `training_error`, of the seen entries; `stability`, from 0 to 1, the mean over pairs of masks,
-    and `stability_sd`.
+    hidden entries, the mean over the masks, and `held_out_sd`, its standard deviation (over n - 1);
+    `training_error`, of the seen entries; `stability`, from 0 to 1, the mean over pairs of starts,
+    always 1 at rank 1.
 
     Example:
         >>> import peeklib as pk
@@ -70,8 +71,9 @@ class RankChoice:
         """Both criteria over the rank.
 
         Returns:
-            A figure of two panels: errors of hidden and of seen entries, bars of one standard
-            error; and stability, bars of one standard deviation. The dotted line is the choice.
+            A figure of two panels: errors of hidden and of seen entries; and stability. A bar
+            reaches one standard error of the mean over the masks, `held_out_sd` over the root of
+            their number, to either side. The dotted line is the choice.
 
         Example:
             >>> import peeklib as pk
@@ -109,8 +111,7 @@ def _draw_errors(ax: Axes, choice: RankChoice, hidden, seen) -> None:
 
 
 def _draw_stability(ax: Axes, table: pd.DataFrame, colour) -> None:
-    line = {"color": colour, "marker": "^", "capsize": 3}
-    ax.errorbar(table["rank"], table["stability"], table["stability_sd"], **line)
+    ax.plot(table["rank"], table["stability"], color=colour, marker="^")
     _mark(ax, STABLE, "stable above")
     ax.set(ylabel="stability", ylim=(0, 1.1), yticks=[0, 0.5, 1])
 
@@ -134,31 +135,33 @@ def choose_rank(
 ) -> RankChoice:
     """Suggest a rank for `coupled_nmf`, by entries that it has not seen and by other starts.
 
-    Each seed hides another tenth of the entries (cross-validation by Wold 1978; see Owen & Perry
-    2009) and starts from other random factors. The suggestion is the smallest rank whose error of
+    Each seed hides another tenth of the entries, for a fit of the others to predict
+    (cross-validation by Wold 1978; see Owen & Perry 2009). The suggestion is the smallest rank whose error of
     hidden entries lies within one standard error, over the masks, of the least (Breiman et al.
     1984), or is no more than a hundredth of the data; the smallest of all where no
-    rank predicts them better than the mean of each feature. Stability does not decide, but `why`
-    tells when it disagrees: the mean similarity of components from two seeds (after Wu et al.
-    2016), matched one to one, each pair by the product of its cosines in W and in F.
+    rank predicts them better than the mean of each feature.
+
+    Stability does not decide, but `why` tells when it disagrees. It is how alike the components are
+    that `rank_sweep` finds in all entries from two of the seeds, on average (after Wu et al. 2016):
+    matched one to one, each pair by the product of its cosines in W and in F.
 
     More than 2000 images are sampled, at random and once: 2000 of them, or 20 for each component of
-    the largest rank. Beyond the data that takes the memory of two copies of the sample at most. An
-    interrupt raises KeyboardInterrupt.
+    the largest rank. Beyond the data that takes the memory of two copies of the sample at most, and
+    that of all factors. An interrupt raises KeyboardInterrupt.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.
         ranks: numbers of components to compare, in any order.
         weights, device: as for `coupled_nmf`.
         seeds: two or more, each of a mask and of a start.
-        progress: show a progress bar.
+        progress: show progress bars.
 
     Returns:
         The rank, the reason, and a table and a figure of both criteria.
 
     Raises:
         TypeError, ValueError, RuntimeError: before any work, for bad blocks, ranks, weights, seeds
-            or device, or too few features or images to hide some.
+            or device, or fewer than 10 features or images.
 
     Example:
         >>> import peeklib as pk
@@ -176,7 +179,7 @@ def choose_rank(
         for seed in seeds:
             found.append(_study(data, ranks, seed, bar.update))
             bar.update(ROUNDS * len(found) - bar.n)  # it may have ended early
-    table = _table(ranks, found)
+    table = _table(ranks, found, _stability(data, ranks, seeds, progress))
     mean_error = float(np.mean([trial.mean_error for trial in found]))
     rank, title, why = suggest(table, mean_error, len(seeds), min(data.shape))
     return RankChoice(rank, why, title, table, mean_error, seeds)
@@ -207,10 +210,11 @@ def _checked_data(blocks, ranks: Iterable[int], weights, device) -> Stack:
         blocks = {name: as_matrix(block, name) for name, block in blocks.items()}
     data = checked_stack(blocks, ranks, "auto", weights, device)
     features, images = data.shape
-    if min(features, images) < 2:
+    if min(features, images) < FOLDS:  # too much would be hidden at a time
         raise ValueError(
-            f"the blocks have {features} features and {images} images; to hide some entries "
-            "of each takes two or more, and with one of either there is no rank but 1"
+            f"the blocks have {features} features and {images} images; what is hidden can be "
+            f"predicted from {FOLDS} or more of each. With fewer, compare the errors of fits: "
+            "pk.rank_sweep(blocks, ranks).table()"
         )
     return data
 
@@ -230,7 +234,6 @@ class _Trial:
 
     held_out: list[float]
     training: list[float]
-    factors: list[tuple[Tensor, Tensor]]  # rank × features and rank × images, as in the data
     mean_error: float
 
 
@@ -243,7 +246,6 @@ def _study(data: Stack, ranks: Sequence[int], seed: int, after_round: Callable) 
     return _Trial(
         held_out=[hidden_error(X, run.Wt, run.Ft) for run in runs],
         training=[run.history[-1] for run in runs],
-        factors=[(run.Wt[:, X.features], run.Ft[:, X.images]) for run in runs],
         mean_error=hidden_error(X, *feature_means(X)),
     )
 
@@ -257,6 +259,27 @@ def _batches(ranks: Sequence[int]) -> Iterator[list[int]]:
             batch = []
         batch.append(rank)
     yield batch
+
+
+def _stability(
+    data: Stack, ranks: Sequence[int], seeds: Sequence[int], progress: bool
+) -> list[float]:
+    """By rank, how alike the components from two seeds are, on average over the pairs."""
+    ask = {"weights": data.weights, "device": data.device, "progress": progress}
+    with all_or_nothing():
+        sweep = rank_sweep(data.blocks, ranks, seeds, **ask)
+    found = []
+    for rank in ranks:
+        fits = [_factors(data, sweep[rank, seed]) for seed in seeds]
+        alike = [similarity(*pair) for pair in combinations(fits, 2)]
+        found.append(float(np.mean(alike)))
+    return found
+
+
+def _factors(data: Stack, fit: CoupledFactors) -> tuple[Tensor, Tensor]:
+    """Of the weighted data, rank × features and rank × images."""
+    parts = [W.T * data.weights[name] ** 0.5 for name, W in fit.factors.items()]
+    return torch.cat(parts, dim=1), fit.image_factor.T
 
 
 def similarity(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> float:
@@ -286,19 +309,18 @@ def _unit(V: Tensor) -> Tensor:
     return torch.nn.functional.normalize(V, dim=1)
 
 
-def _table(ranks: Sequence[int], found: Sequence[_Trial]) -> pd.DataFrame:
+def _table(
+    ranks: Sequence[int], found: Sequence[_Trial], stability: Sequence[float]
+) -> pd.DataFrame:
     rows = []
     for k, rank in enumerate(ranks):
         held_out = np.array([trial.held_out[k] for trial in found])
-        fits = [trial.factors[k] for trial in found]
-        alike = np.array([similarity(*pair) for pair in combinations(fits, 2)])
         row = {
             "rank": rank,
             "held_out_error": held_out.mean(),
             "held_out_sd": held_out.std(ddof=1),
             "training_error": np.mean([trial.training[k] for trial in found]),
-            "stability": alike.mean(),
-            "stability_sd": alike.std(),
+            "stability": stability[k],
         }
         rows.append(row)
     return pd.DataFrame(rows)
@@ -326,7 +348,7 @@ def suggest(table: pd.DataFrame, mean_error: float, masks: int, most: int) -> tu
     best = min(errors, key=lambda rank: errors[rank])
     bound = errors[best] + _by_rank(table, "held_out_sd")[best] / masks**0.5
     rank = next(rank for rank, error in errors.items() if error <= max(bound, EXACT))
-    if errors[best] >= mean_error and len(errors) > 1:
+    if errors[rank] > EXACT and errors[best] >= mean_error and len(errors) > 1:
         rank = min(errors)
         title = "No rank beats the mean of each feature"
         why = (
@@ -336,7 +358,9 @@ def suggest(table: pd.DataFrame, mean_error: float, masks: int, most: int) -> tu
         )
     else:
         title, why = _held_out_reason(errors, rank, best, most)
-    return rank, title, f"{why} {_stability_reason(stability, rank)}"
+    if rank > 1:  # a single component comes back from any start, whatever the data
+        why = f"{why} {_stability_reason(stability, rank)}"
+    return rank, title, why
 
 
 def _by_rank(table: pd.DataFrame, column: str) -> dict[int, float]:
@@ -380,7 +404,7 @@ def _stability_reason(stability: dict[int, float], rank: int) -> str:
     if stability[rank] >= STABLE:
         return f"Other starts find the same components ({shown})."
     why = f"But other starts find other components there ({shown}), so do not read single ones"
-    stable = [other for other, value in stability.items() if value >= STABLE]
+    stable = [other for other, value in stability.items() if value >= STABLE and other > 1]
     if stable:
         return f"{why}; rank {stable[-1]} is the largest whose components come back."
-    return f"{why}; they come back at no rank asked for."
+    return f"{why}; they come back at no rank above 1 that was asked for."

@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 import peeklib as pk
-from peeklib import masks, ranks
+from peeklib import masks, ranks, solvers
 from peeklib.blocks import stack
 
 CPU = torch.device("cpu")
@@ -179,14 +179,14 @@ def test_a_block_of_zeros_changes_nothing():
     assert pk.choose_rank(more, [2, 3, 4], seeds=range(2)).rank == 3
 
 
-@pytest.mark.parametrize("shape", [(2, 2), (2, 30), (30, 2), (4, 4)])
-def test_tiny_data_gets_numbers_too(shape):
+@pytest.mark.parametrize("shape", [(10, 10), (10, 30), (30, 10)])
+def test_the_smallest_data_gets_numbers_too(shape):
     choice = pk.choose_rank({"input": rand(*shape)}, [1, 2], seeds=range(2))
     assert choice.table.notna().all(axis=None)
 
 
 def test_one_entry_that_is_not_zero_may_be_hidden():
-    block = torch.zeros(4, 4)
+    block = torch.zeros(10, 10)
     block[1, 2] = 1
     choice = pk.choose_rank({"input": block}, [1, 2])
     assert choice.table.notna().all(axis=None)
@@ -202,7 +202,6 @@ def test_the_table_has_a_row_for_each_rank_in_rising_order():
         "held_out_sd",
         "training_error",
         "stability",
-        "stability_sd",
     ]
     assert choice.seeds == (3, 7)
     assert all(torch.equal(block, given[name]) for name, block in blocks.items())
@@ -236,11 +235,18 @@ def test_fits_that_do_not_go_side_by_side_give_the_same(monkeypatch):
     pd.testing.assert_frame_equal(together, apart, rtol=1e-2)
 
 
-def test_an_interrupt_comes_out(monkeypatch):
-    def pressed(*_):
-        raise KeyboardInterrupt
+def pressed(*_):
+    raise KeyboardInterrupt
 
+
+def test_an_interrupt_of_the_masked_fits_comes_out(monkeypatch):
     monkeypatch.setattr(masks, "hals_update", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        pk.choose_rank(planted(2), [1, 2])
+
+
+def test_an_interrupt_of_the_fits_from_other_starts_comes_out(monkeypatch):
+    monkeypatch.setitem(solvers.UPDATES, "auto", pressed)
     with pytest.raises(KeyboardInterrupt):
         pk.choose_rank(planted(2), [1, 2])
 
@@ -264,6 +270,23 @@ def test_a_component_of_zeros_is_like_no_other():
 def test_components_that_share_only_one_factor_are_not_alike():
     F = torch.ones(2, 5)
     assert ranks.similarity((torch.eye(4)[:2], F), (torch.eye(4)[2:], F)) == 0
+
+
+def test_stability_is_that_of_the_fits_that_a_user_gets():
+    blocks, weights = planted(2, noise=0.5), {"block 0": 1.0, "block 1": 9.0}
+    ask = {"ranks": [3, 4], "seeds": [0, 5], "weights": weights}
+    sweep = pk.rank_sweep(blocks, **ask)
+    expected = []
+    for rank in ask["ranks"]:
+        first, second = (sweep[rank, seed] for seed in ask["seeds"])
+        pairs = [
+            (torch.cat([fit.factors["block 0"], 3 * fit.factors["block 1"]]).T, fit.image_factor.T)
+            for fit in (first, second)
+        ]
+        expected.append(ranks.similarity(*pairs))
+    found = pk.choose_rank(blocks, **ask).table["stability"].tolist()
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert min(found) < 0.99
 
 
 # The reason
@@ -307,13 +330,28 @@ def test_where_no_larger_rank_is_possible_none_is_asked_for():
             [1.0, 0.5, 0.2],
             "other components there (stability 0.50), so do not read single ones; rank 2",
         ),
-        ([0.6, 0.5, 0.2], "they come back at no rank asked for"),
+        ([0.6, 0.5, 0.2], "they come back at no rank above 1 that was asked for"),
     ],
 )
 def test_the_reason_says_whether_the_components_come_back(stability, words):
     rank, _, why = ranks.suggest(table([0.5, 0.3, 0.4], stability=stability), 0.9, 4, 99)
     assert rank == 3
     assert words in why
+
+
+def test_nothing_is_made_of_the_stability_of_one_component():
+    rows = table([0.5, 0.6]).assign(rank=[1, 2], stability=[1.0, 0.4])
+    _, _, why = ranks.suggest(rows, 0.9, 4, 99)
+    assert "start" not in why
+    rows = table([0.6, 0.5]).assign(rank=[1, 2], stability=[1.0, 0.4])
+    _, _, why = ranks.suggest(rows, 0.9, 4, 99)
+    assert "at no rank above 1" in why
+
+
+def test_constant_data_is_of_rank_one_though_means_predict_it_too():
+    choice = pk.choose_rank({"input": torch.ones(20, 30)}, [1, 2, 3], seeds=[0, 1])
+    assert choice.rank == 1
+    assert "almost exactly" in choice.why
 
 
 # Shown
@@ -360,7 +398,7 @@ def no_work(monkeypatch):
     monkeypatch.setattr(ranks, "hide", worked)
 
 
-GOOD = {"input": torch.ones(6, 8), "relu": torch.ones(4, 8)}
+GOOD = {"input": torch.ones(8, 11), "relu": torch.ones(4, 11)}
 
 
 @pytest.mark.parametrize(
@@ -368,7 +406,7 @@ GOOD = {"input": torch.ones(6, 8), "relu": torch.ones(4, 8)}
     [
         (GOOD, [], {}, "at least one rank"),
         (GOOD, [1, 0], {}, "rank is 0"),
-        (GOOD, [9], {}, "rank is 9; there are 8 images"),
+        (GOOD, [12], {}, "rank is 12; there are 11 images"),
         (GOOD, [1], {"seeds": [4]}, "two or more different"),
         (GOOD, [1], {"seeds": [4, 4]}, "two or more different"),
         (GOOD, [1], {"seeds": [0, 2**70]}, "seed is"),
@@ -377,6 +415,8 @@ GOOD = {"input": torch.ones(6, 8), "relu": torch.ones(4, 8)}
         ({"input": torch.full((6, 8), torch.nan)}, [1], {}, "NaN"),
         ({"input": torch.zeros(6, 8)}, [1], {}, "zero"),
         ({"input": torch.ones(1, 8)}, [1], {}, "1 features and 8 images"),
+        ({"input": torch.ones(9, 30)}, [1], {}, r"10 or more .*rank_sweep\(blocks, ranks\)"),
+        ({"input": torch.ones(30, 9)}, [1], {}, r"10 or more .*rank_sweep\(blocks, ranks\)"),
         ({}, [1], {}, "no blocks"),
     ],
 )
