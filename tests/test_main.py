@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import struct
 import subprocess
 import sys
 import zipfile
@@ -16,7 +17,7 @@ from torch import nn
 
 import peeklib as pk
 from peeklib.__main__ import main
-from peeklib.study.programs import check_archive, read_program
+from peeklib.study.programs import checked_copy, read_program
 
 
 class Net(nn.Module):
@@ -328,6 +329,28 @@ def named(text):
     return in_graph(lambda graph: graph["nodes"][0].update(name=text))
 
 
+ENUM = {"__enum__": True, "fqn": "strangers_code:made", "name": "a"}
+DEFAULT = {"default_factory_module": "strangers_code", "default_factory_name": "made"}
+
+
+def within_inputs(write=json.dumps, **change):
+    """A change of the structure of a program's inputs, which is JSON within the JSON."""
+
+    def changed(content):
+        program = json.loads(content)
+        signature = program["graph_module"]["module_call_graph"][0]["signature"]
+        version, tree = json.loads(signature["in_spec"])
+        tree["children_spec"][1].update(change)
+        signature["in_spec"] = write([version, tree])
+        return json.dumps(program).encode()
+
+    return {"models/model.json": changed}
+
+
+def disguised(structure):
+    return json.dumps(structure).replace("__enum__", r"\u005f_enum__")
+
+
 ATTACKS = {
     "pickled inputs": {"sample_inputs/model.pt": saved(Bomb(Path("it ran")))},
     "pickled weights": {
@@ -357,12 +380,18 @@ ATTACKS = {
     "import by a structure": {
         "models/model.json": lambda old: old.replace(b"builtins.tuple", b"__enum__", 1)
     },
+    "import by a key": within_inputs(context=json.dumps(ENUM)),
+    "import by a nested key": within_inputs(context=json.dumps(["a", [ENUM]])),
+    "import by a key in disguise": within_inputs(disguised, context=json.dumps(ENUM)),
+    "import by a default": within_inputs(type="collections.defaultdict", context=DEFAULT),
+    "structure of strangers": within_inputs(type="collections.namedtuple", context='"a.B"'),
+    "no structure": {"models/model.json": lambda old: old.replace(b"[1, {", b"[1, 1, {")},
 }
 
 
 @pytest.mark.parametrize("changes", ATTACKS.values(), ids=ATTACKS.keys())
 def test_a_program_in_which_anything_else_could_run_is_refused(changes, place, tmp_path):
-    check_archive(altered(place / "model.pt2", tmp_path / "same.pt2", {}))
+    checked_copy(altered(place / "model.pt2", tmp_path / "same.pt2", {}))
     path = altered(place / "model.pt2", tmp_path / "model.pt2", changes)
     with pytest.raises(ValueError, match="not read, as it could run code"):
         read_program(path)
@@ -375,7 +404,68 @@ def test_a_program_with_two_files_of_one_name_is_refused(place, tmp_path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(archive.namelist()[0], b"")
     with pytest.raises(ValueError, match="two files of one name"):
-        check_archive(path)
+        checked_copy(path)
+
+
+def parts(path):
+    """Files of an archive, its directory, where that starts, and how many files there are."""
+    archive = path.read_bytes()
+    end = archive.rfind(b"PK\5\6")
+    count, size, start = struct.unpack("<HII", archive[end + 10 : end + 20])
+    return archive[:start], archive[start : start + size], count
+
+
+def shifted(directory, by):
+    """A directory of files that lie further back."""
+    moved, at = bytearray(directory), 0
+    while at < len(moved):
+        lengths = struct.unpack("<HHH", moved[at + 28 : at + 34])
+        (place,) = struct.unpack("<I", moved[at + 42 : at + 46])
+        struct.pack_into("<I", moved, at + 42, place + by)
+        at += 46 + sum(lengths)
+    return bytes(moved)
+
+
+def with_prefix(bad, good):
+    """Python finds a directory from the end, PyTorch by where it says that it is."""
+    files, directory, count = bad
+    others, other, _ = good
+    files = files.ljust(len(others), b"\0")
+    by = len(files) - len(others)  # what comes before the second is a prefix to Python
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(directory), len(files), 0)
+    return files + directory + others + shifted(other, by) + end
+
+
+def with_two_ends(bad, good):
+    """Python takes the record of 64 bits before the end, PyTorch the one that is pointed at."""
+    files, directory, count = bad
+    others, other, _ = good
+
+    def record(start):
+        head = struct.pack("<4sQHHII", b"PK\6\6", 44, 45, 45, 0, 0)
+        return head + struct.pack("<QQQQ", count, count, len(directory), start)
+
+    first = files + directory + record(len(files))
+    both = first + others + shifted(other, len(first))
+    pointer = struct.pack("<4sIQI", b"PK\6\7", 0, len(files) + len(directory), 1)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, *[2**16 - 1] * 2, *[2**32 - 1] * 2, 0)
+    return both + record(len(first) + len(others)) + pointer + end
+
+
+@pytest.mark.parametrize("join", [with_prefix, with_two_ends])
+def test_pytorch_reads_what_was_looked_through(join, place, tmp_path):
+    """Two archives in one file: readers differ in which they find."""
+    bad = altered(place / "model.pt2", tmp_path / "bad.pt2", ATTACKS["pickled inputs"])
+    good = altered(place / "model.pt2", tmp_path / "good.pt2", {})
+    both = tmp_path / "both.pt2"
+    both.write_bytes(join(parts(bad), parts(good)))
+    with zipfile.ZipFile(both) as archive:
+        told = archive.read("model/data/sample_inputs/model.pt")
+    assert Path.touch.__name__.encode() not in told  # Python sees the good one
+    found = torch._C.PyTorchFileReader(str(both)).get_record("data/sample_inputs/model.pt")
+    assert Path.touch.__name__.encode() in found
+    read_program(both)(torch.rand(2, 1, 8, 8))
+    assert not (place / "it ran").exists()
 
 
 class Odd(nn.Module):
