@@ -16,6 +16,8 @@ from PIL import Image
 from torch import nn
 
 import peeklib as pk
+from peeklib.__main__ import _images as images_of
+from peeklib.__main__ import _parser as parser
 from peeklib.__main__ import main
 from peeklib.study.programs import checked_copy, read_program
 
@@ -171,6 +173,54 @@ def test_arrays_with_channels_last_are_turned(asked, tmp_path):
     assert asked[0]["images"].shape == (5, 3, 8, 8) and asked[0]["images"][0, 1, 0, 0] == 1
 
 
+def pixel(place, colour, channels, dtype="uint8"):
+    """What twelve images of one colour become."""
+    array = np.empty((12, 8, 8, len(colour)), dtype=dtype)
+    array[:] = colour
+    np.save(place / "colour.npy", array)
+    options = parser().parse_args(["m", str(place / "colour.npy"), "--channels", str(channels)])
+    images = images_of(options)
+    assert images.shape == (12, channels, 8, 8) and images.dtype == getattr(torch, dtype)
+    return images[0, :, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (254, 254, 252), (3, 200, 77), (255, 255, 255)])
+def test_arrays_in_colour_become_grey_as_pictures_do(colour, tmp_path):
+    [grey] = pixel(tmp_path, colour, 1)
+    assert abs(grey - Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))) <= 1
+    assert pixel(tmp_path, [c / 255 for c in colour], 1, "float32") == pytest.approx(
+        [(0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]) / 255]
+    )
+    assert pixel(tmp_path, (7,), 3) == [7, 7, 7]
+
+
+def test_a_fourth_channel_is_opacity(tmp_path, capsys):
+    assert pixel(tmp_path, (255, 0, 0, 255), 3) == [255, 0, 0]
+    assert pixel(tmp_path, (255, 0, 0, 255), 1) == [76]
+    assert not capsys.readouterr().err
+    assert pixel(tmp_path, (255, 0, 0, 0), 3) == [255, 255, 255]
+    assert "transparent: laid on white" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="four channels of floats"):
+        pixel(tmp_path, (1.0, 0.0, 0.0, 1.0), 3, "float32")
+
+
+def test_of_a_large_array_only_the_drawn_images_are_read(asked, monkeypatch, tmp_path):
+    modes = []
+    load = np.load
+    monkeypatch.setattr(np, "load", lambda *a, **k: modes.append(k["mmap_mode"]) or load(*a, **k))
+    command = ["strangers_code:load", "images.npy", "-o", str(tmp_path / "r.html"), "--sample", "5"]
+    assert main(command) == 0 and modes == ["r"] and len(asked[0]["images"]) == 5
+
+
+@pytest.mark.parametrize(
+    "shape", [(12, 8, 3), (12, 3, 8, 3), (12,), (2, 2, 2, 2, 2), (12, 1, 9, 4)]
+)
+def test_arrays_of_doubtful_shape_are_refused_in_words_of_the_command(shape, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.zeros(shape, dtype="uint8"))
+    told = failure(["strangers_code:load", tmp_path / "a.npy"], capsys)
+    assert str(shape) in told and "channels × height × width" in told and "torch" not in told
+
+
 # What goes wrong
 
 
@@ -203,6 +253,24 @@ def test_wrong_use_is_status_two(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2 and "usage: python -m peeklib" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--ranks", "3,a", "'a' is no whole number from 1 on"),
+        ("--sample", "1.5", "'1.5' is no whole number"),
+        ("--size", "-2", "'-2' is no whole number"),
+        ("--seed", "x", "'x' is no whole number"),
+        ("--memory", "lots", "'lots' is no number of gigabytes"),
+        ("--memory", "nan", "'nan' is no number of gigabytes"),
+        ("--layers", "a,,b", "'a,,b' has an empty name"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_told_in_words(option, value, words, capsys):
+    with pytest.raises(SystemExit):
+        main(["model.pt2", "images", f"{option}={value}"])
+    assert words in capsys.readouterr().err
 
 
 def test_an_error_can_be_followed():
@@ -297,6 +365,7 @@ def altered(source, target, changes):
             for end in [end for end in changes if name.endswith(end)]:
                 change = changes.pop(end)
                 content = change(content) if callable(change) else change
+            assert isinstance(content, bytes)
             new.writestr(name, content)
         root = old.namelist()[0].split("/")[0]
         for name, content in changes.items():
