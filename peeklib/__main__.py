@@ -120,9 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--layers", metavar="A,B", type=_names, help="names of layers (default: found by itself)")
     add("--ranks", metavar="N,N", type=_counts, help="numbers of components (default: 10,20,…,50)")
-    add("--memory", metavar="GB", type=float, help="for activations (default: 0.25)")
+    add("--memory", metavar="GB", type=_gigabytes, help="for activations (default: 0.25)")
     add("--device", help="where to factorize, such as cuda (default: a GPU if there is one)")
-    add("--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)")
+    add("--seed", type=_whole, default=0, help="of all that is drawn (default: %(default)s)")
     add("--title", help="of the report")
     add("--unsafe-unpickle", action="store_true", help="read MODEL even if it is a pickle")
     add("--debug", action="store_true", help="show where an error came from")
@@ -131,9 +131,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    count = int(text)
+    count = int(text) if text.strip().isdecimal() else 0
     if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return count
 
 
@@ -141,8 +141,30 @@ def _counts(text: str) -> list[int]:
     return [_count(part) for part in text.split(",")]
 
 
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as why:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from why
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        size = float(text)
+    except ValueError:
+        size = 0
+    if not 0 < size < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of gigabytes above 0, such as 0.25"
+        )
+    return size
+
+
 def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
+    names = [part.strip() for part in text.split(",")]
+    if "" in names:
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name in it")
+    return names
 
 
 # The steps
@@ -247,8 +269,20 @@ def _images(options: argparse.Namespace) -> Tensor:
     images = _array(path, options) if path.suffix == ".npy" else _folder(path, options)
     if options.channels is None or images.shape[1] == options.channels:
         return images
-    grey = images.float().mean(dim=1, keepdim=True)
-    return grey.expand(-1, options.channels, -1, -1).to(images.dtype)
+    if images.shape[1] == 4:
+        images = _opaque(images, path)
+        return images if options.channels == 3 else _grey(images)
+    grey = _grey(images) if images.shape[1] == 3 else images
+    return grey.expand(-1, options.channels, -1, -1).contiguous()
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Brightness as of ITU-R BT.601, which is what Pillow takes."""
+    import torch
+
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).reshape(1, 3, 1, 1)
+    grey = (images * weights).sum(dim=1, keepdim=True)
+    return (grey.round() if images.dtype == torch.uint8 else grey).to(images.dtype)
 
 
 def _folder(folder: Path, options: argparse.Namespace) -> Tensor:
@@ -313,8 +347,56 @@ def _array(path: Path, options: argparse.Namespace) -> Tensor:
 
     if options.size:
         raise ValueError("--size is for folders of images; bring the array to its size before")
-    array = np.load(path, allow_pickle=False)
-    return as_images(array[_drawn(len(array), options)])
+    array = np.load(path, mmap_mode="r", allow_pickle=False)  # only what is drawn is read
+    if not isinstance(array, np.ndarray):  # an archive of several, whatever it is called
+        raise ValueError(f"{path} holds several arrays; save one of them with numpy.save")
+    _check_shape(array.shape, path)
+    return as_images(np.array(array[_drawn(len(array), options)]))
+
+
+def _check_shape(shape: tuple[int, ...], path: Path) -> None:
+    """Images × height × width, perhaps with channels behind or before the latter two, not both."""
+    from .images import CHANNELS
+
+    if len(shape) not in (3, 4):
+        raise ValueError(
+            f"{path} has shape {shape}; save images × height × width, or images × channels × "
+            "height × width"
+        )
+    if len(shape) == 3 and shape[2] in CHANNELS:
+        raise ValueError(
+            f"{path} has shape {shape}, which may be one image; save images × channels × height × "
+            "width, such as numpy.save(file, array[None]) for one in colour, or array[:, None] for "
+            "grey ones"
+        )
+    if len(shape) == 4 and {shape[1], shape[3]} <= {*CHANNELS} and shape[1:] != (1, 1, 1):
+        raise ValueError(
+            f"{path} has shape {shape}, where channels may stand second or last; for such narrow "
+            "images write a function that makes the report: peeklib.peek(model, tensor), with "
+            "images × channels × height × width"
+        )
+
+
+def _opaque(images: Tensor, path: Path) -> Tensor:
+    """Images with a fourth channel, which is taken for opacity, as pictures in a folder are."""
+    import torch
+
+    from . import pictures
+
+    if images.dtype != torch.uint8:
+        raise ValueError(
+            f"{path} has four channels of floats; --channels knows what the fourth is in uint8 only, "
+            "opacity: save one channel or three"
+        )
+    if images[:, 3].min() == 255:
+        return images[:, :3]
+    pixels = images.permute(0, 2, 3, 1).numpy()
+    combined, notes = pictures.combine(
+        [pictures.Picture(f"image {number}", each) for number, each in enumerate(pixels)]
+    )
+    for note in notes:
+        _say(f"{path}: {note}")
+    return combined
 
 
 # What is said

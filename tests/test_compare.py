@@ -1,7 +1,9 @@
 """Networks beside each other: what stays whole when one fails, and what the warnings are about."""
 
+import gc
 import random
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -118,11 +120,72 @@ def test_what_is_missing_for_one_network_is_said(images):
         scored({"one": network(), "two": network()}, images, preprocess={"one": None})
 
 
+def test_one_name_is_one_layer(images):
+    networks = {"one": network(2), "two": lambda: network(2)}
+    one, same = (
+        scored(networks, images, layers=layers) for layers in ("2", {"one": "2", "two": ["2"]})
+    )
+    assert one.table.equals(same.table) and one.table.rmse_area.notna().all()
+    with pytest.raises(ValueError, match="no layers were named"):
+        scored(networks, images, layers=[])
+
+
+def test_exported_programs_are_networks(images):
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(network(2), (images,), dynamic_shapes=shapes)
+    found = scored({"given": program, "made": lambda: program, "plain": network(2)}, images)
+    for name in ("given", "made"):
+        assert found.table.confidence[name] == pytest.approx(found.table.confidence["plain"])
+    wrapped = scored({"a": nn.DataParallel(network(2))}, images)
+    assert wrapped.table.nuclear_norm["a"] == pytest.approx(found.table.nuclear_norm["plain"])
+
+
+def test_memory_is_that_of_the_table(images, monkeypatch):
+    asked = []
+    real = home.observe
+    monkeypatch.setattr(home, "observe", lambda *a, **k: asked.append(k["memory"]) or real(*a, **k))
+    scored({"one": network()}, images, memory=0.01)
+    pk.Checkpoints(images, memory=0.02)("one", network())
+    assert asked == [0.01, 0.02]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"preprocess": lambda x: x.nothing},
+        {"preprocess": {}},
+        {"layers": "nowhere"},
+        {"memory": 0},
+    ],
+)
+@pytest.mark.usefixtures("quiet")
+def test_a_mistake_that_all_networks_share_is_raised(wrong, images):
+    with pytest.raises((ValueError, AttributeError)) as raised:
+        scored({"one": network(), "two": network()}, images, **wrong)
+    assert "None of the networks could be scored" in raised.value.__notes__[-1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (torch.rand(60, 8, 8, 3), ValueError),
+        (torch.rand(0, 1, 2, 2), ValueError),
+        ("a folder", TypeError),
+    ],
+)
+def test_images_nobody_can_read_are_refused_at_once(wrong, kind, monkeypatch):
+    monkeypatch.setattr(home, "observe", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(kind, match="images"):
+        scored({"one": network()}, wrong)
+    with pytest.raises(kind, match="images"):
+        pk.Checkpoints(wrong)
+
+
 @pytest.mark.parametrize(
     ("models", "kind", "words"),
     [
-        ({"a": network().state_dict()}, TypeError, "'a' is a dict.*load_state_dict"),
-        ({"a": network(), "b": "resnet18"}, TypeError, "'b' is a str"),
+        ({"a": network().state_dict()}, TypeError, "'a': .*weights.*load_state_dict"),
+        ({"a": network(), "b": "resnet18"}, TypeError, "'b': .* no model but str"),
         ([network()], TypeError, "pairs of a name and a network"),
         (network(), TypeError, "a name"),
         ([("a", network()), ("a", network())], ValueError, "'a' already"),
@@ -187,6 +250,13 @@ def test_training_goes_on_as_if_nobody_had_looked(images):
 def test_the_callback_keeps_no_network(images):
     watch = pk.Checkpoints(images)
     watch("one", network())
+    bad = nn.Linear(3, 4)
+    gone = weakref.ref(bad)
+    with pytest.warns(UserWarning, match="no scores"):
+        watch("bad", bad)
+    del bad
+    gc.collect()
+    assert gone() is None
     assert not any(
         isinstance(thing, nn.Module | torch.Tensor) for thing in watch._rows["one"].values()
     )
@@ -281,6 +351,16 @@ def test_chance_alone_raises_no_warning(count):
         assert not warned(drawn([0.001] * 1000, count, seed), classes=1000)
 
 
+@pytest.mark.parametrize("shares", [[0.75, 0.25], [0.6, 0.2, 0.2], [0.6, *[0.4 / 3] * 3]])
+@pytest.mark.parametrize("error", [0.0, 0.1])
+def test_a_class_of_few_that_occurs_most_is_told(shares, error):
+    classes = len(shares)
+    for chances, told in ((shares, True), ([1 / classes] * classes, False)):
+        truth = drawn(chances, 500)
+        networks = [errs(truth, error, seed, classes) for seed in range(3)]
+        assert warned(*networks, classes=classes) == told
+
+
 def test_some_classes_of_many_are_told():
     few = np.random.default_rng(0).integers(10, size=300)  # ten of a thousand, as in a subset
     assert warned(few, errs(few, 0.1), classes=1000)
@@ -309,8 +389,8 @@ def test_the_title_says_where_scores_disagree(found):
 
 
 @pytest.mark.usefixtures("quiet")
-def test_no_scores_and_many_networks_can_be_shown(images, found):
-    none = scored({"bad": nn.Linear(3, 4), "worse": nn.Linear(2, 4)}, images)
+def test_no_scores_and_many_networks_can_be_shown(found):
+    none = pk.Comparison(found.table.assign(answers_area=np.nan, nuclear_norm=np.nan), [])
     assert none.figure()._suptitle.get_text() == "No network could be scored"
     many = pk.Comparison(found.table.loc[["weak"] * 200].set_axis(range(200)), [])
     assert len(many.figure().axes[0].get_yticks()) < 35

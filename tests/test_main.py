@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import struct
 import subprocess
 import sys
 import zipfile
@@ -15,8 +16,10 @@ from PIL import Image
 from torch import nn
 
 import peeklib as pk
+from peeklib.__main__ import _images as images_of
+from peeklib.__main__ import _parser as parser
 from peeklib.__main__ import main
-from peeklib.study.programs import check_archive, read_program
+from peeklib.study.programs import checked_copy, read_program
 
 
 class Net(nn.Module):
@@ -170,6 +173,54 @@ def test_arrays_with_channels_last_are_turned(asked, tmp_path):
     assert asked[0]["images"].shape == (5, 3, 8, 8) and asked[0]["images"][0, 1, 0, 0] == 1
 
 
+def pixel(place, colour, channels, dtype="uint8"):
+    """What twelve images of one colour become."""
+    array = np.empty((12, 8, 8, len(colour)), dtype=dtype)
+    array[:] = colour
+    np.save(place / "colour.npy", array)
+    options = parser().parse_args(["m", str(place / "colour.npy"), "--channels", str(channels)])
+    images = images_of(options)
+    assert images.shape == (12, channels, 8, 8) and images.dtype == getattr(torch, dtype)
+    return images[0, :, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (254, 254, 252), (3, 200, 77), (255, 255, 255)])
+def test_arrays_in_colour_become_grey_as_pictures_do(colour, tmp_path):
+    [grey] = pixel(tmp_path, colour, 1)
+    assert abs(grey - Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))) <= 1
+    assert pixel(tmp_path, [c / 255 for c in colour], 1, "float32") == pytest.approx(
+        [(0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]) / 255]
+    )
+    assert pixel(tmp_path, (7,), 3) == [7, 7, 7]
+
+
+def test_a_fourth_channel_is_opacity(tmp_path, capsys):
+    assert pixel(tmp_path, (255, 0, 0, 255), 3) == [255, 0, 0]
+    assert pixel(tmp_path, (255, 0, 0, 255), 1) == [76]
+    assert not capsys.readouterr().err
+    assert pixel(tmp_path, (255, 0, 0, 0), 3) == [255, 255, 255]
+    assert "transparent: laid on white" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="four channels of floats"):
+        pixel(tmp_path, (1.0, 0.0, 0.0, 1.0), 3, "float32")
+
+
+def test_of_a_large_array_only_the_drawn_images_are_read(asked, monkeypatch, tmp_path):
+    modes = []
+    load = np.load
+    monkeypatch.setattr(np, "load", lambda *a, **k: modes.append(k["mmap_mode"]) or load(*a, **k))
+    command = ["strangers_code:load", "images.npy", "-o", str(tmp_path / "r.html"), "--sample", "5"]
+    assert main(command) == 0 and modes == ["r"] and len(asked[0]["images"]) == 5
+
+
+@pytest.mark.parametrize(
+    "shape", [(12, 8, 3), (12, 3, 8, 3), (12,), (2, 2, 2, 2, 2), (12, 1, 9, 4)]
+)
+def test_arrays_of_doubtful_shape_are_refused_in_words_of_the_command(shape, tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.zeros(shape, dtype="uint8"))
+    told = failure(["strangers_code:load", tmp_path / "a.npy"], capsys)
+    assert str(shape) in told and "channels × height × width" in told and "torch" not in told
+
+
 # What goes wrong
 
 
@@ -202,6 +253,24 @@ def test_wrong_use_is_status_two(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2 and "usage: python -m peeklib" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--ranks", "3,a", "'a' is no whole number from 1 on"),
+        ("--sample", "1.5", "'1.5' is no whole number"),
+        ("--size", "-2", "'-2' is no whole number"),
+        ("--seed", "x", "'x' is no whole number"),
+        ("--memory", "lots", "'lots' is no number of gigabytes"),
+        ("--memory", "nan", "'nan' is no number of gigabytes"),
+        ("--layers", "a,,b", "'a,,b' has an empty name"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_told_in_words(option, value, words, capsys):
+    with pytest.raises(SystemExit):
+        main(["model.pt2", "images", f"{option}={value}"])
+    assert words in capsys.readouterr().err
 
 
 def test_an_error_can_be_followed():
@@ -296,6 +365,7 @@ def altered(source, target, changes):
             for end in [end for end in changes if name.endswith(end)]:
                 change = changes.pop(end)
                 content = change(content) if callable(change) else change
+            assert isinstance(content, bytes)
             new.writestr(name, content)
         root = old.namelist()[0].split("/")[0]
         for name, content in changes.items():
@@ -328,6 +398,28 @@ def named(text):
     return in_graph(lambda graph: graph["nodes"][0].update(name=text))
 
 
+ENUM = {"__enum__": True, "fqn": "strangers_code:made", "name": "a"}
+DEFAULT = {"default_factory_module": "strangers_code", "default_factory_name": "made"}
+
+
+def within_inputs(write=json.dumps, **change):
+    """A change of the structure of a program's inputs, which is JSON within the JSON."""
+
+    def changed(content):
+        program = json.loads(content)
+        signature = program["graph_module"]["module_call_graph"][0]["signature"]
+        version, tree = json.loads(signature["in_spec"])
+        tree["children_spec"][1].update(change)
+        signature["in_spec"] = write([version, tree])
+        return json.dumps(program).encode()
+
+    return {"models/model.json": changed}
+
+
+def disguised(structure):
+    return json.dumps(structure).replace("__enum__", r"\u005f_enum__")
+
+
 ATTACKS = {
     "pickled inputs": {"sample_inputs/model.pt": saved(Bomb(Path("it ran")))},
     "pickled weights": {
@@ -357,12 +449,18 @@ ATTACKS = {
     "import by a structure": {
         "models/model.json": lambda old: old.replace(b"builtins.tuple", b"__enum__", 1)
     },
+    "import by a key": within_inputs(context=json.dumps(ENUM)),
+    "import by a nested key": within_inputs(context=json.dumps(["a", [ENUM]])),
+    "import by a key in disguise": within_inputs(disguised, context=json.dumps(ENUM)),
+    "import by a default": within_inputs(type="collections.defaultdict", context=DEFAULT),
+    "structure of strangers": within_inputs(type="collections.namedtuple", context='"a.B"'),
+    "no structure": {"models/model.json": lambda old: old.replace(b"[1, {", b"[1, 1, {")},
 }
 
 
 @pytest.mark.parametrize("changes", ATTACKS.values(), ids=ATTACKS.keys())
 def test_a_program_in_which_anything_else_could_run_is_refused(changes, place, tmp_path):
-    check_archive(altered(place / "model.pt2", tmp_path / "same.pt2", {}))
+    checked_copy(altered(place / "model.pt2", tmp_path / "same.pt2", {}))
     path = altered(place / "model.pt2", tmp_path / "model.pt2", changes)
     with pytest.raises(ValueError, match="not read, as it could run code"):
         read_program(path)
@@ -375,7 +473,68 @@ def test_a_program_with_two_files_of_one_name_is_refused(place, tmp_path):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(archive.namelist()[0], b"")
     with pytest.raises(ValueError, match="two files of one name"):
-        check_archive(path)
+        checked_copy(path)
+
+
+def parts(path):
+    """Files of an archive, its directory, where that starts, and how many files there are."""
+    archive = path.read_bytes()
+    end = archive.rfind(b"PK\5\6")
+    count, size, start = struct.unpack("<HII", archive[end + 10 : end + 20])
+    return archive[:start], archive[start : start + size], count
+
+
+def shifted(directory, by):
+    """A directory of files that lie further back."""
+    moved, at = bytearray(directory), 0
+    while at < len(moved):
+        lengths = struct.unpack("<HHH", moved[at + 28 : at + 34])
+        (place,) = struct.unpack("<I", moved[at + 42 : at + 46])
+        struct.pack_into("<I", moved, at + 42, place + by)
+        at += 46 + sum(lengths)
+    return bytes(moved)
+
+
+def with_prefix(bad, good):
+    """Python finds a directory from the end, PyTorch by where it says that it is."""
+    files, directory, count = bad
+    others, other, _ = good
+    files = files.ljust(len(others), b"\0")
+    by = len(files) - len(others)  # what comes before the second is a prefix to Python
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(directory), len(files), 0)
+    return files + directory + others + shifted(other, by) + end
+
+
+def with_two_ends(bad, good):
+    """Python takes the record of 64 bits before the end, PyTorch the one that is pointed at."""
+    files, directory, count = bad
+    others, other, _ = good
+
+    def record(start):
+        head = struct.pack("<4sQHHII", b"PK\6\6", 44, 45, 45, 0, 0)
+        return head + struct.pack("<QQQQ", count, count, len(directory), start)
+
+    first = files + directory + record(len(files))
+    both = first + others + shifted(other, len(first))
+    pointer = struct.pack("<4sIQI", b"PK\6\7", 0, len(files) + len(directory), 1)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, *[2**16 - 1] * 2, *[2**32 - 1] * 2, 0)
+    return both + record(len(first) + len(others)) + pointer + end
+
+
+@pytest.mark.parametrize("join", [with_prefix, with_two_ends])
+def test_pytorch_reads_what_was_looked_through(join, place, tmp_path):
+    """Two archives in one file: readers differ in which they find."""
+    bad = altered(place / "model.pt2", tmp_path / "bad.pt2", ATTACKS["pickled inputs"])
+    good = altered(place / "model.pt2", tmp_path / "good.pt2", {})
+    both = tmp_path / "both.pt2"
+    both.write_bytes(join(parts(bad), parts(good)))
+    with zipfile.ZipFile(both) as archive:
+        told = archive.read("model/data/sample_inputs/model.pt")
+    assert Path.touch.__name__.encode() not in told  # Python sees the good one
+    found = torch._C.PyTorchFileReader(str(both)).get_record("data/sample_inputs/model.pt")
+    assert Path.touch.__name__.encode() in found
+    read_program(both)(torch.rand(2, 1, 8, 8))
+    assert not (place / "it ran").exists()
 
 
 class Odd(nn.Module):

@@ -2,12 +2,14 @@
 
 `torch.export.load` unpickles what it cannot read otherwise, evaluates expressions, and builds code
 from names. So the archive is looked through first, and refused if anything in it but PyTorch's own
-operators could run:
+operators could run. PyTorch gets a copy of what was looked through, never the file: an archive can
+be made so that two readers find different things in it.
 
 - tensors have to be raw bytes, or open with `torch.load(weights_only=True)`;
 - operators have to be PyTorch's, torchvision's or plain arithmetic;
 - expressions for sizes may hold known functions and symbols only;
-- names have to be names.
+- names have to be names;
+- inputs and outputs have to be tuples, lists and dicts of tensors.
 """
 
 import io
@@ -45,7 +47,9 @@ KNOWN = frozenset(  # what an expression for a size may name
     "CeilDiv PowByNatural FloatPow FloatTrueDiv IntTrueDiv TruncToFloat TruncToInt RoundToInt "
     "RoundDecimal ToFloat Identity IsNonOverlappingAndDenseIndicator".split()
 )
+CONTAINERS = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")
 TEXTS = ("as_string", "as_strings", "stack_trace")  # never part of code, whatever they hold
+WRITER = "torch.export.save writes them"
 HOW_TO = (
     'torch.export.export(model.eval(), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
 )
@@ -67,8 +71,7 @@ def read_program(path: str | Path) -> nn.Module:
     Example:
         >>> read_program("model.pt2")  # doctest: +SKIP
     """
-    check_archive(path)
-    program = torch.export.load(str(path))
+    program = torch.export.load(checked_copy(path))
     _check_batch(program, path)
     if _in_training(program):
         warnings.warn(
@@ -82,33 +85,45 @@ def read_program(path: str | Path) -> nn.Module:
         return program.module()
 
 
-def check_archive(path: str | Path) -> None:
-    """Look through an exported program without reading it.
+def checked_copy(path: str | Path) -> io.BytesIO:
+    """Look through an exported program, and copy what was looked through.
+
+    Returns:
+        An archive in memory of the same files, with one directory that all readers find.
 
     Raises:
         ValueError: for another kind of file, or for what could run besides operators.
 
     Example:
-        >>> check_archive("model.pt2")  # doctest: +SKIP
+        >>> checked_copy("model.pt2")  # doctest: +SKIP
     """
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is no exported program; torch.export.save writes them")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        if not any(re.search(r"models/.*\.json$|exported_program\.json$", name) for name in names):
-            raise ValueError(f"{path} is no exported program; torch.export.save writes them")
-        if len(set(names)) < len(names):  # readers differ in which of the two they take
-            raise ValueError(f"{path} holds two files of one name")
-        for name in names:
-            if fault := _fault_of_entry(name, archive):
-                raise ValueError(f"{path} was not read, as it could run code: {fault}")
+    copy = io.BytesIO()
+    try:
+        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as checked:
+            _copy(archive, checked, path)
+    except zipfile.BadZipFile as why:
+        raise ValueError(f"{path} is no exported program, or damaged: {why}; {WRITER}") from why
+    copy.seek(0)
+    return copy
 
 
-def _fault_of_entry(name: str, archive: zipfile.ZipFile) -> str:
+def _copy(archive: zipfile.ZipFile, checked: zipfile.ZipFile, path: str | Path) -> None:
+    names = archive.namelist()
+    if not any(re.search(r"models/.*\.json$|exported_program\.json$", name) for name in names):
+        raise ValueError(f"{path} is no exported program; {WRITER}")
+    if len({name.lower() for name in names}) < len(names):  # PyTorch takes a and A for one
+        raise ValueError(f"{path} holds two files of one name")
+    for name in names:
+        content = archive.read(name)
+        if fault := _fault_of_entry(name, content):
+            raise ValueError(f"{path} was not read, as it could run code: {fault}")
+        checked.writestr(zipfile.ZipInfo(name), content)
+
+
+def _fault_of_entry(name: str, content: bytes) -> str:
     """What in a file of the archive could run; nothing if all is well."""
     if re.fullmatch(PLAIN, name):
         return ""
-    content = archive.read(name)
     if name.endswith(".json"):
         return next(_faults(_json(content)), "")
     if name.endswith(".pt") and _holds_tensors_only(content):
@@ -118,7 +133,7 @@ def _fault_of_entry(name: str, archive: zipfile.ZipFile) -> str:
 
 def _json(content: bytes):
     try:
-        return json.loads(content)
+        return json.loads(content.decode())
     except ValueError as why:
         raise ValueError(f"part of the program is no JSON: {why}") from why
 
@@ -157,7 +172,7 @@ def _is_harmless(text: str, key: str) -> bool:
     if key == "expr_str":
         return _is_size(text)
     if key in ("in_spec", "out_spec"):
-        return "__enum__" not in text and "default_factory" not in text  # both import modules
+        return _is_structure(text)
     if key in ("name", "as_name"):
         return re.fullmatch(r"\w*", text) is not None
     return re.search(r'["\\\x00-\x1f]', text) is None
@@ -175,6 +190,31 @@ def _is_operator(target: str) -> bool:
         return False
     found = reduce(lambda thing, name: getattr(thing, name, None), [library, *path], torch.ops)
     return isinstance(found, torch._ops.OpOverload)
+
+
+def _is_structure(text: str) -> bool:
+    """Whether inputs or outputs are tensors in plain containers: others import modules."""
+    try:
+        _, tree = json.loads(text)
+        return _is_tree(tree)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
+def _is_tree(tree: dict) -> bool:
+    if tree["type"] is None:
+        return tree["context"] is None and tree["children_spec"] == []
+    if tree["type"] not in CONTAINERS or not _is_context(tree["context"]):
+        return False
+    return all(_is_tree(child) for child in tree["children_spec"])
+
+
+def _is_context(text: str) -> bool:
+    """JSON of nothing, or of the keys of a dict; where it holds dicts, PyTorch imports modules."""
+    keys = json.loads(text)
+    return keys is None or (
+        isinstance(keys, list) and all(isinstance(key, str | int | float | None) for key in keys)
+    )
 
 
 def _is_size(expression: str) -> bool:
