@@ -27,8 +27,14 @@ examples:
   python -m peeklib model.pt2 images/ -o report.html
   python -m peeklib mycode:load images/ --preprocess mycode:normalize --size 64
   python -m peeklib mycode:load images.npy --scores
-  python -m peeklib torchvision.models:resnet18 images/ \\
-      --preprocess "torchvision.models:ResNet18_Weights.DEFAULT.transforms()" --channels 3
+  python -m peeklib mycode:load images/ --size 256 --channels 3 \\
+      --preprocess "torchvision.models:ResNet18_Weights.DEFAULT.transforms()"
+
+mycode.py, in the current folder, for a network of torchvision with its trained weights:
+  def load():
+      return torchvision.models.resnet18(weights="DEFAULT")
+
+The images are read, cut to --size, and given to --preprocess as one batch of floats in [0, 1].
 
 to write model.pt2:
   program = torch.export.export(model.eval(), (images,),
@@ -172,13 +178,19 @@ def _names(text: str) -> list[str]:
 
 def _run(options: argparse.Namespace) -> None:
     output = _output(options)
+    if not Path(options.images).exists():
+        raise FileNotFoundError(f"there is no folder or array {options.images}")
     model = _model(options)
     preprocess = _named(options.preprocess) if options.preprocess else None
     images = _images(options)
     if output:
         report = pk.peek(model, images, preprocess=preprocess, **_settings(options))
+        for note in report.notes:
+            _say(f"note: {note}")
         _say(f"wrote {report.save(output)}")
     if options.scores:
+        if len(images) < 50:
+            _say(f"note: {len(images)} images are few for scores; some hundred are better")
         table = pk.scores.table(model, images, preprocess=preprocess, layers=options.layers)
         print(_scores(table))
 

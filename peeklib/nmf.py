@@ -17,7 +17,7 @@ result that is checked against the blocks as given. Rounds and updates are in `s
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -68,7 +68,7 @@ PER_COMPONENT = 60  # and at least how many for each component
 KKT_TOL = 0.02  # the largest KKT residual at which a fit has converged; 100 `tol` if that is less
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class CoupledFactors:
     """Blocks ≈ factors[name] @ image_factor.T, all factors non-negative.
 
@@ -578,12 +578,16 @@ class Sweep:
         (Sweep of 2 fits (rank, seed): [(1, 0), (2, 0)], 2)
     """
 
-    fits: dict[
-        tuple[int, int], CoupledFactors
-    ]  #: by (rank, seed), in the order they were asked for
-    interrupted: bool = (
-        False  #: True if an interrupt ended it: fits are missing or not at their end
-    )
+    #: by (rank, seed), in the order they were asked for
+    fits: dict[tuple[int, int], CoupledFactors]
+    #: True if an interrupt ended it: fits are missing or not at their end
+    interrupted: bool = False
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self.fits)
 
     def __getitem__(self, key: tuple[int, int]) -> CoupledFactors:
         if key not in self.fits:

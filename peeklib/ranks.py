@@ -16,7 +16,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -302,6 +301,8 @@ def similarity(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> f
     """
     cosines = [_unit(a) @ _unit(b).T for a, b in zip(first, second, strict=True)]
     alike = (cosines[0] * cosines[1]).double().cpu().numpy()
+    from scipy.optimize import linear_sum_assignment  # takes long to import, and sets filters
+
     return float(alike[linear_sum_assignment(alike, maximize=True)].mean())
 
 

@@ -48,7 +48,7 @@ from .solvers import Stop, hals_update, is_slow
 Modes = dict[str, list[Tensor]]  # by block, for each mode but the images a factor
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class CoupledTensors(CoupledFactors):
     """A `CoupledFactors` whose columns are outer products.
 

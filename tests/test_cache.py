@@ -111,7 +111,7 @@ def test_a_trained_model_comes_back_ready_and_leaves_the_argument_alone(monkeypa
 
 
 def test_a_sweep_comes_back_whole(monkeypatch):
-    computed, rank_sweep = count(monkeypatch, nmf, "_checked_stack"), cached(pk.rank_sweep)
+    computed, rank_sweep = count(monkeypatch, nmf, "checked_stack"), cached(pk.rank_sweep)
     blocks = {"input": block(), "relu": block(1)}
     first, second = (rank_sweep(blocks, (1, 2), [0], solver="auto") for _ in range(2))
     assert len(computed) == 1

@@ -170,7 +170,7 @@ def test_a_mistake_that_all_networks_share_is_raised(wrong, images):
     [
         (torch.rand(60, 8, 8, 3), ValueError),
         (torch.rand(0, 1, 2, 2), ValueError),
-        ("a folder", TypeError),
+        (3, TypeError),
     ],
 )
 def test_images_nobody_can_read_are_refused_at_once(wrong, kind, monkeypatch):

@@ -250,7 +250,7 @@ def test_unknown_names_are_refused():
 def test_the_package_itself():
     """Training knows no tensors; a registry holds the scores; an exercise has its own hint."""
     reached = own._reach([own._find("peeklib.course.training.train")])
-    assert "peeklib.hooks.to_float" in reached and not any("tensors" in name for name in reached)
+    assert "peeklib.images.to_float" in reached and not any("tensors" in name for name in reached)
     assert {f"peeklib.study.scores.{name}" for name in pk.scores.SCORES} <= own._reach(
         [own._find("peeklib.study.scores.table")]
     )

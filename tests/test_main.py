@@ -82,6 +82,8 @@ def asked(monkeypatch):
     calls = []
 
     class Report:
+        notes = ()
+
         def save(self, path):
             Path(path).write_text("report")
             return path
@@ -233,7 +235,7 @@ def test_arrays_of_doubtful_shape_are_refused_in_words_of_the_command(shape, tmp
         (["strangers_code:lead", "images"], "has no 'lead'"),
         (["strangers_code:nothing", "images"], "gives a int, not a network"),
         (["strangers_code:", "images"], "MODULE:NAME"),
-        (["model.pt2", "nowhere"], "there is no folder nowhere"),
+        (["model.pt2", "nowhere"], "there is no folder or array nowhere"),
         (["model.pt2", "model.pt2"], "is a file"),
         (["images", "images"], "there is no file images"),
         (["model.pt2", "images", "-o", "nowhere/report.html"], "no folder 'nowhere'"),

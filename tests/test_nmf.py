@@ -774,3 +774,9 @@ def test_a_start_that_no_fit_could_have_given_is_refused(blocks, value):
     start.image_factor[3, 2] = value
     with pytest.raises(ValueError, match="init"):
         coupled_nmf(blocks, 4, init=start, max_iter=2)
+
+
+def test_a_sweep_has_a_length_and_its_pairs_and_fits_can_be_told_apart():
+    sweep = rank_sweep({"input": torch.ones(6, 8)}, [1, 2])
+    assert len(sweep) == 2 and list(sweep) == [(1, 0), (2, 0)]
+    assert sweep[1, 0] == sweep[1, 0] and sweep[1, 0] != sweep[2, 0]
