@@ -224,7 +224,7 @@ def test_images_of_any_form_are_trained_on_alike(form):
 
 
 def test_what_is_no_images_is_not_trained_on():
-    with pytest.raises(TypeError, match="images are a str"):
+    with pytest.raises(TypeError, match="images are a int"):
         train(linear(), 3, [0], seed=0)
 
 
