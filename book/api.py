@@ -91,7 +91,7 @@ def section(module: str, names: list[str]) -> list[str]:
     """What stands below the heading of a module: its docstring, then its names as it orders them."""
     home = importlib.import_module(f"peeklib.{module}")
     short = module.split(".")[-1]
-    whole = public(home) if short in names else []
+    whole = public(home) if getattr(pk, short, None) is home else []
     lines = ["```{eval-rst}", f".. automodule:: {home.__name__}", "   :no-members:", ""]
     for name, thing in vars(home).items():
         if name in names:
