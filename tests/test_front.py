@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import sys
 import warnings
 
 import numpy as np
@@ -18,6 +19,12 @@ from peeklib.hooks import predict
 
 IMAGES = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(12) % 3
+
+
+@pytest.fixture(autouse=True)
+def no_weightwatcher(monkeypatch):
+    """Which takes seconds for each table, and has tests of its own."""
+    monkeypatch.setitem(sys.modules, "weightwatcher", None)
 
 
 def seeded(model):
