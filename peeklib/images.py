@@ -84,6 +84,8 @@ def as_images(images) -> Tensor:
 
 def _as_tensor(images) -> Tensor:
     if isinstance(images, Tensor):
+        if images.layout != torch.strided:
+            raise TypeError("images are a sparse tensor; give images.to_dense()")
         images = images.detach().as_subclass(Tensor)
         if images.dtype == torch.uint8 and images.ndim == 3:
             _check_one_channel(images)

@@ -161,11 +161,13 @@ def plain(tensor: Tensor) -> Tensor:
     """Without gradient, class of its own, quantization, nesting (padded by zeros), sparseness.
 
     Example:
-        >>> plain(nn.Parameter(torch.eye(2).to_sparse(), requires_grad=False))
+        >>> plain(torch.eye(2).to_sparse().requires_grad_())
         tensor([[1., 0.],
                 [0., 1.]])
     """
-    tensor = tensor.detach().as_subclass(Tensor)
+    tensor = tensor.detach()
+    if type(tensor) is not Tensor:
+        tensor = tensor.as_subclass(Tensor)  # which sparse tensors cannot do
     if tensor.is_quantized:
         return tensor.dequantize()
     if tensor.is_nested:

@@ -477,6 +477,7 @@ BAD = {
     "split": (pk.Split(FIRST, LABELS), TypeError, "its images are in .images"),
     "no folder": ("cats/", FileNotFoundError, "no folder cats"),
     "number": (3, TypeError, "images are a int"),
+    "sparse": (IMAGES.to_sparse(), TypeError, r"sparse tensor.*to_dense\(\)"),
 }
 
 

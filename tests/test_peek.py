@@ -249,9 +249,10 @@ Pair = namedtuple("Pair", "first second")
     [
         (lambda x: (x, 2 * x), {"part[0]": 1, "part[1]": 2}),
         (lambda x: {"a": x, "b": (3 * x, None)}, {"part[a]": 1, "part[b][0]": 3}),
-        (lambda x: Pair(x, -x), {"part[0]": 1, "part[1]": -1}),
+        (lambda x: (x.to_sparse(),), {"part[0]": 1}),
+        (lambda x: Pair(x, -x), {"part[first]": 1, "part[second]": -1}),
     ],
-    ids=["tuple", "dict", "namedtuple"],
+    ids=["tuple", "dict", "sparse", "namedtuple"],
 )
 def test_every_tensor_of_an_output_can_be_named(wrap, expected):
     part = Forward(lambda m, x: wrap(x.flatten(1)))
