@@ -89,7 +89,8 @@ def record(
     _check_negative(negative)
     check_count(batch_size, "batch_size")
     model, images = unwrapped(model), as_images(images)
-    if not len(to_float(images)):
+    to_float(images[:0])  # refuses what nobody can scale
+    if not len(images):
         raise ValueError("there are no images to record")
     if device is not None:
         device = pick_device(device, images.device)
@@ -144,7 +145,8 @@ def predict(
     """
     check_count(batch_size, "batch_size")
     model, images = unwrapped(model), as_images(images)
-    if not len(to_float(images)):
+    to_float(images[:0])  # refuses what nobody can scale
+    if not len(images):
         raise ValueError("there are no images to run the model on")
     outputs = []
     with unchanged(model):
