@@ -204,7 +204,7 @@ pk.judge(
 #
 # ## What do the components show?
 #
-# *5 minutes.* The paper's Figure 2 shows components of rank 10 and the classes that load on them. Labels
+# *5 minutes.* The paper's Figure 2 shows components and the classes that load on them; it does not say of which rank, so we take 10, as in its Figure 9. Labels
 # are used to name the components, never to find them. Above each component stand one class if it holds half of the loading, else the
 # two largest, and the share of the loading that they hold.
 

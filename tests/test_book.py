@@ -233,3 +233,15 @@ def test_solutions_are_folded(visit):
     folded = page.locator("details.hide")
     assert folded.count() >= 3
     assert not any(folded.nth(k).get_attribute("open") for k in range(folded.count()))
+
+
+def test_the_ledger_counts_its_claims_and_shows_those_chosen(visit):
+    page = visit("book/ledger.html", 390)
+    claims, counts = page.locator("dl.peek-claim"), page.locator("#ledger-summary td:last-child")
+    assert sum(map(int, counts.all_inner_texts())) == claims.count() > 0
+    page.select_option("#ledger-summary select[name=study]", "zhang")
+    ids = claims.locator("visible=true").evaluate_all("boxes => boxes.map(box => box.id)")
+    assert ids
+    assert all(name.startswith("claim-zhang-") for name in ids)
+    shown = page.locator("#ledger-summary output")
+    assert shown.inner_text() == f"{len(ids)} of {claims.count()} claims shown"

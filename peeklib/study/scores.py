@@ -171,7 +171,7 @@ def rmse_area(seen: Seen) -> float:
 
         ⟨‖X − NMF_r(X)‖⟩_r / √(entries of X)
 
-    Their figures 2 to 4 show it rank by rank. It grows with the size of the activations.
+    Their figures 3, 6 and 7 show it rank by rank. It grows with the size of the activations.
 
     Returns:
         0 or more, in the units of pixels and activations.
