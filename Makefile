@@ -18,9 +18,13 @@ GET_UV := $(PIP) --require-hashes --only-binary :all: -r requirements/install.tx
 # 1 GB in place of 6: PyTorch from its own index of CPU builds, or from CPU=<index>. The lock has the versions of these, not
 # the hashes; all else comes from the lock, without CUDA. What was chosen once stands in $(VENV)/ready.
 CPU := $(or $(CPU),$(shell cat $(VENV)/ready 2>/dev/null))
+ifeq ($(CPU),1)
+export UV_TORCH_BACKEND := cpu
+endif
 ifneq ($(CPU),)
+export CPU
 LOCK := _build/requirements.txt
-FROM := $(if $(filter 1,$(CPU)),--torch-backend cpu,--index-url $(CPU))
+FROM := $(if $(filter 1,$(CPU)),,--index-url $(CPU))
 PYTORCH := $(GET_UV) && $(UV) --no-deps $(FROM) $$(grep -oE '^torch(vision)?==[^ ]+' requirements.txt)
 endif
 
@@ -111,7 +115,7 @@ lock: setup  ## resolve requirements.txt and requirements/ anew, and list licenc
 	$(BIN)/python book/licences.py
 
 audit: _build/audit/ready  ## known holes in what is locked (asks the package index), and in the workflows
-	_build/audit/bin/zizmor -q --offline --persona auditor .github
+	_build/audit/bin/zizmor -q --offline --persona auditor --min-severity low .github
 	_build/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 	-r requirements.txt -r requirements/install.txt -r requirements/audit.txt
 

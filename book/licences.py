@@ -42,23 +42,21 @@ def pinned() -> list[str]:
 def written() -> dict[str, str]:
     """What the page says now."""
     text = PAGE.read_text() if PAGE.exists() else ""
+    _, _, text = text.rpartition("|---|---|\n")
     return {name: licence.strip("*") for name, licence in ROW.findall(text)}
 
 
 def said(name: str) -> str | None:
     """The licence of an installed package, in its own words; None for one that is not installed or says nothing."""
     try:
-        about = metadata.metadata(name)
+        about = metadata.metadata(name).json
     except metadata.PackageNotFoundError:
         return None
-    classes = [
-        entry.split(" :: ")[-1]
-        for entry in about.get_all("Classifier", [])
-        if entry.startswith("License")
-    ]
-    line = (about.get("License") or "").strip()
+    line = str(about.get("license", "")).strip()
     short = line if len(line) < 40 and line != "UNKNOWN" else ""
-    return about.get("License-Expression") or short or ", ".join(classes) or None
+    classes = [entry for entry in about.get("classifier", []) if entry.startswith("License")]
+    listed = ", ".join(entry.split(" :: ")[-1] for entry in classes)
+    return str(about.get("license_expression", "")) or short or listed or None
 
 
 def row(name: str, licence: str) -> str:
