@@ -65,8 +65,8 @@ def row(name: str, licence: str) -> str:
 
 def main() -> int:
     known = written()
-    licences = {name: said(name) or known.get(name) for name in pinned()}
-    silent = [name for name, licence in licences.items() if licence is None]
+    licences = {name: said(name) or known.get(name, "") for name in pinned()}
+    silent = [name for name, licence in licences.items() if not licence]
     if silent:
         print(f"No licence is known of {', '.join(silent)}: write a line for each in {PAGE.name}.")
         return 1
