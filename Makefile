@@ -50,7 +50,7 @@ $(VENV)/ready: $(LOCK) pyproject.toml
 _build/requirements.txt: requirements.txt
 	@mkdir -p _build
 	grep -v '^-r ' requirements.txt > $@
-	@touch -r requirements.txt $@  # no reason to install again
+	@touch -r requirements.txt $@  # as old: no reason to set up anew
 
 book: setup  ## test the notebooks, run them in full, build the site into _build/html
 	@$(MAKE) --no-print-directory notebooks || failed=1; $(BIN)/python book/build.py && test -z "$$failed"
