@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SLUG = r"[A-Za-z0-9][\w-]*/[\w.-]+?"
 BRANCH = r"[\w./+-]+"
 HOST = r"(?:(?:https?|git)://(?:[^@/]+@)?|git@|ssh://git@)(?i:github\.com)[/:]"
+NOBODY = "owner"  # it stands for an account in texts, and is the account of somebody we do not know
 REMOTE = re.compile(rf"{HOST}({SLUG})(?:\.git)?/?")
 WRITTEN = re.compile(rf"(?:{HOST}|github\.com/)?({SLUG})(?:\.git)?(?:(?:@|/tree/)({BRANCH}))?")
 
@@ -81,9 +82,13 @@ def of_git(root: Path) -> Address | None:
 
 
 def checked(slug: str, branch: str) -> Address | None:
-    """An address, unless no link could hold it."""
+    """An address, unless no link could hold it, or it is a text's stand-in for one."""
     possible = re.fullmatch(SLUG, slug) and re.fullmatch(BRANCH, branch)
-    return Address(slug, branch) if possible else None
+    return Address(slug, branch) if possible and not stands_in(slug) else None
+
+
+def stands_in(slug: str) -> bool:
+    return slug.lower().startswith(f"{NOBODY}/")
 
 
 def git(root: Path, *command: str) -> str:
@@ -106,8 +111,9 @@ def of_config(root: Path) -> Address | None:
 def parse(given: str, where: str) -> Address:
     """The address that a person wrote, with or without the host and a branch."""
     found = WRITTEN.fullmatch(given.strip().rstrip("/"))
-    if not found:
+    if not found or stands_in(found[1]):
         raise ValueError(
-            f"{where} is {given!r}; write owner/name@branch, of a repository on GitHub"
+            f"{where} is {given!r}; write <owner>/<name>@<branch> of a repository on GitHub, "
+            "with its names in place of these"
         )
     return Address(found[1], found[2] or "main")

@@ -57,14 +57,13 @@ def make(name: str) -> Path:
     tool = uv()  # before anything is made
     folder = ROOT / "_build" / "matrix" / name
     python = folder / "bin" / "python"
+    if pins == PINS:
+        call("make", "setup", f"VENV={folder}", f"PYTHON={interpreter(version)}")
+        return python
     if not python.exists():
         call(interpreter(version), "-m", "venv", folder)
     install = [tool, "pip", "install", "-q", "--python", python]
-    if pins == PINS:
-        call(*install, "-r", PINS)
-        call(*install, "--no-deps", "--no-build-isolation", "-e", ".")
-    else:
-        call(*install, "--group", "test", "-e", ".", "-c", pins)
+    call(*install, "--group", "test", "-e", ".", "-c", pins)
     return python
 
 

@@ -1,6 +1,8 @@
 """The versions that are declared are the versions that are tested."""
 
+import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,9 +13,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def pins(path):
-    return {
-        line for line in (ROOT / path).read_text().splitlines() if line and not line.startswith("#")
-    }
+    lines = (ROOT / path).read_text().splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
 
 
 def test_the_lowest_versions_are_those_declared():
@@ -50,14 +51,16 @@ def test_what_fails_is_told_and_costs_no_other(monkeypatch, tmp_path):
 
 
 def test_a_python_that_is_not_there_is_named_and_costs_no_other(monkeypatch, tmp_path, capsys):
+    this = f"{sys.version_info.major}.{sys.version_info.minor}"
+    beside = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{beside}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(matrix, "ROOT", tmp_path)
     monkeypatch.setattr(
-        matrix, "ENVIRONMENTS", {"old": ("3.2", matrix.PINS), "here": ("3.11", matrix.PINS)}
+        matrix, "ENVIRONMENTS", {"old": ("3.2", matrix.PINS), "here": (this, matrix.PINS)}
     )
     monkeypatch.setattr(matrix, "uv", lambda: "true")
     monkeypatch.setattr(matrix, "unit", lambda name, python: ran.append(name))
-    (tmp_path / "_build/matrix/here/bin").mkdir(parents=True)
-    (tmp_path / "_build/matrix/here/bin/python").touch()
+    (tmp_path / "Makefile").write_text("setup:\n")
     monkeypatch.setattr("sys.argv", ["matrix.py", "--no-notebooks"])
     ran = []
     assert matrix.main() == 1
