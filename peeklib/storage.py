@@ -313,7 +313,8 @@ def written(path: str | os.PathLike, *, follow: bool = True) -> Iterator[BinaryI
             os.fsync(file.fileno())
         part.replace(target)
     except OSError as why:
-        if why.errno in FULL or why.filename in (str(part), str(target)):
+        nameless = why.filename is None and why.errno in FULL  # as writing to a full disk raises it
+        if nameless or why.filename in (str(part), str(target)):
             raise OSError(why.errno, f"cannot be saved: {why.strerror}", str(path)) from why
         raise
     finally:
