@@ -55,14 +55,18 @@ def sidecar(study: str, code: str, table: pd.DataFrame, seconds: float) -> dict:
 
 
 def keep(study: str, table: pd.DataFrame, how: dict) -> None:
-    """A table and its sidecar, put in place when both are written whole."""
-    said = json.dumps(how, indent=1, ensure_ascii=False) + "\n"
-    with (
-        storage.written(HERE / f"{study}.csv") as rows,
-        storage.written(HERE / f"{study}.json") as words,
-    ):
+    """A table and its sidecar, put in place when both are written.
+
+    A kill in between leaves the table alone: no sidecar says how another table was made.
+    """
+    said = HERE / f"{study}.json"
+    with storage.written(said) as words, storage.written(HERE / f"{study}.csv") as rows:
+        words.write(f"{json.dumps(how, indent=1, ensure_ascii=False)}\n".encode())
         rows.write(table.to_csv(index=False, float_format="%.5g").encode())
-        words.write(said.encode())
+        for file in (words, rows):  # a full disk is noticed before anything is replaced
+            file.flush()
+            os.fsync(file.fileno())
+        said.unlink(missing_ok=True)
 
 
 @all_or_nothing()

@@ -187,6 +187,24 @@ def test_a_table_and_its_sidecar_are_put_in_place_together(trouble, tmp_path, mo
     assert files() == before
 
 
+@pytest.mark.parametrize("stopped", [".csv", ".json"])
+def test_no_sidecar_stands_beside_another_table(stopped, tmp_path, monkeypatch):
+    """Not even where a kill comes between the two."""
+    replace = Path.replace
+
+    def stop(part, target):
+        if target.suffix == stopped:
+            raise KeyboardInterrupt
+        return replace(part, target)
+
+    monkeypatch.setattr(run.evidence, "HERE", tmp_path)
+    run.evidence.keep("zoo", pd.DataFrame({"seed": [1, 2]}), {"command": "make zoo"})
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run.evidence.keep("zoo", pd.DataFrame({"seed": [3]}), {"command": "other"})
+    assert [path.name for path in tmp_path.iterdir()] == ["zoo.csv"]
+
+
 def test_weights_on_disk_are_the_network(kept):
     saved = torch.load(run.trained(SMALL))
     model, facts = zoo.rear(SMALL)
