@@ -22,6 +22,7 @@ the GPU's queue empty at both ends.
 import argparse
 import csv
 import gzip
+import io
 import json
 import os
 import platform
@@ -454,14 +455,24 @@ class Run:
     def write(self) -> None:
         """All tables, as they are now."""
         self.facts["seconds"] = round(time.monotonic() - self.began)
-        (self.options.out / "gpu.json").write_text(
-            json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n"
-        )
+        said = json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n"
+        put(self.options.out / "gpu.json", said)
         for name, rows in self.rows.items():
-            with (self.options.out / f"{name}.csv").open("w", newline="") as file:
-                table = csv.DictWriter(file, COLUMNS[name])
-                table.writeheader()
-                table.writerows({key: short(value) for key, value in row.items()} for row in rows)
+            text = io.StringIO()
+            table = csv.DictWriter(text, COLUMNS[name])
+            table.writeheader()
+            table.writerows({key: short(value) for key, value in row.items()} for row in rows)
+            put(self.options.out / f"{name}.csv", text.getvalue())
+
+
+def put(path: Path, text: str) -> None:
+    """A file, whole or not at all; this process does without PyTorch, and so without `peeklib.storage`."""
+    part = path.with_suffix(".part")
+    try:
+        part.write_text(text, encoding="utf-8", newline="")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def short(value):

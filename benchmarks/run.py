@@ -45,6 +45,7 @@ import torch
 from problems import FULL, SEED, SMALL, Problem, Size, load, planted
 
 import peeklib as pk
+from peeklib import storage
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTALLED = ROOT / "_build/peers"
@@ -326,15 +327,14 @@ def sidecar(arguments: argparse.Namespace, bench: Bench, done: list[str], second
 
 def write(folder: Path, study: str, rows: list[dict]) -> None:
     """One table, whole or not at all."""
-    part = folder / f"bench-{study}.part"
     table = pd.DataFrame(rows, columns=COLUMNS[study])
     whole = {
         name: "Int64"
         for name in ("budget", "features", "images", "rank", "repeat", "seed", "network")
         if name in table
     }
-    table.astype(whole).to_csv(part, index=False, float_format="%.6g")
-    part.replace(folder / f"bench-{study}.csv")
+    text = table.astype(whole).to_csv(index=False, float_format="%.6g")
+    storage.write(folder / f"bench-{study}.csv", text.encode())
 
 
 def options() -> argparse.Namespace:
@@ -395,9 +395,8 @@ def main() -> None:
         write(arguments.out, study, rows)
         done.append(study)
         how = sidecar(arguments, bench, done, time.perf_counter() - began)
-        (arguments.out / "bench.json").write_text(
-            json.dumps(how, indent=1, ensure_ascii=False) + "\n"
-        )
+        said = json.dumps(how, indent=1, ensure_ascii=False) + "\n"
+        storage.write(arguments.out / "bench.json", said.encode())
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 import peeklib as pk
+from peeklib import storage
 from peeklib.course.studies import STUDIES
 from peeklib.course.studies.common import load
 from peeklib.solvers import all_or_nothing
@@ -53,24 +54,33 @@ def sidecar(study: str, code: str, table: pd.DataFrame, seconds: float) -> dict:
     }
 
 
+def keep(study: str, table: pd.DataFrame, how: dict) -> None:
+    """A table and its sidecar, put in place when both are written.
+
+    A kill in between leaves the table alone: no sidecar says how another table was made.
+    """
+    said = HERE / f"{study}.json"
+    with storage.written(said) as words, storage.written(HERE / f"{study}.csv") as rows:
+        words.write(f"{json.dumps(how, indent=1, ensure_ascii=False)}\n".encode())
+        rows.write(table.to_csv(index=False, float_format="%.5g").encode())
+        for file in (words, rows):  # a full disk is noticed before anything is replaced
+            file.flush()
+            os.fsync(file.fileno())
+        said.unlink(missing_ok=True)
+
+
 @all_or_nothing()
 def run(study: str, code: str) -> None:
-    """One study into its two files, both put in place at the end.
-
-    A table without its last network stays a `.part`.
-    """
+    """One study into its two files; until the last network is there, into a table `<study>.part`."""
     rows, started = [], time.perf_counter()
-    part, how = HERE / f"{study}.part", HERE / f"{study}.json.part"
-    table = pd.DataFrame()
+    part, table = HERE / f"{study}.part", pd.DataFrame()
     for row in STUDIES[study].rows():
         rows.append(row)
         print(f"{study}: {list(row.values())[:8]}", flush=True)
         table = pd.DataFrame(rows)
-        table.to_csv(part, index=False, float_format="%.5g")
-    said = sidecar(study, code, table, time.perf_counter() - started)
-    how.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n")
-    how.replace(HERE / f"{study}.json")
-    part.replace(HERE / f"{study}.csv")
+        storage.write(part, table.to_csv(index=False, float_format="%.5g").encode())
+    keep(study, table, sidecar(study, code, table, time.perf_counter() - started))
+    part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

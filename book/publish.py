@@ -20,6 +20,7 @@ from address import ROOT
 from PIL import Image
 
 import peeklib as pk
+from peeklib import storage
 from peeklib.course.data import digits, digits_rgb
 from peeklib.course.data.loading import SMALL
 
@@ -88,9 +89,8 @@ def images_of(data: pk.Dataset, name: str) -> bytes:
 
 
 def pack() -> Path:
-    """The zip, written beside and renamed."""
-    part = ZIP.with_suffix(".part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+    """The zip, whole or not at all."""
+    with storage.written(ZIP) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(SITE.rglob("*")):
             if path.is_file() and path.suffix != ".whl":
                 archive.write(path, Path("peek/site") / path.relative_to(SITE))
@@ -104,7 +104,6 @@ def pack() -> Path:
             archive.writestr(f"peek/data/{named}.zip", images_of(draw(), named))
         archive.writestr("peek/index.html", START)
         archive.writestr("peek/README.txt", README.format(wheel=wheel.name))
-    part.replace(ZIP)
     return ZIP
 
 

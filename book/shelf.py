@@ -21,6 +21,7 @@ from nbformat import NotebookNode
 from sync import PIP
 
 import peeklib as pk
+from peeklib import storage
 from peeklib.course.fingerprint import SOURCES, fingerprint_of, read_sources
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,9 +140,7 @@ def keep(path: Path, name: str, executed: NotebookNode, seconds: float) -> bool:
     executed.metadata["peek"] = {"seconds": round(seconds, 1)}
     kept = shelf() / f"{path.stem}.{name}.ipynb"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    part = kept.with_suffix(f".{os.getpid()}.part")
-    nbformat.write(executed, part)
-    part.replace(kept)
+    storage.write(kept, f"{nbformat.writes(executed)}\n".encode())
     for old in _versions(path.stem)[:-KEPT]:
         old.unlink()
     return True

@@ -211,6 +211,16 @@ def install_from(notebook: nbformat.NotebookNode, source: str) -> None:
     cell.source = PIP.sub(source, cell.source)
 
 
+def write(path: Path, text: str) -> None:
+    """Put a file in place, whole or not at all; `peeklib.storage` needs PyTorch."""
+    part = path.with_suffix(".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def main(check: bool) -> int:
     # A copy that somebody else wrote may name an address that is not this one's: it must only agree with itself.
     lives = home() if check else address.find(ROOT)
@@ -220,7 +230,7 @@ def main(check: bool) -> int:
             f"{file.relative_to(ROOT)}: its first cell or address is not that of the others"
         )
         if not check:
-            file.write_text(text)
+            write(file, text)
     for orphan in sorted((ROOT / "notebooks").glob("*.ipynb")):
         if not orphan.with_suffix(".py").exists():
             remedy = "write one with `jupytext --to py:percent`, or remove it"
@@ -231,7 +241,7 @@ def main(check: bool) -> int:
         if problem := drift(pair, notebook):
             problems.append(problem)
             if not check:
-                nbformat.write(notebook, pair)
+                write(pair, f"{nbformat.writes(notebook)}\n")
     for problem in problems:
         print(problem if check else f"mended: {problem}")
     if not check:

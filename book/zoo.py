@@ -4,15 +4,20 @@
 any moment and started again, it goes on where it was and trains nothing twice. Scores are files
 too, made anew when the code that computes them has changed; networks are not: after a change of how
 they are trained, delete that folder.
+
+Networks are trained in processes of their own, which end with this one, however it ends.
 """
 
+import io
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import evidence
@@ -20,7 +25,7 @@ import pandas as pd
 import torch
 
 import peeklib as pk
-from peeklib import zoo
+from peeklib import storage, zoo
 from peeklib.course.fingerprint import fingerprint
 from peeklib.solvers import all_or_nothing
 
@@ -41,16 +46,16 @@ def trained(recipe: zoo.Recipe) -> Path:
         model, facts = zoo.rear(recipe)
         facts |= {"commit": evidence.commit(), "seconds": time.perf_counter() - started}
         weights = {name: value.cpu() for name, value in model.state_dict().items()}
-        write(path, lambda part: torch.save({"facts": facts, "weights": weights}, part))
+        content = io.BytesIO()
+        torch.save({"facts": facts, "weights": weights}, content)
+        write(path, content.getvalue())
     return path
 
 
-def write(path: Path, save: Callable[[Path], object]) -> None:
-    """Save under another name first: a file that is there is whole."""
+def write(path: Path, content: bytes) -> None:
+    """A file, whole or not at all, and the folder for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    save(part)
-    part.replace(path)
+    storage.write(path, content)
 
 
 def everywhere(task: Callable, recipes: list[zoo.Recipe], title: str) -> list:
@@ -58,7 +63,8 @@ def everywhere(task: Callable, recipes: list[zoo.Recipe], title: str) -> list:
     results = {}
     started = time.perf_counter()
     workers = 1 if torch.cuda.is_available() else os.cpu_count()
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), begin_worker)
+    try:
         jobs = {pool.submit(task, recipe): recipe for recipe in recipes}
         for done in as_completed(jobs):
             recipe = jobs[done]
@@ -66,7 +72,24 @@ def everywhere(task: Callable, recipes: list[zoo.Recipe], title: str) -> list:
             seconds = time.perf_counter() - started
             count = f"{len(results)} of {len(recipes)}"
             print(f"{title}: {count}, {seconds:.0f} s, {recipe.name}", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
     return [results[recipe] for recipe in recipes]
+
+
+def begin_worker() -> None:
+    """What each process does first: one thread, and an end at Ctrl-C or when its parent is gone."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Wait for the end of the process that started this one, and follow it."""
+    parent = parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
 
 
 @all_or_nothing()
@@ -74,7 +97,7 @@ def scored(recipe: zoo.Recipe) -> dict:
     """The row of a network in the table: recipe, what labels say, and every score."""
     path = KEPT / CODE / f"{recipe.name}.json"
     if not path.exists():
-        kept = torch.load(trained(recipe))
+        kept = torch.load(trained(recipe), weights_only=True)
         model = zoo.build(recipe)
         model.load_state_dict(kept["weights"])
         started = time.perf_counter()
@@ -83,7 +106,7 @@ def scored(recipe: zoo.Recipe) -> dict:
         for name, score in pk.scores.SCORES.items():  # one that fails stops the run
             row[name] = score(seen)
         row["score_seconds"] = time.perf_counter() - started
-        write(path, lambda part: part.write_text(json.dumps(row)))
+        write(path, json.dumps(row).encode())
     return json.loads(path.read_text())
 
 
@@ -106,8 +129,7 @@ def main() -> None:
             "scoring, one core": round(scoring / 60, 1),
         },
     }
-    table.to_csv(evidence.HERE / "zoo.csv", index=False, float_format="%.5g")
-    (evidence.HERE / "zoo.json").write_text(json.dumps(how, indent=1, ensure_ascii=False) + "\n")
+    evidence.keep("zoo", table, how)
 
 
 if __name__ == "__main__":

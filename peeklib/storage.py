@@ -7,27 +7,37 @@ JSON knows None, truth values, finite numbers, text and lists. Anything else is 
 with its kind: ["tuple", 1, 2], ["tensor", "image_factor", [1, 0]], ["Sweep", {"fits": …}]. Kinds
 are those below and the classes that a reader is given, and no file can name another: to read one
 never runs what somebody wrote into it.
+
+Files that `save` wrote are for people; those of `peeklib.course.packing` are results of a cache, in
+the same form.
+
+Whatever this package writes, it writes through `written`: a file is whole or not there.
 """
 
 import contextlib
+import errno
 import hashlib
 import inspect
 import json
 import math
 import os
+import re
 import secrets
+import stat
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from . import __version__
@@ -37,6 +47,9 @@ SUFFIX = ".safetensors"
 PLAIN = (type(None), bool, int, float, str)  # as they are in JSON
 CONTAINERS = {kind.__name__: kind for kind in (list, tuple, set, frozenset)}
 LABELS = ("object", "str", "string")  # types of columns and indices that are no numbers
+PART = re.compile(r"\.peek-[0-9a-f]{16}\.part")  # names of files that are not whole yet
+LEFT = 3600  # seconds after which nobody writes on at one
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # what a disk says when it fails
 LONGEST = 100_000_000  # bytes of metadata that safetensors reads
 DAMAGED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 SAVED = "pk.load opens what `.save(path)` of a fit, a sweep or a Peek wrote"
@@ -80,11 +93,8 @@ def save(result, path: str | os.PathLike) -> Path:
         path = path.with_name(path.name + SUFFIX)
     _check_suffix(path)
     packer = _ByName()
-    made_by = f"peeklib {__version__}"
-    facts = {"version": VERSION, "made_by": made_by, "result": packer.pack(result)}
-    facts["checksum"] = _checksum(facts, packer.tensors)
-    metadata = {MARK: json.dumps(facts, allow_nan=False)}  # of one entry: more have no order
-    write(path, safetensors.torch.save(packer.tensors, metadata))
+    facts = {"result": packer.pack(result)}
+    write(path, sealed(facts, packer.tensors))
     return path
 
 
@@ -111,18 +121,95 @@ def read(path: str | os.PathLike, kinds: Mapping[str, type]) -> Any:
         FileNotFoundError: there is no file 'nowhere.safetensors'
     """
     path = _found(Path(path))
-    text, tensors = _opened(path)
     try:
-        facts = json.loads(text)
-        if facts["version"] == VERSION:
-            return _result(facts, tensors, kinds)
+        with path.open("rb") as file:
+            facts, tensors = unsealed(file)
+        return _FromNames(kinds, tensors).unpack(facts["result"])
+    except _Foreign as why:
+        raise ValueError(f"{str(path)!r} is {why}") from why
     except DAMAGED as why:
         what = f"{type(why).__name__}: {why}"
         raise ValueError(f"{str(path)!r} is damaged ({what}); copy or save it again") from why
-    raise ValueError(
-        f"{str(path)!r} is of version {facts['version']}, made by {facts.get('made_by')}; this is "
-        f"peeklib {__version__}, which reads version {VERSION}: install a newer one"
-    )
+
+
+def sealed(facts: Mapping, tensors: dict[str, Tensor]) -> bytes:
+    """Facts and tensors as the content of a file.
+
+    Args:
+        facts: what JSON knows, by name.
+        tensors: by name, each contiguous, on the CPU, with memory of its own.
+
+    Returns:
+        A safetensors file: the same bytes for the same facts and tensors.
+
+    Raises:
+        ValueError: for numbers that are not finite among the facts.
+
+    Example:
+        >>> import io
+        >>> content = sealed({"key": "a"}, {"weights": torch.eye(2)})
+        >>> facts, tensors = unsealed(io.BytesIO(content))
+        >>> facts["key"], tensors["weights"].tolist()
+        ('a', [[1.0, 0.0], [0.0, 1.0]])
+    """
+    facts = {"version": VERSION, "made_by": f"peeklib {__version__}", **facts}
+    facts["checksum"] = _checksum(facts, tensors)
+    metadata = {MARK: json.dumps(facts, allow_nan=False)}  # of one entry: more have no order
+    return safetensors.torch.save(tensors, metadata)
+
+
+def unsealed(file: BinaryIO) -> tuple[dict, dict[str, Tensor]]:
+    """The facts and tensors that `sealed` gave the content of.
+
+    The tensors of another program's file, however large, are not read.
+
+    Returns:
+        Them, the facts with version and made_by.
+
+    Raises:
+        Exception: of a type in `DAMAGED`, for anything else; a ValueError for another program's
+            file, one that was cut off, one of another version, or one with a wrong checksum.
+
+    Example:
+        >>> import io
+        >>> unsealed(io.BytesIO(b""))
+        Traceback (most recent call last):
+        peeklib.storage._Foreign: an empty file; save the result again
+    """
+    facts = json.loads(_metadata(file))
+    if facts["version"] != VERSION:
+        raise _Foreign(
+            f"of version {facts['version']}, made by {facts.get('made_by')}; this is "
+            f"peeklib {__version__}, which reads version {VERSION}: install a newer one"
+        )
+    file.seek(0)
+    try:
+        tensors = safetensors.torch.load(file.read())
+    except (SafetensorError, AttributeError, LookupError) as why:  # the latter: types torch lacks
+        raise _Foreign(_description(file)) from why
+    if facts.pop("checksum") != _checksum(facts, tensors):
+        raise ValueError("its checksum is wrong")
+    return facts, tensors
+
+
+def _metadata(file: BinaryIO) -> str:
+    """Ours, from the header of a safetensors file."""
+    try:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length) if length <= LONGEST else "")
+        metadata = header.get("__metadata__") or {}
+    except (AttributeError, RecursionError, ValueError) as why:
+        raise _Foreign(_description(file)) from why
+    if MARK not in metadata:
+        raise _Foreign(
+            "a safetensors file of another program; "
+            f"open it with safetensors.torch.load_file(path). {SAVED}"
+        )
+    return metadata[MARK]
+
+
+class _Foreign(ValueError):
+    """What a file is that cannot be read, in words that go on after "the file is"."""
 
 
 def check_place(path: Path, example: str) -> None:
@@ -161,10 +248,13 @@ def _check_suffix(path: Path) -> None:
         )
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: beside its place, and then renamed.
+def write(path: str | os.PathLike, content: bytes, *, follow: bool = True) -> None:
+    """Put a file in place, whole or not at all, as `written` does.
 
-    A full disk or an interrupt leaves the file that was there.
+    Args:
+        path: of the file.
+        content: all of it.
+        follow: as for `written`.
 
     Raises:
         OSError: if it cannot be written; the message names the path.
@@ -176,17 +266,83 @@ def write(path: Path, content: bytes) -> None:
         ...     [(file.name, file.read_text()) for file in Path(folder).iterdir()]
         [('a.txt', 'text')]
     """
-    target = Path(os.path.realpath(path))  # a link stays one
-    part = target.with_name(f".{secrets.token_hex(8)}.part")
+    with written(path, follow=follow) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written(path: str | os.PathLike, *, follow: bool = True) -> Iterator[BinaryIO]:
+    """A file to write to, which takes its place when the block ends: it is there whole, or not.
+
+    It is written beside its place, brought to the disk and renamed. An error, an interrupt, a full
+    disk or a kill leaves what was there. What a killed process left beside it goes with a later
+    file in that folder, after an hour.
+
+    Args:
+        path: of the file. One that is there is replaced and keeps its permissions.
+        follow: where a link is there, write what it leads to, and into a pipe or a device write at
+            once; False takes the place of either.
+
+    Yields:
+        A binary file.
+
+    Raises:
+        OSError: if it cannot be written, or the file that is there is write-protected; the message
+            names the path.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with written(Path(folder, "a.txt")) as file:
+        ...         before = Path(folder, "a.txt").exists()
+        ...         count = file.write(b"text")
+        ...     before, Path(folder, "a.txt").read_text()
+        (False, 'text')
+    """
+    if follow and Path(path).exists() and not Path(path).is_file():
+        with open(path, "wb") as file:
+            yield file
+        return
+    target = Path(os.path.realpath(path) if follow else path)
+    part = target.with_name(f".peek-{secrets.token_hex(8)}.part")
+    _forget_parts(target.parent)
     try:
-        with part.open("xb") as file:
-            file.write(content)
+        with _begun(part, target) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(target)
     except OSError as why:
-        raise OSError(why.errno, f"cannot be saved: {why.strerror}", str(path)) from why
+        nameless = why.filename is None and why.errno in FULL  # as writing to a full disk raises it
+        if nameless or why.filename in (str(part), str(target)):
+            raise OSError(why.errno, f"cannot be saved: {why.strerror}", str(path)) from why
+        raise
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
+
+
+def _begun(part: Path, target: Path) -> BinaryIO:
+    """A new file, with the permissions of the one whose place it will take."""
+    if not target.exists():
+        return part.open("xb")
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+    file = open(part, "xb", opener=partial(os.open, mode=0o600))
+    with contextlib.suppress(OSError):  # some disks have no permissions
+        part.chmod(stat.S_IMODE(target.stat().st_mode))
+    return file
+
+
+def _forget_parts(folder: Path) -> None:
+    """Remove what killed processes left."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not PART.fullmatch(entry.name):
+                continue
+            with contextlib.suppress(OSError):  # another process removed it
+                if entry.stat(follow_symlinks=False).st_mtime < time.time() - LEFT:
+                    os.unlink(entry.path)
 
 
 def _found(path: Path) -> Path:
@@ -201,30 +357,14 @@ def _found(path: Path) -> Path:
     raise FileNotFoundError(f"there is no file {either}")
 
 
-def _opened(path: Path) -> tuple[str, dict[str, Tensor]]:
-    """Our metadata, and tensors that are views of the file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, AttributeError) as why:  # the latter for types that torch lacks
-        raise ValueError(f"{str(path)!r} is {_description(path)}") from why
-    if MARK not in metadata:
-        raise ValueError(
-            f"{str(path)!r} is a safetensors file of another program; "
-            f"open it with safetensors.torch.load_file(path). {SAVED}"
-        )
-    return metadata[MARK], tensors
-
-
-def _description(path: Path) -> str:
+def _description(file: BinaryIO) -> str:
     """What a file is that is no whole safetensors file, and what to do."""
-    with path.open("rb") as file:
-        start = file.read(64)
+    file.seek(0)
+    start = file.read(64)
     if not start:
         return "an empty file; save the result again"
     if start.startswith(b"PK"):
-        return _description_of_archive(path)
+        return _description_of_archive(file)
     if int.from_bytes(start[:8], "little") <= LONGEST and start[8:9] == b"{":
         return "a safetensors file that was cut off or damaged; copy or save it again"
     for sign, words in SIGNS.items():
@@ -233,9 +373,9 @@ def _description(path: Path) -> str:
     return f"no file of peeklib; {SAVED}"
 
 
-def _description_of_archive(path: Path) -> str:
+def _description_of_archive(file: BinaryIO) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             inside = archive.namelist()
     except zipfile.BadZipFile:
         return "a ZIP archive, as torch.save and NumPy write, that was cut off; copy it again"
@@ -244,13 +384,6 @@ def _description_of_archive(path: Path) -> str:
     if any(name.endswith(".npy") for name in inside):
         return "an archive of NumPy; open it with numpy.load(path)"
     return f"a ZIP archive; {SAVED}"
-
-
-def _result(facts: dict, tensors: Mapping[str, Tensor], kinds: Mapping[str, type]) -> Any:
-    """What the facts and tensors of a whole file say."""
-    if facts.pop("checksum") != _checksum(facts, tensors):
-        raise ValueError("its checksum is wrong")
-    return _FromNames(kinds, tensors).unpack(facts["result"])
 
 
 def _checksum(facts: Mapping, tensors: Mapping[str, Tensor]) -> str:
@@ -291,6 +424,8 @@ class Packer:
             ['list', ['range', 0, 3, 1], None]
         """
         kind = type(value)
+        if kind is float and not math.isfinite(value):
+            return ["float", str(value)]
         if kind in PLAIN:
             return value
         if kind is Tensor:
@@ -312,6 +447,8 @@ class Packer:
             ]
         if kind is pd.DataFrame:
             return ["table", *self._table(value, name)]
+        if isinstance(value, np.generic) and _is_number(value.dtype):
+            return ["number", value.dtype.name, self.pack(value.item())]
         raise TypeError(f"a {kind.__module__}.{kind.__qualname__} is of no kind that can be kept")
 
     def is_record(self, kind: type) -> bool:
@@ -394,6 +531,10 @@ class Unpacker:
         if not isinstance(packed, list):
             return packed
         kind, *parts = packed
+        if kind == "float":
+            return float(*parts)
+        if kind == "number":
+            return self._number(*parts)
         if kind == "tensor":
             return self.tensor(parts)
         if kind == "array":
@@ -414,6 +555,11 @@ class Unpacker:
     def tensor(self, parts: list) -> Tensor:
         """The tensor of which `Packer.tensor` gave the parts."""
         raise NotImplementedError
+
+    def _number(self, dtype: str, value) -> np.generic:
+        if not _is_number(np.dtype(dtype)):
+            raise ValueError(f"{dtype!r} is no type of numbers")
+        return np.dtype(dtype).type(self.unpack(value))
 
     def _table(self, index, names, *columns) -> pd.DataFrame:
         """The table of which `Packer._table` gave the parts."""
@@ -477,10 +623,6 @@ class _ByName(Packer):
     def pack(self, value, name: str = ""):
         if isinstance(value, str):  # NumPy has a text of its own
             return str.__str__(value)
-        if type(value) is float and not math.isfinite(value):
-            return ["float", str(value)]
-        if isinstance(value, np.generic) and _is_number(value.dtype):
-            return ["number", value.dtype.name, self.pack(value.item())]
         packed = super().pack(value, name)
         _check_fields(value)  # or what is written could not be read
         return packed
@@ -506,21 +648,9 @@ class _FromNames(Unpacker):
         self.tensors = tensors
 
     def unpack(self, packed) -> Any:
-        if not isinstance(packed, list):
-            return packed
-        kind, *parts = packed
-        if kind == "float":
-            return float(*parts)
-        if kind == "number":
-            return self._number(*parts)
         value = super().unpack(packed)
         _check_fields(value)
         return value
-
-    def _number(self, dtype: str, value) -> np.generic:
-        if not _is_number(np.dtype(dtype)):
-            raise ValueError(f"{dtype!r} is no type of numbers")
-        return np.dtype(dtype).type(self.unpack(value))
 
     def tensor(self, parts: list) -> Tensor:
         name, order = parts

@@ -1,9 +1,19 @@
 """What was saved comes back to the bit on any device, strangers can read it, and no file runs code."""
 
 import errno
+import itertools
 import json
 import math
+import multiprocessing
+import os
 import pickle
+import random
+import resource
+import signal
+import stat
+import threading
+import time
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -268,6 +278,9 @@ def test_saving_says_where_it_cannot(found, blank, name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+# Whole or not at all
+
+
 @pytest.mark.parametrize("name", ["fit.safetensors", "report.html", "report.peek"])
 @pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
 def test_the_old_file_outlives_what_goes_wrong(found, name, trouble, blank, tmp_path, monkeypatch):
@@ -287,12 +300,113 @@ def test_the_old_file_outlives_what_goes_wrong(found, name, trouble, blank, tmp_
         assert caught.value.errno == errno.ENOSPC and str(path) in str(caught.value)
 
 
-def test_a_link_stays_a_link(tmp_path):
+def fork(target, *args):
+    """A copy of this process that runs `target`."""
+    process = multiprocessing.get_context("fork").Process(target=target, args=args, daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: threads are not copied
+        process.start()
+    return process
+
+
+CONTENTS = [bytes([number]) * 2_000_000 for number in range(3)]
+
+
+def write_without_end(path):
+    for content in itertools.cycle(CONTENTS):
+        storage.write(path, content)
+
+
+def test_killed_at_any_moment_a_file_is_whole(tmp_path):
+    path, generator = tmp_path / "a.bin", random.Random()
+    path.write_bytes(CONTENTS[0])
+    for _ in range(10):
+        process = fork(write_without_end, path)
+        time.sleep(generator.uniform(0, 0.05))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert path.read_bytes() in CONTENTS
+    left = [other for other in tmp_path.iterdir() if other != path]
+    for part in left:
+        os.utime(part, (0, 0))
+    storage.write(path, b"new")
+    assert list(tmp_path.iterdir()) == [path], "what killed processes left is gone"
+
+
+def save_where_files_stay_small(fit, path):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+    with pytest.raises(OSError, match=f"cannot be saved: File too large: '{path}'"):
+        fit.save(path)
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_file_and_the_old_one_stays(tmp_path):
+    """As with a quota: a file may have 100 bytes."""
+    path = tmp_path / "fit.safetensors"
+    path.write_text("old")
+    process = fork(save_where_files_stay_small, fit_of(["input"]), path)
+    process.join()
+    assert process.exitcode == 0
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_of_who_writes_comes_through_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_text("old")
+    with pytest.raises(TimeoutError, match="^too slow$"):
+        with storage.written(path) as file:
+            file.write(b"new")
+            raise TimeoutError("too slow")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "a.bin"
+    for mode in (0o640, 0o600, 0o666):
+        path.touch()
+        path.chmod(mode)
+        storage.write(path, b"new")
+        assert stat.S_IMODE(path.stat().st_mode) == mode and path.read_bytes() == b"new"
+
+
+def test_a_write_protected_file_is_left(tmp_path, monkeypatch):
+    path = tmp_path / "a.bin"
+    path.write_text("old")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # root may write all
+    with pytest.raises(PermissionError, match=f"cannot be saved: Permission denied: '{path}'"):
+        storage.write(path, b"new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_another_process_goes_on_with_its_part(tmp_path):
+    """Of a killed one it is after an hour; what has another name is not ours."""
+    young, old = (tmp_path / f".peek-{digit * 16}.part" for digit in "ab")
+    others = [tmp_path / name for name in (".peek-1.part", "peek.part", f"{old.name}.txt")]
+    for path in (young, old, *others):
+        path.touch()
+    for path in (old, *others):
+        os.utime(path, (0, 0))
+    storage.write(tmp_path / "a.bin", b"new")
+    assert {*tmp_path.iterdir()} == {young, *others, tmp_path / "a.bin"}
+
+
+def test_a_link_stays_a_link_unless_it_is_not_to_be_followed(tmp_path):
     (tmp_path / "there").mkdir()
-    link = tmp_path / "fit.safetensors"
-    link.symlink_to(tmp_path / "there" / "real.safetensors")
+    link, there = tmp_path / "fit.safetensors", tmp_path / "there" / "real.safetensors"
+    link.symlink_to(there)
     fit_of(["input"]).save(link)
-    assert link.is_symlink() and pk.load(tmp_path / "there" / "real").rank == 3
+    assert link.is_symlink() and pk.load(there).rank == 3
+    storage.write(link, b"new", follow=False)
+    assert not link.is_symlink() and link.read_bytes() == b"new" and pk.load(there).rank == 3
+
+
+def test_a_pipe_stays_a_pipe(tmp_path):
+    path, got = tmp_path / "pipe", []
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: got.append(path.read_bytes()))
+    reader.start()
+    storage.write(path, b"text")
+    reader.join()
+    assert got == [b"text"] and path.is_fifo() and list(tmp_path.iterdir()) == [path]
 
 
 # Devices

@@ -1,16 +1,21 @@
 """The zoo: recipes, training sets, a table with every network, a run that can be killed."""
 
+import errno
 import json
+import os
+import signal
 import sys
+import time
 from collections import Counter
 from dataclasses import asdict, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from peeklib import scores, zoo
+from peeklib import scores, solvers, storage, zoo
 from peeklib.course.data import Dataset, Split
 from peeklib.course.zoo import FACTORS, Recipe, recipes, training_set
 
@@ -103,16 +108,101 @@ def test_nothing_is_trained_twice(kept, monkeypatch):
 
 
 def test_a_run_killed_while_it_writes_leaves_nothing_half_done(kept, monkeypatch):
-    def killed(what, path):
-        path.write_bytes(b"half")
+    def killed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", killed)
+        patch.setattr(os, "fsync", killed)
         with pytest.raises(KeyboardInterrupt):
             run.trained(SMALL)
-    assert not list(kept.glob("*.pt"))
+    assert not list(kept.iterdir())
     assert "weights" in torch.load(run.trained(SMALL))
+
+
+def test_scores_are_of_whole_fits(kept, monkeypatch):
+    """An interrupt comes out of them."""
+    monkeypatch.setattr(scores, "observe", lambda model, images: None)
+    monkeypatch.setattr(scores, "SCORES", {"whole": lambda seen: solvers.is_all_or_nothing()})
+    assert run.scored(SMALL)["whole"] is True
+
+
+def in_worker(recipe):
+    return recipe.seed, torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_every_worker_has_one_thread_and_ends_at_an_interrupt(monkeypatch, capsys):
+    monkeypatch.setattr(run, "get_context", lambda name: get_context("fork"))
+    several = [replace(SMALL, seed=seed) for seed in range(5)]
+    found = run.everywhere(in_worker, several, "seen")
+    assert found == [(seed, 1, signal.SIG_DFL) for seed in range(5)]
+    assert capsys.readouterr().out.count("seen: ") == 5
+
+
+def work_for_a_while(pipe):
+    run.begin_worker()
+    pipe.send("begun")
+    time.sleep(20)
+    pipe.send("went on")
+
+
+def have_work_done(pipe):
+    get_context("fork").Process(target=work_for_a_while, args=(pipe,)).start()
+    time.sleep(60)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_worker_ends_with_its_parent():
+    ours, theirs = get_context("fork").Pipe()
+    parent = get_context("fork").Process(target=have_work_done, args=(theirs,))
+    parent.start()
+    theirs.close()
+    assert ours.recv() == "begun"
+    parent.kill()
+    with pytest.raises(EOFError):  # nobody is there any more
+        ours.recv()
+    parent.join()
+    ours.close()
+
+
+@pytest.mark.parametrize("trouble", [".csv", ".json"])
+def test_a_table_and_its_sidecar_are_put_in_place_together(trouble, tmp_path, monkeypatch):
+    begun = storage._begun
+
+    def fail(part, target):
+        if target.suffix == trouble:
+            raise OSError(errno.ENOSPC, "No space left on device", str(part))
+        return begun(part, target)
+
+    def files():
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    monkeypatch.setattr(run.evidence, "HERE", tmp_path)
+    run.evidence.keep("zoo", pd.DataFrame({"seed": [1, 2]}), {"command": "make zoo"})
+    before = files()
+    assert before == {"zoo.csv": b"seed\n1\n2\n", "zoo.json": b'{\n "command": "make zoo"\n}\n'}
+    monkeypatch.setattr(storage, "_begun", fail)
+    with pytest.raises(OSError, match=f"No space left on device: .*zoo{trouble}"):
+        run.evidence.keep("zoo", pd.DataFrame({"seed": [3]}), {"command": "other"})
+    assert files() == before
+
+
+@pytest.mark.parametrize("stopped", [".csv", ".json"])
+def test_no_sidecar_stands_beside_another_table(stopped, tmp_path, monkeypatch):
+    """Not even where a kill comes between the two."""
+    replace = Path.replace
+
+    def stop(part, target):
+        if target.suffix == stopped:
+            raise KeyboardInterrupt
+        return replace(part, target)
+
+    monkeypatch.setattr(run.evidence, "HERE", tmp_path)
+    run.evidence.keep("zoo", pd.DataFrame({"seed": [1, 2]}), {"command": "make zoo"})
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run.evidence.keep("zoo", pd.DataFrame({"seed": [3]}), {"command": "other"})
+    assert [path.name for path in tmp_path.iterdir()] == ["zoo.csv"]
 
 
 def test_weights_on_disk_are_the_network(kept):

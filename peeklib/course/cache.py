@@ -2,9 +2,9 @@
 
 The key is a text of all that decides a result: the arguments, the code that the function reaches
 in this package (`fingerprint`), versions and GPU. Each result is one file, named by a hash of its
-key, so any number of processes, and of versions of this package, can share a folder. A file is
-written beside its place and renamed: whole or absent. What it says is data (`packing`); to read
-it runs no code.
+key, so any number of processes, and of versions of this package, can share a folder: who wants the
+same result at the same time computes it, and the last one's stays. A file is whole or absent. What
+it says is data (`packing`); to read it runs no code.
 """
 
 import contextlib
@@ -14,9 +14,7 @@ import inspect
 import os
 import platform
 import re
-import secrets
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -29,13 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from ..solvers import all_or_nothing
+from ..storage import write
 from . import packing
 from .fingerprint import SOURCES, check_unchanged, fingerprint
 
-LIMIT = 4 * 2**30  # bytes on disk; what was used longest ago goes first
-LEFT = 3600  # seconds after which nobody writes on at a file that is not whole
-FORMAT = 1  # of the files
-OURS = re.compile(r"\w+\.[0-9a-f]{64}\.(result|[0-9a-f]+\.part)")  # names of files
+ROOM = 4  # GB on disk, unless PEEK_CACHE_GB says otherwise; what was used longest ago goes first
+FORMAT = 2  # of the files
+OURS = re.compile(r"\w+\.[0-9a-f]{64}\.result")  # names of files
 UNCOUNTED = {"progress"}  # arguments that decide no result
 PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, range),
@@ -44,6 +42,7 @@ PLAIN = (
 DATA_MAKERS = "scikit-learn", "pillow"  # they draw and decode images
 PACKAGES = {"torch", "torchvision", *sys.stdlib_module_names}  # a version stands for their code
 BUILDERS: dict[Callable, Callable] = {}  # function → what builds the model in its result
+TOLD: set[str] = set()  # what this process has warned of
 
 
 def cached(function: Callable) -> Callable:
@@ -52,10 +51,11 @@ def cached(function: Callable) -> Callable:
     Use what is returned: `train` changes the model it is given when it computes, and leaves it
     alone when the result comes from disk. Results come back on the device they were on.
 
-    They lie in the folder PEEK_CACHE, else in the user's cache, up to 4 GB. A damaged one is
-    computed anew, with a warning. Where nothing can be written, where an argument has code of its
-    own (a model class from a notebook, say), or where a result is of a kind that cannot be kept,
-    the call says so once and computes. Interrupted, it raises: nothing half-done is given or kept.
+    They lie in the folder PEEK_CACHE, else in the user's cache, up to 4 GB, or as many as
+    PEEK_CACHE_GB says; what was used longest ago goes first. Where one is damaged, where nothing
+    can be read or written, where an argument has code of its own (a model class from a notebook,
+    say), or where a result is of a kind that cannot be kept, the call computes, and the first of a
+    process says so. Interrupted, it raises: nothing half-done is given or kept.
 
     Whoever can write to the folder can put wrong numbers there, but no code.
 
@@ -90,22 +90,22 @@ def cached(function: Callable) -> Callable:
         try:
             check_unchanged()
             key = _key(function, bound.arguments)
-            path = _path(function, key)
+            path, room = _path(function, key), _room()
             before = _model_before(function, bound)
         except Exception as why:  # a strange argument raises anything
             _warn_once(f"computed without the cache: {why}")
             return whole(*args, **kwargs)
         try:
-            return _read(path, key, before)
+            return _read(path, room, key, before)
         except FileNotFoundError:
             pass
         except OSError as why:
             _warn_once(_about(path.parent, "nothing can be read from", why))
         except Exception as why:  # damaged bytes raise anything
-            message = f"{path} is damaged ({why!r}); {function.__name__} runs again"
-            warnings.warn(message, stacklevel=2)
+            again = f"{function.__name__} runs again, as for every damaged result"
+            _warn_once(f"{path} is damaged ({why!r}); {again}", "damaged")
         result = whole(*args, **kwargs)
-        if complaint := _keep(path, key, result, before):
+        if complaint := _keep(path, room, key, result, before):
             _warn_once(complaint)
         return result
 
@@ -140,14 +140,18 @@ def _is_plain_function(function) -> bool:
     return getattr(sys.modules[function.__module__], function.__name__, None) is function
 
 
-@functools.cache
-def _warn_once(message: str) -> None:
-    warnings.warn(message, stacklevel=3)
+def _warn_once(message: str, kind: str = "") -> None:
+    """Warn, unless this process was told of trouble of this kind; of its own kind is each message."""
+    kind = kind or message
+    if kind not in TOLD:
+        TOLD.add(kind)
+        warnings.warn(message, stacklevel=3)
 
 
 def _about(folder: Path, what: str, why: OSError) -> str:
     """What is wrong with a folder, in the same words each time."""
-    return f"{what} {folder}: {why.strerror or why}; name another folder in PEEK_CACHE"
+    reason = os.strerror(why.errno) if why.errno else why
+    return f"{what} {folder}: {reason}; name another folder in PEEK_CACHE"
 
 
 def _path(function: Callable, key: str) -> Path:
@@ -156,6 +160,19 @@ def _path(function: Callable, key: str) -> Path:
     folder = Path(named) if named else platformdirs.user_cache_path("peeklib") / "results"
     digest = hashlib.sha256(f"{FORMAT}\n{key}".encode()).hexdigest()
     return folder.expanduser() / f"{function.__name__}.{digest}.result"
+
+
+def _room() -> float:
+    """Bytes that may be kept.
+
+    Raises:
+        ValueError: if PEEK_CACHE_GB is no such number.
+    """
+    given = os.environ.get("PEEK_CACHE_GB") or ROOM
+    with contextlib.suppress(ValueError):
+        if float(given) >= 0:
+            return float(given) * 1e9
+    raise ValueError(f"PEEK_CACHE_GB is {given!r}; give a number of GB, such as {ROOM}")
 
 
 def _model_before(function: Callable, bound: inspect.BoundArguments) -> nn.Module | None:
@@ -168,27 +185,27 @@ def _model_before(function: Callable, bound: inspect.BoundArguments) -> nn.Modul
     return None
 
 
-def _read(path: Path, key: str, before: nn.Module | None):
+def _read(path: Path, room: float, key: str, before: nn.Module | None):
     """The result in a file."""
     if not path.is_file():  # a pipe would be waited for without end
         raise FileNotFoundError(path)
-    if path.stat().st_size > LIMIT:
-        raise ValueError("it is too large to be a result")
+    if path.stat().st_size > room:
+        raise ValueError("it is larger than all that is kept may be")
     with path.open("rb") as file:
-        result = packing.read(file, key, before)
+        result = packing.unpack(file, key, before)
     with contextlib.suppress(OSError):
         os.utime(path)  # its last use, which many file systems do not note
     return result
 
 
-def _keep(path: Path, key: str, result, before: nn.Module | None) -> str:
+def _keep(path: Path, room: float, key: str, result, before: nn.Module | None) -> str:
     """Put a result into its file; why that failed, or nothing."""
     try:
         check_unchanged()
-        _write(path, key, result, before)
+        _write(path, room, key, result, before)
     except KeyboardInterrupt:  # the result is there, and may have taken long: once more
         with contextlib.suppress(Exception):
-            _write(path, key, result, before)
+            _write(path, room, key, result, before)
         raise
     except OSError as why:
         return _about(path.parent, "nothing can be written to", why)
@@ -197,35 +214,24 @@ def _keep(path: Path, key: str, result, before: nn.Module | None) -> str:
     return ""
 
 
-def _write(path: Path, key: str, result, before: nn.Module | None) -> None:
+def _write(path: Path, room: float, key: str, result, before: nn.Module | None) -> None:
     """Put a result into its file, whole or not at all."""
-    part = path.with_suffix(f".{secrets.token_hex(8)}.part")
+    content = packing.pack(key, result, before)
+    if len(content) > room:
+        raise ValueError("it is larger than all that is kept may be; PEEK_CACHE_GB can be more")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with part.open("xb") as file:
-            packing.write(file, key, result, before)
-        if part.stat().st_size > LIMIT:
-            raise ValueError("it is larger than all that is kept may be")
-        part.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-    _make_room(path.parent)
+    write(path, content, follow=False)  # somebody else may have put a link there
+    _make_room(path.parent, room)
 
 
-def _make_room(folder: Path) -> None:
-    """Remove what was used longest ago until `LIMIT` is kept, and what killed processes left."""
+def _make_room(folder: Path, room: float) -> None:
+    """Remove what was used longest ago until what is kept has room."""
     results = []
     for entry in os.scandir(folder):
-        if not OURS.fullmatch(entry.name):
-            continue
-        with contextlib.suppress(OSError):  # another process removed it
-            facts = entry.stat(follow_symlinks=False)
-            if entry.name.endswith(".result"):
+        if OURS.fullmatch(entry.name):
+            with contextlib.suppress(OSError):  # another process removed it
+                facts = entry.stat(follow_symlinks=False)
                 results.append((facts.st_mtime, facts.st_size, entry.path))
-            elif facts.st_mtime < time.time() - LEFT:
-                os.unlink(entry.path)
-    room = LIMIT
     for _, size, path in sorted(results, reverse=True):
         room -= size
         if room < 0:

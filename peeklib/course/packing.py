@@ -1,9 +1,7 @@
-"""Results of long computations as bytes, and back: numbers as safetensors, all around them as JSON.
+"""Results of long computations as files, and back: those of `storage`, with tensors "0", "1", …
 
-    SHA-256 of all that follows (32 bytes) · a safetensors file of tensors "json", "0", "1", …
-
-The JSON is that of `storage`, and so no bytes can name a class that is not listed below: to read
-them never runs what somebody wrote into them. Here it also holds the state of a model.
+Beside the result they hold the key that it belongs to. No file can name a class that is not listed
+below: to read one never runs what somebody wrote into it. Of a model it has the state alone.
 
 A tensor is kept as the memory that it lies in, its shape and its strides, because sums over other
 strides round differently. So tensors that share memory share it again; everything else that a
@@ -12,22 +10,15 @@ result holds twice comes back as two.
 
 import copy
 import functools
-import hashlib
-import json
 from typing import Any, BinaryIO
 
-import numpy as np
-import torch
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ..directions import Direction
 from ..nmf import CoupledFactors, Sweep
-from ..storage import Packer, Unpacker
+from ..storage import Packer, Unpacker, sealed, unsealed
 from ..tensors import CoupledTensors
 from .training import Trained
-
-DIGEST = hashlib.sha256().digest_size
 
 
 @functools.cache
@@ -47,61 +38,52 @@ def records() -> dict[str, type]:
     return {kind.__name__: kind for kind in kinds}
 
 
-def write(file: BinaryIO, key: str, result, before: nn.Module | None) -> None:
-    """Write a result, and the key it belongs to.
+def pack(key: str, result, before: nn.Module | None) -> bytes:
+    """A result, and the key it belongs to, as the content of a file.
 
     Args:
-        file: to write to.
         key: text that tells the result from all others.
         result: of the kinds that are known here, floating point numbers to the bit.
         before: the model that the result may hold, in an earlier state; the state alone is kept.
+
+    Returns:
+        What `unpack` reads.
 
     Raises:
         TypeError: for a result that holds something of another kind.
 
     Example:
-        >>> import io
-        >>> write(io.BytesIO(), "a call", print, before=None)
+        >>> pack("a call", print, before=None)
         Traceback (most recent call last):
         TypeError: a builtins.builtin_function_or_method is of no kind that can be kept
     """
     packer = _Packer(before)
-    text = json.dumps({"key": key, "result": packer.pack(result)})
-    tensors = {"json": torch.frombuffer(bytearray(text, "ascii"), dtype=torch.uint8)}
-    for number, memory in packer.memories.values():
-        tensors[str(number)] = memory
-    content = save(tensors)
-    file.write(hashlib.sha256(content).digest())
-    file.write(content)
+    facts = {"key": key, "result": packer.pack(result)}
+    return sealed(facts, {str(number): memory for number, memory in packer.memories.values()})
 
 
-def read(file: BinaryIO, key: str, before: nn.Module | None):
-    """The result that `write` wrote under this key.
+def unpack(file: BinaryIO, key: str, before: nn.Module | None):
+    """The result in a file that `pack` gave the content of, under this key.
 
     A model in it is a copy of `before` in its new state. Tensors are on the devices they were on.
 
     Returns:
-        Equal to what was written, floating point numbers to the bit.
+        Equal to what was packed, floating point numbers to the bit.
 
     Raises:
-        Exception: of any type, for bytes that are not what `write` wrote.
+        Exception: of any type, for content that is not what `pack` gave.
 
     Example:
         >>> import io
-        >>> file = io.BytesIO()
-        >>> write(file, "a call", {"values": torch.eye(2)}, before=None)
-        >>> read(io.BytesIO(file.getvalue()), "a call", before=None)["values"].tolist()
+        >>> import torch
+        >>> file = io.BytesIO(pack("a call", {"values": torch.eye(2)}, before=None))
+        >>> unpack(file, "a call", before=None)["values"].tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
-    digest = file.read(DIGEST)
-    content = file.read()
-    if hashlib.sha256(content).digest() != digest:
-        raise ValueError("its checksum is wrong")
-    tensors = load(content)
-    kept = json.loads(bytes(tensors.pop("json").numpy()))
-    if kept["key"] != key:
+    facts, memories = unsealed(file)
+    if facts["key"] != key:
         raise ValueError("it belongs to another call")
-    return _Unpacker(tensors, before).unpack(kept["result"])
+    return _Unpacker(memories, before).unpack(facts["result"])
 
 
 class _Packer(Packer):
@@ -112,8 +94,6 @@ class _Packer(Packer):
         self.memories: dict[tuple, tuple[int, Tensor]] = {}  # by place; their numbers and contents
 
     def pack(self, value, name: str = ""):
-        if isinstance(value, np.generic):
-            return ["number", *self.array(np.asarray(value), name)]
         if isinstance(value, nn.Module):
             return ["model", *self.model(value)]
         return super().pack(value, name)
@@ -149,13 +129,8 @@ class _Unpacker(Unpacker):
         self.placed: dict[int, Tensor] = {}
 
     def unpack(self, packed) -> Any:
-        if not isinstance(packed, list):
-            return packed
-        kind, *parts = packed
-        if kind == "number":
-            return self.tensor(parts).numpy()[()]
-        if kind == "model":
-            return self.model(*parts)
+        if isinstance(packed, list) and packed[0] == "model":
+            return self.model(*packed[1:])
         return super().unpack(packed)
 
     def tensor(self, parts: list) -> Tensor:
