@@ -1,8 +1,9 @@
 """Checks for the book's exercises: silent about the answer, plain about what is wrong.
 
 A module for each chapter; a page calls `pk.check.stacked(answer, …)`. The first line of each check
-says what the answer is. `None` means "not answered yet" and says so; a wrong answer raises
-AssertionError with a hint; a right one prints a line. Expected values are computed, never stored.
+says what the answer is. `None` means "not answered yet" and says so; a right answer prints a line; a
+wrong one raises `Hint`, an AssertionError of which a notebook shows one line and no traceback. Expected
+values are computed, never stored.
 
 Example:
     >>> import peeklib as pk
@@ -10,7 +11,7 @@ Example:
     ○ not answered yet: put your answer in place of None and run the cell again
     >>> pk.check.rank_to_reach(20, {5: 0.5, 10: 0.3, 20: 0.2}, target=0.4)
     Traceback (most recent call last):
-    AssertionError: rank 20 is not the smallest with a relative error of at most 0.4
+    peeklib.course.check.answers.Hint: rank 20 will do, but it is not the smallest that will
     >>> pk.check.rank_to_reach(10, {5: 0.5, 10: 0.3, 20: 0.2}, target=0.4)
     ✓ right
 """

@@ -6,22 +6,25 @@ from .exercise import exercise
 
 
 @exercise
-def most_silent(answer: str, layers: pd.DataFrame) -> None:
+def most_silent(answer: str, layers: pd.DataFrame) -> str | None:
     """Chapter 11: the layer with the largest share of zeros, of a report's table of layers.
 
     Example:
         >>> most_silent("relu2", pd.DataFrame({"zeros": [0.2, 0.7]}, index=["relu1", "relu2"]))
         ✓ right
     """
-    assert answer in layers.index, f"there is no layer {answer!r}; there are {list(layers.index)}"
     zeros = pd.Series(layers["zeros"])
-    assert zeros[answer] == zeros.max(), (
-        f"{zeros[answer]:.0%} of the activations of {answer} are zero, of another layer more"
-    )
+    if answer not in zeros.index:
+        return f"there is no layer {answer!r}; there are {list(zeros.index)}"
+    if zeros[answer] == zeros.max():
+        return None
+    if zeros[answer] == zeros.min():
+        return f"{answer} is the layer that is silent least"
+    return f"{zeros[answer]:.0%} of the activations of {answer} are zero, of another layer more"
 
 
 @exercise
-def most_gained(answer: str, errors: pd.DataFrame, ranks: tuple[int, int]) -> None:
+def most_gained(answer: str, errors: pd.DataFrame, ranks: tuple[int, int]) -> str | None:
     """Chapter 11: the part whose error falls by the largest share from one rank to another.
 
     `errors` has a row for each part and a column for each rank.
@@ -32,9 +35,14 @@ def most_gained(answer: str, errors: pd.DataFrame, ranks: tuple[int, int]) -> No
         ✓ right
     """
     first, second = ranks
-    left = pd.Series(errors[second] / errors[first])
-    assert answer in left.index, f"there is no part {answer!r}; there are {list(left.index)}"
-    assert left[answer] == left.min(), (
-        f"{answer} keeps {left[answer]:.0%} of its error, another part less; "
-        "divide, do not subtract"
-    )
+    left = pd.Series(errors[second] / errors[first])  # NaN for a part that never had an error
+    fallen = pd.Series(errors[first] - errors[second])
+    if answer not in left.index:
+        return f"there is no part {answer!r}; there are {list(left.index)}"
+    if left[answer] == left.min():
+        return None
+    if fallen[answer] == fallen.max():
+        return f"the error of {answer} falls by most, but not by the largest share of what it was"
+    if left[answer] == left.max():
+        return f"{answer} is the part that gains least"
+    return f"{answer} keeps {left[answer]:.0%} of its error, another part less"
