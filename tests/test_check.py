@@ -18,6 +18,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from peeklib import check, coupled_nmf
 from peeklib.course.check.answers import Hint, read
+from peeklib.course.ranking import kendall
 from peeklib.solvers import EPS
 from peeklib.spectra import cka
 
@@ -62,6 +63,10 @@ def permuted_rows(block):
 
 def one_permuted(block):
     return torch.cat([permuted_rows(block)[:1], block[1:]])
+
+
+def half_of_the_images(block):
+    return torch.cat([permuted_rows(block[:, :26]), block[:, 26:]], dim=1)
 
 
 def half_together(block):
@@ -119,6 +124,70 @@ NETWORKS = pd.DataFrame(
     }
 )
 TURNED = {"nuclear_norm": 1, "rmse_area": 1, "weight_norm": -1}
+# new images whose layer the pixels predict badly: a fit of both blocks knows more
+PARTS = replace(
+    coupled_nmf({"input": torch.ones(2, 3), "relu": torch.ones(2, 3)}, 2, max_iter=1),
+    factors={"input": torch.tensor([[1.0, 0.5], [0.5, 1.0]]), "relu": torch.eye(2)},
+)
+NEW = {
+    "input": torch.tensor([[1.0, 2.0], [2.0, 0.1]]),
+    "relu": torch.tensor([[2.0, 1.0], [1.0, 3.0]]),
+}
+RUNS = pd.DataFrame(
+    {
+        "order": ["2031"] * 2,
+        "recall of 0": 0.0,
+        "recall of 1": 0.9,
+        "recall of 2": 0.1,
+        "recall of 3": 0,
+    }
+)
+FOOLED = pd.DataFrame(
+    {"lr": [0.9, 0.5, 0.3, 0.45], "classes": [0.3, 0.4, 0.5, 0.36], "width": 1.0}, index=[*"abcd"]
+)
+ZOO = pd.DataFrame({"data": [*"ddddeee"], "architecture": "a", "accuracy": [1, 2, 3, 4, 5, 6, 7]})
+ZOO = ZOO.assign(
+    nuclear_norm=[2, 1, 3, 4, 9, 7, 8],
+    rmse_area=ZOO.accuracy,
+    weight_norm=[-1, -2, -3, -4, 9, 8, 7],  # small is better, in each environment
+)
+
+
+def right_tau(part, score):
+    environments = part.groupby(["data", "architecture"])
+    taus = [kendall(TURNED[score] * rows[score], rows.accuracy)[0] for _, rows in environments]
+    return sum(taus) / len(taus)
+
+
+def right_residual(V, B, G):
+    weight = G.diagonal()[:, None]
+    move = V - (V + (B - G @ V) / weight).clamp(min=0)
+    return ((weight * move.square()).sum() / (weight * V.square()).sum()).sqrt()
+
+
+def unweighted_residual(V, B, G):
+    move = V - (V + (B - G @ V) / G.diagonal()[:, None]).clamp(min=0)
+    return move.norm() / V.norm()
+
+
+def normal(block, dim=0, correction=0):
+    return (block - block.mean(dim, True)) / block.std(dim, keepdim=True, correction=correction)
+
+
+def lost(fit, by, layer):
+    """The relative error of a layer of new images that these blocks place."""
+    found = fit.factors[layer] @ fit.transform(by).T
+    return ((NEW[layer] - found).norm() / NEW[layer].norm()).item()
+
+
+def by_chance(a, b, n):
+    return a * b / n / (a + b - a * b / n)
+
+
+def held(block, power=2):
+    return block.clamp(max=0).abs().pow(power).sum() / block.abs().pow(power).sum().clamp(min=1e-9)
+
+
 # What a page gives to a check, beside the answer.
 GIVEN = {
     "silent_neurons": (BLOCK,),
@@ -145,6 +214,17 @@ GIVEN = {
     "same_size": (2544, 122, 2, 500),
     "break_even": ((2, 2544), (5, 122)),
     "worst_environment": (NETWORKS, TURNED),
+    "from_pixels": (PARTS, NEW, "relu"),
+    "multiplied": ({"RMSE": 2.0, "relative error": 0.5}, {"RMSE": 6.0, "relative error": 0.501}),
+    "spreads_apart": (pd.Series([1.0, 3, 2, 2]), pd.Series([5.0, 7, 6, 6])),
+    "smallest_tolerance": (pd.Series([2.0, 2.2, 1.6]),),
+    "higher_rank": ({"zeros": torch.ones(4, 4), "digits": torch.eye(4)},),
+    "best_known": (RUNS,),
+    "shrink": (torch.tensor([[2.0, 1.0], [1.0, 4.0]]), torch.tensor([4.0, 1.4])),
+    "along_mean": (torch.tensor([1.0, 0.0]), torch.tensor([[0.3, 0.3], [0.4, 0.4]])),
+    "flat_gain": (torch.tensor([[[[3.0, -1.0]]], [[[0.0, 0.0]]], [[[0.0, 1.5]]]]),),
+    "safest": (FOOLED, ("lr", "classes")),
+    "tau_within": (ZOO, TURNED),
 }
 GIVEN = {name: GIVEN.get(name, ()) for name in check.__all__}
 FEATURES = 3 * 64**2 + 64 * 16**2 + 192 * 8**2 + (384 + 256 + 256) * 4**2
@@ -195,6 +275,21 @@ RIGHT = {
     "same_size": [9, 10],
     "summed_along": [lambda t, h, w: torch.einsum("zabc,bz,cz->za", t, h, w)],
     "break_even": [1493, 1492.67],
+    "from_pixels": [lost(PARTS, {"input": NEW["input"]}, "relu")],
+    "multiplied": [{"RMSE": 3, "relative error": 1}],
+    "spreads_apart": [4 / 0.5**0.5],
+    "smallest_tolerance": [0.2],
+    "higher_rank": ["digits"],
+    "best_known": [1],
+    "chance_overlap": [by_chance],
+    "shrink": [0.7],
+    "step_share": [right_residual],
+    "normalized": [normal],
+    "along_mean": [0.6, -0.6],
+    "negative_share": [held],
+    "flat_gain": [2.5],
+    "safest": ["b"],
+    "tau_within": [right_tau],
 }
 # Slips that a student may make, by the words that tell them apart.
 WRONG = {
@@ -271,7 +366,7 @@ WRONG = {
     "energy_rank": {
         "without squares": 4,
         "counted from 0": 2,
-        "hold less": 1,
+        "hold less than 92%": 1,
         "more than it takes": 5,
         "5 values": 6,
     },
@@ -358,7 +453,7 @@ WRONG = {
         "same shape": lambda block: block[:, :9],
         "within its row": lambda block: block.flip(0),
         "next to nothing": lambda block: block,
-        "neuron 1 has not moved": one_permuted,
+        "neuron 1 has values that did not move": one_permuted,
         "moved together": lambda block: block.flip(1),
         "sorted": lambda block: block.sort(dim=1).values,
     },
@@ -381,6 +476,90 @@ WRONG = {
         "rank × channels": lambda t, h, w: torch.einsum("zabc,bz,cz->az", t, h, w),
     },
     "break_even": {"above zero": -1493, "7,088 numbers, the other 5,610": 1000},
+    "from_pixels": {
+        "layers may help": lost(PARTS, NEW, "relu"),
+        "pixels themselves": lost(PARTS, {"input": NEW["input"]}, "input"),
+        "share of squares": lost(PARTS, {"input": NEW["input"]}, "relu") ** 2,
+        "beside the norm": 0.9,
+    },
+    "multiplied": {
+        "has no unit": {"RMSE": 3, "relative error": 3},
+        "not of their squares": {"RMSE": 9, "relative error": 1},
+        "did not come true": {"RMSE": 1, "relative error": 1},
+        "is positive": {"RMSE": -3, "relative error": 1},
+        "no entry": {"RMSE": 3},
+    },
+    "spreads_apart": {
+        "distance itself": 4,
+        "ddof=0": 4 / (2 / 3) ** 0.5,
+        "standard errors": 8 / 0.5**0.5,
+        "take the root": 8,
+        "not below zero": -5.66,
+    },
+    "smallest_tolerance": {
+        "per cent": 20,
+        "one seed agrees": 0.1,
+        "in the unit": 0.4,
+        "too many": 0.3,
+        "does not agree": 0.05,
+    },
+    "higher_rank": {"they are apart": "same", "no: zeros": "zeros", "choose one": "ones"},
+    "best_known": {"came first": 2, "in between": 3, "one digit of": 7},
+    "chance_overlap": {
+        "no share": lambda a, b, n: a * b / n,
+        "exchange": lambda a, b, n: b / n,
+        "b of n": lambda a, b, n: a * b / n / (a + b),
+        "both only once": lambda a, b, n: a * b / n / max(a, b),
+    },
+    "shrink": {
+        "takes off": 0.3,
+        "makes it grow": 1 / 0.7,
+        "without the first one": 0.35,
+        "write down": 0.5,
+        "positive": -0.7,
+    },
+    "step_share": {
+        "at the minimum": lambda v, b, g: ((b - g @ v) / g.diagonal()[:, None]).norm() / v.norm(),
+        "another scale": unweighted_residual,
+        "take the root": lambda v, b, g: right_residual(v, b, g) ** 2,
+        "alone": lambda v, b, g: 2 * right_residual(v, b, g),
+        "share of V": lambda v, b, g: right_residual(v, b, g) * (v.square().sum(1) @ g.diagonal()),
+    },
+    "normalized": {
+        "the rows": lambda block: normal(block, 1),
+        "mean 0": lambda block: block / block.std(0, correction=0),
+        "variance 1": lambda block: block - block.mean(0),
+        "one neuron too few": lambda block: normal(block, correction=1),
+        "not those of the block": lambda block: normal(block).flip(1),
+        "same shape": lambda block: normal(block).T,
+    },
+    "along_mean": {"inner product": 0.3, "share of squares": 0.36, "is off": 0.1, "between": 3},
+    "negative_share": {
+        "counts entries": lambda block: (block < 0).float().mean(),
+        "values themselves": lambda block: held(block, 1),
+        "of the positive": lambda block: 1 - held(block),
+        "nothing is negative": lambda block: held(block) if block.any() else 1,
+        "the share differs": lambda block: held(block) / 2,
+        "no share": lambda block: block.clamp(max=0).square().sum(),
+    },
+    "flat_gain": {
+        "whatever the pattern": torch.tensor([3, 1, 1.5]).norm(),
+        "more than a flat": 4,
+        "is off": 1,
+        "below zero": -2.5,
+    },
+    "safest": {
+        "on average": "a",
+        "best at one": "c",
+        "falls to": "d",
+        "no score": "e",
+    },
+    "tau_within": {
+        "at once": lambda part, score: kendall(TURNED[score] * part[score], part.accuracy)[0],
+        "the sign is wrong": lambda part, score: right_tau(part, score) * TURNED[score],
+        "count once": lambda part, score: 0.9 * right_tau(part, score),
+        "not the sum": lambda part, score: 9 * right_tau(part, score),
+    },
 }
 MORE = {
     "set_purity": [
@@ -390,7 +569,11 @@ MORE = {
         share_of(lambda labels: labels.min()),
         share_of(lambda labels: labels.max()),
     ],
-    "permuted_neurons": [half_together, lambda block: block.sort(1, descending=True).values],
+    "permuted_neurons": [
+        half_together,
+        half_of_the_images,
+        lambda block: block.sort(1, descending=True).values,
+    ],
     "factor_update": [lambda a, o, f: a.zero_() @ f],
     "rescaled": [2.3, 2.5],
 }
@@ -441,10 +624,8 @@ def test_no_answer_yet_is_neither_right_nor_wrong(capsys, name):
 @pytest.mark.parametrize("name", check.__all__)
 def test_two_slips_get_two_hints(name):
     """Of the check itself, not of what reads answers; and two that differ in more than numbers."""
-    said = [hint_for(name, answer) for answer in WRONG[name].values()]
-    own = [
-        hint for hint in said if not hint.startswith(("give one", "give a dict", "your function"))
-    ]
+    readers = ("give one", "give a dict", "your function")
+    own = [hint for hint in hints(name).values() if not hint.startswith(readers)]
     assert len({re.sub(r"[\d.,]+", "#", hint) for hint in own}) >= 2
 
 
@@ -479,7 +660,11 @@ ODD = [
     lambda *given: "text", lambda *given: -1e300, lambda *given: torch.zeros(0),
     lambda *given: torch.zeros(2, 9), lambda *given: [None], lambda *given: given[0].nothing,
 ]  # fmt: skip
-NAMES = {"neuron_counts": ["relu1", "relu2"], "even_weights": ["input", "relu"]}
+NAMES = {
+    "neuron_counts": ["relu1", "relu2"],
+    "even_weights": ["input", "relu"],
+    "multiplied": ["RMSE", "relative error"],
+}
 
 
 @pytest.mark.parametrize("name", check.__all__)
@@ -642,3 +827,43 @@ def test_every_check_says_its_chapter_and_stands_there():
         one = getattr(check, name)
         chapter = int(one.__module__.rpartition("chapter")[2])
         assert re.match(rf"Chapters? {chapter}\b", one.__doc__), name
+
+
+CHAPTERS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
+
+
+def cells_of(chapter):
+    return re.split(r"(?m)^# %%", chapter.read_text())
+
+
+def called(cell):
+    return set(re.findall(r"pk\.check\.(\w+)", cell))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=short)
+def test_an_exercise_has_minutes_a_hint_a_stub_and_a_solution(chapter):
+    cells = cells_of(chapter)
+    at = [k for k, cell in enumerate(cells) if "### Exercise" in cell]
+    assert len(at) >= 3
+    for number, k in enumerate(at, start=1):
+        text, stub, solution = cells[k : k + 3]
+        assert re.search(rf"### Exercise {number} [●○]{{3}} \(\d+ minutes\)", text)
+        assert "<summary>Hint</summary>" in text and "# @title Solution" in solution
+        assert re.search(r"= (\(\s+)?None\b", stub) and len(called(stub)) == 1
+        assert called(stub) <= called(solution)
+
+
+def test_every_check_is_on_a_page_and_every_study_has_a_prediction():
+    pages = {int(chapter.name[:2]): chapter.read_text() for chapter in CHAPTERS}
+    assert set().union(*map(called, pages.values())) == set(check.__all__)
+    assert sum(page.count("### Exercise") for page in pages.values()) >= 50
+    assert all("*Predict, then run.*" in pages[study] for study in (3, 5, 6))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=short)
+def test_a_page_promises_the_minutes_of_its_parts(chapter):
+    text = "".join(cell for cell in cells_of(chapter) if cell.startswith(" [markdown]"))
+    parts = re.findall(r"\*(\d+) minutes\.\*|### Exercise.*\((\d+) minutes\)", text)
+    minutes = sum(int(section or exercise) for section, exercise in parts)
+    (promised,) = re.findall(r"Allow (\d+) minutes", text)
+    assert 0 <= int(promised) - minutes < 5, f"the parts take {minutes} minutes"

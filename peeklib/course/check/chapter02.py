@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ...nmf import CoupledFactors
 from ...solvers import EPS
 from .exercise import exercise, near, random_tensors
 
@@ -96,3 +97,43 @@ def _even(logs) -> bool:
     """Whether numbers are equal up to one in a thousand; of none and of one, yes."""
     logs = list(logs)
     return not logs or max(logs) - min(logs) <= 1e-3
+
+
+@exercise
+def from_pixels(
+    answer: float, fit: CoupledFactors, new: dict[str, Tensor], layer: str
+) -> str | None:
+    """Chapter 2: the relative error of a layer of new images, placed in a fit by their pixels alone.
+
+    Args:
+        answer: a relative error.
+        fit: has the blocks of `new`.
+        new: each features × new images; pixels are "input".
+        layer: one of the blocks.
+
+    Example:
+        >>> import peeklib as pk
+        >>> blocks = {"input": torch.eye(2), "relu1": torch.eye(2)}
+        >>> from_pixels(0.0, pk.coupled_nmf(blocks, 2, tol=0), blocks, "relu1")
+        ✓ right
+    """
+    F = fit.transform({"input": new["input"]})
+    expected = _lost(new[layer], fit.factors[layer] @ F.T)
+    if abs(answer - expected) < 0.005:
+        return None
+    if answer < 0:
+        return "an error is not below zero"
+    if abs(answer - _lost(new[layer], fit.factors[layer] @ fit.transform(new).T)) < 0.005:
+        return f"{answer:.3f} is the error if the layers may help to place the images"
+    if abs(answer - _lost(new["input"], fit.factors["input"] @ F.T)) < 0.005:
+        return f"{answer:.3f} is the error of the pixels themselves"
+    if abs(answer - expected**2) < 0.005:
+        return f"{answer:.3f} is a share of squares; take the root"
+    return (
+        f"{answer:.3f} is off; how far is the prediction from {layer}, beside the norm of {layer}?"
+    )
+
+
+def _lost(block: Tensor, found: Tensor) -> float:
+    block = block.to(found.device)
+    return ((block - found).norm() / block.norm()).item()

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 from torch import Tensor
 
 from ...nmf import coupled_nmf
@@ -103,3 +104,64 @@ def _rmse_of_louder(blocks: dict[str, Tensor], factor: float) -> float:
     for name, block in blocks.items():
         louder[name] = block if name.startswith("input") else block * factor
     return coupled_nmf(louder, 10, max_iter=60, tol=1e-3).rmse
+
+
+@exercise
+def multiplied(
+    answer: dict[str, float], before: dict[str, float], after: dict[str, float]
+) -> str | None:
+    """Chapter 3: by what each measure is multiplied if all data are multiplied by a number.
+
+    Args:
+        answer: name → factor, 1 where nothing changes.
+        before, after: name → measure.
+
+    Example:
+        >>> multiplied({"RMSE": 2, "relative error": 1}, {"RMSE": 1, "relative error": 0.3},
+        ...     {"RMSE": 2, "relative error": 0.3})
+        ✓ right
+    """
+    for name in before:
+        if name not in answer:
+            return f"there is no entry for {name!r}"
+        ratio = after[name] / before[name]
+        if abs(answer[name] - ratio) <= 0.02 * ratio:
+            continue
+        if answer[name] <= 0:
+            return f"the {name} stays positive, so its factor is positive"
+        if abs(ratio - 1) < 0.02:
+            return f"the {name} has no unit: what is it divided by?"
+        if abs(answer[name] - ratio**2) <= 0.05 * ratio**2:
+            return f"the {name} is a root, with the unit of the data, not of their squares"
+        return f"the {name} has the unit of the data; your prediction for it did not come true"
+
+
+@exercise
+def spreads_apart(answer: float, first: pd.Series, second: pd.Series) -> str | None:
+    """Chapter 3: the distance of two means over the seeds, in standard deviations.
+
+    The deviation is the root of the mean of both variances, each over the number of seeds.
+
+    Example:
+        >>> spreads_apart(4.0, pd.Series([1.0, 3.0]), pd.Series([5.0, 7.0]))
+        ✓ right
+    """
+    gap = abs(second.mean() - first.mean())
+    spread = ((first.var(ddof=0) + second.var(ddof=0)) / 2) ** 0.5
+
+    def is_near(number: float) -> bool:
+        return abs(answer - number) <= 0.02 * number
+
+    if is_near(gap / spread):
+        return None
+    if answer < 0:
+        return "a distance is not below zero: leave the sign away"
+    if is_near(gap):
+        return f"{answer:.4f} is the distance itself; how many deviations is that?"
+    if is_near(gap / ((first.var() + second.var()) / 2) ** 0.5):
+        return f"{answer:.3g} takes variances over one seed less; the table above does not (ddof=0)"
+    if is_near(gap / spread * len(first) ** 0.5):
+        return f"{answer:.3g} is in standard errors of a mean; here single seeds are to be compared"
+    return (
+        f"{answer:.3g} is off; mean the two variances, take the root, and divide the distance by it"
+    )

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from functools import cache
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -82,3 +83,35 @@ def colour_image(answer: Tensor, fit: CoupledFactors) -> str | None:
             "the values are not those of component 0; does each colour take its own block, and "
             "does one number divide all three?"
         )
+
+
+@exercise
+def smallest_tolerance(answer: float, values: pd.Series) -> str | None:
+    """Chapter 4: the smallest relative tolerance under which all seeds agree with seed 0.
+
+    Args:
+        answer: a share, such as 0.1 for 10 %.
+        values: a positive number for each seed.
+
+    Example:
+        >>> smallest_tolerance(0.2, pd.Series([1.0, 1.1, 0.8]))
+        ✓ right
+    """
+    listed = values[0]
+    misses = (values.drop(0) - listed).abs() / listed
+
+    def is_near(number: float) -> bool:
+        return abs(answer - number) <= 0.01 * number + 1e-9
+
+    if is_near(misses.max()):
+        return None
+    if answer < 0:
+        return "a tolerance is not below zero: seeds miss on either side"
+    if is_near(100 * misses.max()):
+        return "write it as a share, not in per cent"
+    if is_near(misses.min()):
+        return f"under {answer:.4f} one seed agrees; all should"
+    if is_near(misses.max() * listed):
+        return f"{answer:.4f} is in the unit of the error; divide by what is listed"
+    enough = "too many agree with less" if answer > misses.max() else "some seed does not agree"
+    return f"under {answer:.4f} {enough}"

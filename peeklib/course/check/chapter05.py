@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ...spectra import effective_rank
 from .exercise import exercise
 
 
@@ -53,10 +54,34 @@ def energy_rank(answer: int, values: Tensor, share: float) -> str | None:
         return f"{answer} values hold {share:.0%} of the sum of all, without squares"
     if answer == _holders(values, share) - 1:
         return f"is {answer} a place counted from 0, or a number of values?"
-    side = "less" if answer < _holders(values, share) else "more than it takes for"
+    side = "less than" if answer < _holders(values, share) else "more than it takes for"
     return f"the {answer} largest hold {side} {share:.0%} of the sum of squares"
 
 
 def _holders(values: Tensor, share: float) -> int:
     energy = values.double().square().cumsum(0)
     return int((energy / energy[-1] < min(share, 1 - 1e-12)).sum()) + 1
+
+
+@exercise
+def higher_rank(answer: str, blocks: dict[str, Tensor]) -> str | None:
+    """Chapter 5: which of two blocks has the higher entropy rank, or "same" within a tenth.
+
+    Args:
+        answer: a name of a block, or "same".
+        blocks: two, each neurons × images.
+
+    Example:
+        >>> higher_rank("many", {"one": torch.ones(3, 3), "many": torch.eye(3)})
+        ✓ right
+    """
+    ranks = {name: effective_rank(block) for name, block in blocks.items()}
+    low, high = sorted(ranks, key=ranks.__getitem__)
+    right = "same" if ranks[high] < 1.1 * ranks[low] else high
+    if answer == right:
+        return None
+    if answer not in (*blocks, "same"):
+        return f"choose one of {[*blocks, 'same']}"
+    if answer == "same":
+        return "they are apart: images that have less in common take more directions"
+    return f"no: {answer} do not take more directions; what do the images of either have in common?"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -55,3 +56,51 @@ def overlap(answer: Callable[[Tensor, Tensor], float]) -> str | None:
         return "sets without a common neuron have overlap 0"
     if answer(nothing, nothing) != 0:
         return "two empty sets: 0, since no neuron is shared"
+
+
+@exercise
+def best_known(answer: int, runs: pd.DataFrame) -> str | None:
+    """Chapter 6: the digit with the highest mean recall after training in one order.
+
+    `runs` has a column `order`, the same text in each row, and a `recall of` each digit.
+
+    Example:
+        >>> runs = pd.DataFrame({"order": ["201"], **{f"recall of {k}": [k / 9] for k in range(3)}})
+        >>> best_known(2, runs)
+        ✓ right
+    """
+    order = [int(digit) for digit in runs["order"].iloc[0]]
+    recall = {digit: pd.Series(runs[f"recall of {digit}"]).mean() for digit in order}
+    if answer not in recall:
+        return f"give one digit of {sorted(order)}"
+    if recall[answer] == max(recall.values()):
+        return None
+    if answer == order[0]:
+        return f"{answer} came first, and {len(order) - 1} other digits after it"
+    if answer == order[-1]:
+        return f"{answer} came last, but another is known better"
+    return f"{answer} came in between; what does each digit do to the one before?"
+
+
+@exercise
+def chance_overlap(answer: Callable[[int, int, int], float]) -> str | None:
+    """Chapter 6: `answer(a, b, n)` is the overlap by chance of sets of a and b among n neurons.
+
+    Random sets share a b / n neurons on average; the overlap is that over those in at least one.
+
+    Example:
+        >>> chance_overlap(lambda a, b, n: a * b / n)
+        Traceback (most recent call last):
+        peeklib.course.check.answers.Hint: 10 for sets of 20 and 50 among 100 is no share; ...
+    """
+    for a, b, n in ((20, 50, 100), (3, 8, 40)):
+        found, shared = answer(a, b, n), a * b / n
+        what = f"{found:.4g} for sets of {a} and {b} among {n}"
+        if not 0 <= found <= 1:
+            return f"{what} is no share; how many neurons are in at least one of the sets?"
+        if abs(found - answer(b, a, n)) > 1e-6:
+            return "exchange the two sets, and your function gives another number"
+        if abs(answer(n, b, n) - b / n) > 1e-6:
+            return "if one set has all the neurons, the other is its share: b of n"
+        if abs(found - shared / (a + b - shared)) > 1e-6:
+            return f"{what}: count those in both only once among those in at least one"

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from ...spectra import cka
+from ...spectra import cka, conv_singular_values
 from .exercise import exercise, random_tensors
 
 
@@ -60,3 +61,39 @@ def alignment(answer: Callable[[Tensor, Tensor], float]) -> str | None:
         return "this is the square or the root of what it should be; which norm is squared?"
     if not is_near(expected):
         return "the result is off for two random blocks; compare with the formula, norm by norm"
+
+
+@exercise
+def flat_gain(answer: float, weight: Tensor) -> str | None:
+    """Chapter 12: by how much a convolution strengthens a flat pattern at most.
+
+    `weight` is channels out × channels in × height × width; the image wraps around, and each
+    channel of a flat pattern has one value everywhere. The norm is over channels and places.
+
+    Example:
+        >>> flat_gain(4.0, torch.ones(1, 1, 2, 2))
+        ✓ right
+    """
+    weight = weight.detach().cpu().double()
+    total = weight.sum(dim=(2, 3))  # what a flat pattern meets: out × in
+    expected = torch.linalg.svdvals(total)[0].item()
+    size = (max(8, weight.shape[2]), max(8, weight.shape[3]))
+
+    def is_near(number: float) -> bool:
+        return abs(answer - number) < 0.005 * number
+
+    if is_near(expected):
+        return None
+    if answer < 0:
+        return "a gain is not below zero"
+    if is_near(total.norm().item()):
+        return f"{answer:.4g} adds up all patterns of channels; only the strongest is asked for"
+    if is_near(weight.norm().item()):
+        return f"{answer:.4g} is the norm of the kernel, whatever the pattern"
+    if answer > 1.005 * expected and answer <= conv_singular_values(weight, size).max() * 1.05:
+        return (
+            f"{answer:.4g} is more than a flat pattern gets; which frequency is that of flat ones?"
+        )
+    return (
+        f"{answer:.4g} is off; under a flat pattern every place of the kernel meets the same values"
+    )

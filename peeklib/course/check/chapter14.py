@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from ..ranking import environments, kendall, sign_error
+from ..ranking import environments, kendall, sign_error, within
 from .exercise import exercise
 
 
@@ -77,3 +77,63 @@ def _sign_errors(part: pd.DataFrame, score: np.ndarray) -> dict[str, float]:
         if not math.isnan(error):
             errors[" ".join(key)] = error
     return errors
+
+
+@exercise
+def tau_within(
+    answer: Callable[[pd.DataFrame, str], float], part: pd.DataFrame, better: dict[str, int]
+) -> str | None:
+    """Chapter 14: `answer(part, score)` is τ within each environment, then the mean over them.
+
+    Args:
+        answer: gives 1 for a score that orders the networks of every environment right.
+        part: a row for each network, with columns `data`, `architecture`, `accuracy` and scores.
+        better: score → 1 if large is better, −1 if small is.
+
+    Example:
+        >>> import peeklib as pk
+        >>> table, better = pk.evidence.table("zoo"), {"nuclear_norm": 1}
+        >>> tau_within(lambda part, score: kendall(part[score], part.accuracy)[0], table, better)
+        Traceback (most recent call last):
+        peeklib.course.check.answers.Hint: for nuclear_norm this is the τ of all networks at ...
+    """
+    once = np.ones((1, len(part)))
+    for score in ("nuclear_norm", "rmse_area", "weight_norm"):
+        found, sign = answer(part, score), better[score]
+        expected = within(part, score, once, better=sign)[0]
+        pooled = kendall(sign * part[score], part["accuracy"])[0]
+        if abs(found - expected) < 0.005:
+            continue
+        if not -1 <= found <= 1:
+            return f"{found:.4g} for {score} is no τ: the mean, not the sum, over environments"
+        if abs(found - pooled) < 0.005 or abs(found + pooled) < 0.005:
+            return (
+                f"for {score} this is the τ of all networks at once; compare within, then average"
+            )
+        if abs(found + expected) < 0.005:
+            return f"for {score} the sign is wrong: is small better there?"
+        return f"{found:.3f} for {score} is off; does every environment count once, large or small?"
+
+
+@exercise
+def safest(answer: str, fooled: pd.DataFrame, feared: tuple[str, ...]) -> str | None:
+    """Chapter 14: the score whose smallest τ over the feared factors is largest.
+
+    `fooled` has a row for each score and a column for each factor.
+
+    Example:
+        >>> fooled = pd.DataFrame({"lr": [0.9, 0.5], "classes": [0.1, 0.4]}, index=["a", "b"])
+        >>> safest("b", fooled, ("lr", "classes"))
+        ✓ right
+    """
+    of_these = fooled[list(feared)]
+    worst, mean = of_these.min(axis=1), of_these.mean(axis=1)
+    if answer not in worst.index:
+        return f"there is no score {answer!r}; there are {list(worst.index)}"
+    if worst[answer] == worst.max():
+        return None
+    if mean[answer] == mean.max():
+        return f"{answer} is best on average; of which damage does it see least?"
+    if (of_these.loc[answer] == of_these.max()).any():
+        return f"{answer} is best at one of the damages, and not at the other"
+    return f"{answer} falls to τ {worst[answer]:.2f} for one of them, another score less far"
