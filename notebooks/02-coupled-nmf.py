@@ -3,7 +3,7 @@
 #
 # *One small matrix describes every image; pixels and neurons of all layers are read off against it.*
 #
-# You know {doc}`01-a-network-as-matrices`. Allow 60 minutes; the cells take a minute or two on a laptop CPU.
+# You know {doc}`01-a-network-as-matrices`. Allow 75 minutes; the cells take a minute or two on a laptop CPU.
 
 # %% tags=["remove-cell"]
 # Installs peeklib on Colab, which brings torch and numpy; elsewhere it only looks for it.
@@ -451,6 +451,28 @@ pd.DataFrame(
         for name, weights in choices.items()
     }
 ).round(3)
+
+# %% [markdown]
+# ### Exercise 4 ●●○ (5 minutes)
+#
+# The pixels alone placed the new images, and predicted `relu1`. How well do they predict the last layer: what is the
+# relative error of `relu2` of the new images, placed by their pixels?
+#
+# <details><summary>Hint</summary><code>learned.transform({"input": …})</code> gives their rows of $F$, and <code>learned.factors["relu2"]</code> times
+# its transpose is the prediction.</details>
+
+# %%
+my_prediction = None  # a relative error
+pk.check.from_pixels(my_prediction, learned, new, "relu2")
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+placed = learned.transform({"input": new["input"]})
+relu2 = new["relu2"].to(placed.device)
+predicted = learned.factors["relu2"] @ placed.T
+lost = float((relu2 - predicted).norm() / relu2.norm())
+pk.check.from_pixels(lost, learned, new, "relu2")
+print(f"relative error of relu2 {lost:.2f}")
 
 # %% [markdown]
 # ## Which rank?

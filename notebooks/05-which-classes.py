@@ -347,7 +347,30 @@ pk.judge(
 )
 
 # %% [markdown]
-# ### Exercise 2 ●●○ (10 minutes)
+# ### Exercise 2 ●○○ (5 minutes)
+#
+# *Predict, then run.* Show the network that knows {0–9} nothing but the zeros among the test images; then as many images of
+# all digits. For which of the two has `relu2` the higher entropy rank, or are they the `"same"` within a tenth? Whose property is an entropy rank,
+# then: the network's, or that of the images as well?
+#
+# <details><summary>Hint</summary>How many different things are there to tell apart?</details>
+
+# %%
+my_guess = None  # "zeros", "all digits" or "same"
+seen = ours["{0–9}"].blocks["relu2"].cpu()
+zeros = seen[:, data.test.labels == 0]
+shown = {"zeros": zeros, "all digits": seen[:, : zeros.shape[1]]}
+pk.check.higher_rank(my_guess, shown)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+pk.check.higher_rank("all digits", shown)
+for name, block in shown.items():
+    print(f"{name}: entropy rank {pk.effective_rank(block):.1f}")
+print("It measures both: compare networks on the same images only.")
+
+# %% [markdown]
+# ### Exercise 3 ●●○ (10 minutes)
 #
 # How many singular values does `relu2` need for 95 % of its energy, the sum of the squares of all of them? Answer for the
 # network that knows {0–9}. Then compare with the one that knows only {0}: which of the two is a better measure of what a

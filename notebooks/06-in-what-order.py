@@ -4,7 +4,7 @@
 # *Show a network all nines, then all zeros, then all ones. What does it know at the end, which neurons does it use, and
 # is it what the paper says?*
 #
-# You know {doc}`03-how-much-training`. Allow 60 minutes to read and answer; the chapter runs for about a minute on
+# You know {doc}`03-how-much-training`. Allow 65 minutes to read and answer; the chapter runs for about a minute on
 # a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -164,6 +164,24 @@ pk.show(figure, f"{what} {text}.")
 #
 # Is that an accident of our order, seed or learning rate? The table `orders` holds eleven orders (each digit
 # first, and one order backwards) with three seeds, and 9 first at three more learning rates; `make evidence` made it.
+
+# %% [markdown]
+# ### Exercise 1 ●○○ (3 minutes)
+#
+# *Predict, then run.* Three networks of that table were trained backwards: 9, 8, 7, … 0. Which digit will they know best, on average?
+#
+# <details><summary>Hint</summary>What did each class do to the one before?</details>
+
+# %%
+my_digit = None
+backwards = pk.evidence.table("orders").query("order == '9876543210' and rank == 10")
+pk.check.best_known(my_digit, backwards)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+best = backwards[list(recall.values())].mean().to_numpy().argmax()
+pk.check.best_known(int(best), backwards)
+print(f"best known: {best}, the last of {backwards.order.iloc[0]}")
 
 # %%
 orders = pk.evidence.table("orders")
@@ -472,7 +490,7 @@ alike.agg(["mean", "min", "max"]).round(2)
 # Other weights predict the overlaps as well as the network's own; pixels do, a little less. What comes back here is the shapes of the
 # digits.
 #
-# ### Exercise 1 ●○○ (5 minutes)
+# ### Exercise 2 ●○○ (5 minutes)
 #
 # Which two digits have the largest *overlap* of neurons after *shuffled* training, seed 0?
 #
@@ -491,7 +509,7 @@ pk.check.closest_pair(pair, shuffled)
 print(pair, f"overlap {shuffled[pair]:.0%}")
 
 # %% [markdown]
-# ### Exercise 2 ●●○ (10 minutes)
+# ### Exercise 3 ●●○ (10 minutes)
 #
 # Write the overlap of two sets of neurons yourself, for boolean vectors of any length. What should it be if
 # both are empty?
@@ -511,6 +529,29 @@ def jaccard(a, b):
 
 
 pk.check.overlap(jaccard)
+
+# %% [markdown]
+# ### Exercise 4 ●●○ (5 minutes)
+#
+# What is the overlap of two random sets? Write a function of `a` and `b`, the numbers of neurons in the two sets, and `n`, the
+# number of neurons that both are drawn from. Take for the number of shared neurons what it is on average.
+#
+# <details><summary>Hint</summary>A random set of $a$ among $n$ holds a share $a/n$ of any other set.</details>
+
+# %%
+my_chance = None  # a function of (a, b, n)
+pk.check.chance_overlap(my_chance)
+
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+def by_chance(a, b, n):
+    both = a * b / n
+    return both / (a + b - both)
+
+
+pk.check.chance_overlap(by_chance)
+print(f"sets of 200 and 220 among 320: {by_chance(200, 220, 320):.0%} by chance")
 
 # %% [markdown]
 # ## What is left of the claim?

@@ -3,7 +3,7 @@
 #
 # *A rank should cost a blink. What makes the factorization slow, what makes it fast, and how do other people's packages do?*
 #
-# You know {doc}`02-coupled-nmf`. Allow 65 minutes to read and answer; the chapter runs for about a minute on a laptop CPU.
+# You know {doc}`02-coupled-nmf`. Allow 80 minutes to read and answer; the chapter runs for about a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
 # Installs peeklib on Colab, which brings torch and numpy; elsewhere it only looks for it.
@@ -229,11 +229,30 @@ pk.show(
 )
 
 # %% [markdown]
+# ### Exercise 2 ●●○ (5 minutes)
+#
+# Coordinate descent ends where the second loading is 0 and the first is $b_1 / G_{11}$. Close to that point, by which factor does
+# a round of the multiplicative rule multiply the tiny second loading? How many rounds does it take to halve it?
+#
+# <details><summary>Hint</summary>The rule multiplies $v_2$ by $b_2 / (G v)_2$; put in $v_2 = 0$ where it is added.</details>
+
+# %%
+my_factor = None
+pk.check.shrink(my_factor, G2, b2)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+there = b2[0] / G2[0, 0]  # the first loading
+factor = float(b2[1] / (G2[1, 0] * there))
+pk.check.shrink(factor, G2, b2)
+print(f"times {factor:.3f}: halved in {np.log(0.5) / np.log(factor):.0f} rounds")
+
+# %% [markdown]
 # ## What does the fast one do instead?
 #
 # *10 minutes.* Coordinate descent over components is HALS {cite}`cichocki2009fast`. Write its step.
 #
-# ### Exercise 2 ●○○ (5 minutes)
+# ### Exercise 3 ●○○ (5 minutes)
 #
 # Write a function `my_sweep(V, B, G)` in place of `None`: for each component $k$ in turn, set row $V_k$ to its best value,
 # $\max\big(0,\; V_k + (B_k - G_k V) / G_{kk}\big)$. $V$ and $B$ are rank × images, $G$ is rank × rank. Later rows must see what
@@ -610,6 +629,32 @@ means.loc[["mu", "auto"]].T.map(lambda x: x if isinstance(x, str) else f"{x:.2g}
 # %% [markdown]
 # By its progress alone the first would count as done: below one part in ten thousand a round, the default tolerance. Its residual says
 # that it is not, and the error of the second says so too.
+
+# %% [markdown]
+# ### Exercise 4 ●●● (10 minutes)
+#
+# Write that residual for one factor: a function of `V`, `B` and `G` as in exercise 3. Let every entry *alone* go to its best value,
+# $\max(0,\; V_k + (B_k - G_k V)/G_{kk})$, from where $V$ is now. Give the norm of the move as a share of the norm of $V$, where the squares in row $k$
+# count $G_{kk}$ times in both norms.
+#
+# <details><summary>Hint</summary>All rows at once this time: <code>G.diagonal()[:, None]</code> stands beside them. The weights make the number blind to the
+# scale of a component.</details>
+
+# %%
+my_residual = None  # a function of (V, B, G)
+pk.check.step_share(my_residual)
+
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+def residual(V, B, G):
+    weight = G.diagonal()[:, None]
+    move = V - (V + (B - G @ V) / weight).clamp(min=0)
+    moved, size = (weight * move.square()).sum(), (weight * V.square()).sum()
+    return (moved / size).sqrt()
+
+
+pk.check.step_share(residual)
 
 # %% [markdown]
 # ## Does a rank cost a blink?

@@ -5,7 +5,7 @@
 # something in common, and is a single neuron special?*
 #
 # You know {doc}`01-a-network-as-matrices` and the AlexNet of {doc}`04-deeper-and-in-colour`; symbols are in
-# {doc}`../book/notation`. Allow 60 minutes to read and answer; the chapter trains a network for several minutes on a
+# {doc}`../book/notation`. Allow 65 minutes to read and answer; the chapter trains a network for several minutes on a
 # laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -243,6 +243,32 @@ if not FOLDER:  # the table knows nothing of ImageNet
 # %% [markdown]
 # ### Exercise 1 ●○○ (5 minutes)
 #
+# Write the normalization of the study: a function from a block, neurons × images, to a block of the same shape in which every
+# *column* has mean 0 and variance 1. What does it make of a neuron that is always 0?
+#
+# <details><summary>Hint</summary><code>block.mean(dim=0)</code> takes the mean of every column; <code>correction=0</code> divides a variance by the
+# number of neurons.</details>
+
+# %%
+my_normal = None  # a function of a block
+pk.check.normalized(my_normal)
+
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+def normalized(block):
+    return (block - block.mean(dim=0)) / block.std(dim=0, correction=0)
+
+
+pk.check.normalized(normalized)
+dead = normalized(torch.tensor([[0.0, 0.0], [1.0, 5.0], [2.0, 1.0]]))[0]
+print(
+    f"a neuron that is always 0 gets {dead.tolist()}: lowest where others are highest"
+)
+
+# %% [markdown]
+# ### Exercise 2 ●○○ (5 minutes)
+#
 # Write the class purity of one set of images: a function from a tensor of labels to a number.
 #
 # <details><summary>Hint</summary><code>torch.bincount</code> counts how often each label occurs.</details>
@@ -459,7 +485,7 @@ pk.judge(
 # on the variance changes the purity of a single network no more than chance can, again in all but one; over the five
 # it helped a little.
 #
-# ### Exercise 2 ●●○ (10 minutes)
+# ### Exercise 3 ●●○ (10 minutes)
 #
 # Which cut-off would let one random direction in *a hundred* pass? `variances` holds those of the 1,000 above.
 #

@@ -4,7 +4,7 @@
 # *Which few directions carry most of what a layer does, what do images at their ends share, and how do they compare with the
 # components of a coupled factorization?*
 #
-# You know {doc}`02-coupled-nmf` and {doc}`09-what-one-neuron-sees`; symbols are in {doc}`../book/notation`. Allow 65 minutes to read and answer; the chapter runs for about a minute
+# You know {doc}`02-coupled-nmf` and {doc}`09-what-one-neuron-sees`; symbols are in {doc}`../book/notation`. Allow 70 minutes to read and answer; the chapter runs for about a minute
 # on a laptop CPU after chapter 9, six without.
 
 # %% tags=["remove-cell"]
@@ -220,6 +220,25 @@ pk.check.compressible(my_error, torch.diag(values), 3)
 print(f"{my_error:.3f}")
 
 # %% [markdown]
+# ### Exercise 2 ●●○ (5 minutes)
+#
+# And in `pool5`? Compute the cosine of its first singular direction, `ours[0].vector`, with the mean of the images' columns of `A`. Is the first
+# direction of this layer the mean as well?
+#
+# <details><summary>Hint</summary><code>A.mean(dim=1)</code> has a number for each neuron. A direction has norm 1, the mean has not.</details>
+
+# %%
+my_cosine = None
+pk.check.along_mean(my_cosine, ours[0].vector, A)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+mean = A.mean(dim=1)
+cosine = float(ours[0].vector.to(mean.device) @ mean / mean.norm())
+pk.check.along_mean(cosine, ours[0].vector, A)
+print(f"|cosine| {abs(cosine):.2f}")
+
+# %% [markdown]
 # ## What do the images at the ends share?
 #
 # *10 minutes.* The study's Figure 6: the images with the highest and lowest scores along the first eight singular directions of `pool5`.
@@ -405,7 +424,7 @@ share = trained["entropy rank"].mean() / trained.neurons.first()
 share.map("{:.0%}".format).to_frame("entropy rank / neurons").T
 
 # %% [markdown]
-# ### Exercise 2 ●●○ (10 minutes)
+# ### Exercise 3 ●●○ (10 minutes)
 #
 # Where is the line for noise? Draw white noise of the shape of our `relu4`, and give its largest singular value as a share of its norm.
 #

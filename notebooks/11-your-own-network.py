@@ -4,7 +4,7 @@
 # *One call on a network that nobody here designed: which layers it found, how few components explain them, what their directions
 # respond to, and what it had to leave out.*
 #
-# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps; symbols are in {doc}`../book/notation`. Allow 45 minutes to read and answer; the chapter runs for about three
+# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps; symbols are in {doc}`../book/notation`. Allow 50 minutes to read and answer; the chapter runs for about three
 # minutes on a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -141,6 +141,30 @@ pk.check.most_silent(most_silent, report.layers)
 print(most_silent)
 
 # %% [markdown]
+# ### Exercise 2 ●●○ (5 minutes)
+#
+# Write what the report calls *below zero*: a function from a block to the share of its sum of squares that negative values hold. Give 0
+# for a block of zeros.
+#
+# <details><summary>Hint</summary><code>block.clamp(max=0)</code> keeps the negative values.</details>
+
+# %%
+my_share = None  # a function of a block
+pk.check.negative_share(my_share)
+
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+def below_zero(block):
+    whole = block.square().sum().item()
+    return block.clamp(max=0).square().sum().item() / whole if whole else 0
+
+
+pk.check.negative_share(below_zero)
+hardswish = torch.nn.functional.hardswish(torch.linspace(-4, 4, 101))
+print(f"hardswish of numbers from -4 to 4: {below_zero(hardswish):.1%}")
+
+# %% [markdown]
 # ## How do the three compare?
 #
 # *5 minutes.* The factorization gives pixels and every layer an equal say, whatever their size. The error of each part at the third rank, against its
@@ -195,7 +219,7 @@ both.round(3)
 # One pair is an observation and no test. Chapters 3 to 6 say how far differences between networks can be trusted over many of them. Here pixels and layers have an equal say and no unit, so what is
 # left to doubt is chance: other images, another seed.
 #
-# ### Exercise 2 ●●○ (10 minutes)
+# ### Exercise 3 ●●○ (10 minutes)
 #
 # Which part of `resnet18` gains most from a doubling of the rank, from 10 to 20: whose error falls most, as a share of what it was?
 # (On stand-in data, from 2 to 5.)

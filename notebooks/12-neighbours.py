@@ -4,7 +4,7 @@
 # *The coupled factorization is one way to look into a network. What do its neighbours see in the same networks, and which of them
 # tells best how much a network was trained?*
 #
-# You know {doc}`03-how-much-training`; symbols are in {doc}`../book/notation`. Allow 60 minutes to read and answer; the chapter runs for about a minute on a
+# You know {doc}`03-how-much-training`; symbols are in {doc}`../book/notation`. Allow 75 minutes to read and answer; the chapter runs for about a minute on a
 # laptop CPU, less if you ran chapter 3 before.
 
 # %% tags=["remove-cell"]
@@ -195,6 +195,27 @@ pk.recheck(what, column.xs(0, level="seed"), live, **near(column))
 # *What it cannot see:* the biases, the ReLUs, which patterns occur in images, and what the layers do together.
 
 # %% [markdown]
+# ### Exercise 1 ●●○ (5 minutes)
+#
+# By how much can `conv2` of the 100 % network strengthen a *flat* pattern, the same value at every place of a channel, if the
+# image wraps around? Compare with the largest singular value: which patterns does the layer prefer?
+#
+# <details><summary>Hint</summary>Flat is frequency 0. There every place of the kernel meets the same values, so add the kernel up over its places;
+# <code>torch.linalg.svdvals</code> does the rest.</details>
+
+# %%
+kernel = models["100%"].conv2.weight.detach().cpu()  # out × in × 5 × 5
+my_gain = None
+pk.check.flat_gain(my_gain, kernel)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+flat = float(torch.linalg.svdvals(kernel.sum(dim=(2, 3)))[0])
+pk.check.flat_gain(flat, kernel)
+most = float(conv_singular_values(kernel, (12, 12)).max())
+print(f"flat patterns {flat:.2f}, the strongest of all {most:.2f}")
+
+# %% [markdown]
 # ## One layer alone: by image, or by position?
 #
 # *10 minutes.* Olah et al. factorize one layer at a time, and they take every *position* of a map for a row, its channels for columns
@@ -364,7 +385,7 @@ pk.recheck(what, at_few.xs(0, level="seed"), live, **near(at_few, "method"))
 # images for each direction. *By position* there are many: that is how its authors compare the same layer of two
 # networks, and how we do it below.
 #
-# ### Exercise 1 ●○○ (5 minutes)
+# ### Exercise 2 ●○○ (5 minutes)
 #
 # You want the SVCCA of two unrelated layers like these, flattened, to be at most `limit`. Which is the smallest number of images
 # in `floor` that will do?
@@ -384,7 +405,7 @@ pk.check.images_needed(enough, floor, limit)
 print(f"{enough} images, for {len(relu2['ours'])} neurons")
 
 # %% [markdown]
-# ### Exercise 2 ●●○ (10 minutes)
+# ### Exercise 3 ●●○ (10 minutes)
 #
 # Write linear CKA yourself: a function of two blocks, features × images, by the formula above.
 #

@@ -4,7 +4,7 @@
 # *A poorly trained network is said to need fewer components. Does it, or are its numbers only smaller? Here you change the numbers
 # of a network without changing one of its answers, and see which scores fall for it.*
 #
-# You know {doc}`03-how-much-training`; symbols are in {doc}`../book/notation`. Allow 90 minutes to read and answer; the chapter runs
+# You know {doc}`03-how-much-training`; symbols are in {doc}`../book/notation`. Allow 95 minutes to read and answer; the chapter runs
 # for about half a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]

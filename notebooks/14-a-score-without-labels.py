@@ -4,7 +4,7 @@
 # *Hundreds of networks, trained well and badly in seven ways, and eighteen scores that see no label. Which of them puts the networks in the right
 # order, and which only seems to?*
 #
-# You know {doc}`13-rank-or-scale`; symbols are in {doc}`../book/notation`. Allow 80 minutes to read and answer; the chapter runs for about a minute on a
+# You know {doc}`13-rank-or-scale`; symbols are in {doc}`../book/notation`. Allow 95 minutes to read and answer; the chapter runs for about a minute on a
 # laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -209,6 +209,33 @@ pk.check.kendall_by_hand((2 - 1) / 3)  # two pairs are right, one is turned roun
 print(kendall([3, 4, 1], [0.9, 0.8, 0.5]))
 
 # %% [markdown]
+# ### Exercise 2 ●●● (10 minutes)
+#
+# Write τ *within* environments: a function `tau_of(part, score)` that takes Kendall's τ in each environment, turned round where small is better, and then
+# the mean. `kendall(score, truth)[0]` is τ of two columns; `GROUP` holds the names of the columns that make an environment. Try it on a
+# score that only knows the environment, such as `fake`: why is it 0 now?
+#
+# <details><summary>Hint</summary><code>part.groupby(GROUP)</code> yields pairs of a key and the rows of an environment.</details>
+
+# %%
+tau_of = None  # a function of (part, score)
+pk.check.tau_within(tau_of, trained, BETTER)
+
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+def tau_of(part, score):
+    taus = [
+        kendall(BETTER.get(score, 1) * rows[score], rows.accuracy)[0]
+        for _, rows in part.groupby(GROUP)
+    ]
+    return sum(taus) / len(taus)
+
+
+pk.check.tau_within(tau_of, trained, BETTER)
+print(f"fake: τ within {tau_of(trained.assign(fake=fake), 'fake'):.2f}")
+
+# %% [markdown]
 # ## Which scores were tuned, and on what?
 #
 # *5 minutes.* A score that is tuned on the networks it is judged by proves nothing. So the zoo has two halves. On the *development* half, MNIST and digits with
@@ -382,7 +409,25 @@ pk.show(
 )
 
 # %% [markdown]
-# ### Exercise 2 ●●○ (10 minutes)
+# ### Exercise 3 ●●○ (5 minutes)
+#
+# You fear that classes are missing, and that the images came sorted. Which score is the safest: the one whose *smaller* τ of the two is largest? `fooled` is
+# the table of the figure, scores × factors.
+#
+# <details><summary>Hint</summary><code>fooled[["classes", "sorting"]].min(axis=1)</code>, and which row of it is largest?</details>
+
+# %%
+my_score = None  # a name
+pk.check.safest(my_score, fooled, ("classes", "sorting"))
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+smaller = fooled[["classes", "sorting"]].min(axis=1)
+pk.check.safest(smaller.idxmax(), fooled, ("classes", "sorting"))
+print(f"{smaller.idxmax()}: τ of at least {smaller.max():.2f}")
+
+# %% [markdown]
+# ### Exercise 4 ●●○ (10 minutes)
 #
 # Means hide the worst. Write a function `worst(part, score)` that gives the environment and factor with the largest sign error as text, its parts joined by blanks
 # ("mnist cnn lr"). `environments(part)` yields pairs: such a key, and the numbers of the rows. `sign_error(score, truth)` gives an array with one

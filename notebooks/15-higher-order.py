@@ -3,7 +3,7 @@
 #
 # *Flattening a layer forgets which neurons are neighbours. What does a factorization gain that does not forget, and what does it pay?*
 #
-# You know {doc}`02-coupled-nmf` and {doc}`07-how-shapes-travel`; symbols are in {doc}`../book/notation`. Allow 80 minutes to read and
+# You know {doc}`02-coupled-nmf` and {doc}`07-how-shapes-travel`; symbols are in {doc}`../book/notation`. Allow 85 minutes to read and
 # answer; the cells take about half a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]

@@ -1,13 +1,14 @@
 """Checks of chapter 10, Singular directions, layer by layer."""
 
 import torch
+from torch import Tensor
 
 from ...spectra import spectrum
 from .exercise import exercise
 
 
 @exercise
-def noise_share(answer: float, shape: tuple[int, int]) -> None:
+def noise_share(answer: float, shape: tuple[int, int]) -> str | None:
     """Chapter 10: the largest singular value of white noise of a shape, as a share of its norm.
 
     Example:
@@ -16,7 +17,44 @@ def noise_share(answer: float, shape: tuple[int, int]) -> None:
     """
     values = spectrum(torch.randn(*shape, generator=torch.Generator().manual_seed(0)))
     expected = (values[0] / values.norm()).item()
-    assert abs(answer - expected) < 0.05 * expected, (
-        f"{answer} is off; divide the largest singular value by the root of the sum of the squares "
-        "of all"
-    )
+
+    def is_near(number: float) -> bool:
+        return abs(answer - number) < 0.05 * number
+
+    if is_near(expected):
+        return None
+    if not 0 < answer <= 1:
+        return f"give a share, between 0 and 1, not {answer:.6g}"
+    if is_near(expected**2):
+        return f"{answer:.4f} is the share of the squares; the norm is their root"
+    if is_near((values[0] / values.sum()).item()):
+        return f"{answer:.4f} is a share of the sum; the norm is another thing"
+    return f"{answer:.4f} is off; is the noise normal, with mean 0, and of the layer's shape?"
+
+
+@exercise
+def along_mean(answer: float, vector: Tensor, A: Tensor) -> str | None:
+    """Chapter 10: the cosine of a direction with the mean image of a layer, without its sign.
+
+    `vector` has a number for each neuron, `A` is neurons × images.
+
+    Example:
+        >>> along_mean(0.6, torch.tensor([1.0, 0.0]), torch.tensor([[3.0, 3.0], [4.0, 4.0]]))
+        ✓ right
+    """
+    vector, mean = vector.cpu().double(), A.cpu().double().mean(dim=1)
+    product = abs(vector @ mean).item()
+    expected = product / (vector.norm() * mean.norm()).item()
+
+    def is_near(number: float) -> bool:
+        return abs(abs(answer) - number) < 0.005
+
+    if is_near(expected):
+        return None  # of either sign: a direction has none
+    if abs(answer) > 1:
+        return f"a cosine lies between −1 and 1; {answer:.3g} does not"
+    if is_near(product):
+        return f"{answer:.3f} is the inner product; divide by the norm of the mean image, too"
+    if is_near(expected**2):
+        return f"{answer:.3f} is a share of squares; take the root"
+    return f"{answer:.3f} is off; the mean image has a number for each neuron: mean over the images"

@@ -2,40 +2,53 @@
 
 import functools
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, get_type_hints
 
 import torch
 from torch import Tensor
 
 from ...solvers import all_or_nothing
+from .answers import Hint, read
 
-Answer = TypeVar("Answer")
 Given = ParamSpec("Given")
 
 
 def exercise(
-    check: Callable[Concatenate[Answer, Given], None],
-) -> Callable[Concatenate[Answer | None, Given], None]:
-    """Handle an answer that is not there yet, and say when one is right.
+    check: Callable[Concatenate[Any, Given], str | None],
+) -> Callable[Concatenate[Any, Given], None]:
+    """Read an answer and say whether it is right.
+
+    The check returns a hint, or None for a right answer. It gets what the annotation of its first
+    parameter asks for; an answer that cannot be read so is a hint, too.
 
     Returns:
-        The check, for an answer or None.
+        A function of any answer, or of None for none yet. It raises `Hint` for a wrong one; nothing of
+        the check, which knows what is right, is in the traceback.
 
     Example:
         >>> @exercise
-        ... def half(answer: float, number: float) -> None:
-        ...     assert answer == number / 2, "divide by 2"
-        >>> half(3.0, 6.0)
+        ... def half(answer: float, number: float) -> str | None:
+        ...     return None if answer == number / 2 else f"{answer} and {answer} are not {number}"
+        >>> half(torch.tensor(3), 6.0)
         ✓ right
+        >>> half("three", 6.0)
+        Traceback (most recent call last):
+        peeklib.course.check.answers.Hint: give one number, not a text
     """
+    kind = next(iter(get_type_hints(check).values()))  # of the first parameter
 
     @functools.wraps(check)
-    def run(answer: Answer | None, *args: Given.args, **named: Given.kwargs) -> None:
+    def run(answer: Any, *args: Given.args, **named: Given.kwargs) -> None:
         if answer is None:
             print("○ not answered yet: put your answer in place of None and run the cell again")
             return
-        with all_or_nothing():  # half a fit would make a right answer wrong
-            check(answer, *args, **named)
+        try:
+            with all_or_nothing():  # half a fit would make a right answer wrong
+                hint = check(read(answer, kind), *args, **named)
+        except Hint as raised:
+            hint = str(raised)
+        if hint is not None:
+            raise Hint(hint)
         print("✓ right")
 
     return run
@@ -56,3 +69,14 @@ def random_tensors(*shapes: tuple[int, ...]) -> list[Tensor]:
     """
     generator = torch.Generator().manual_seed(0)
     return [torch.rand(*shape, generator=generator) for shape in shapes]
+
+
+def near(found: Tensor, expected: Tensor, within: float = 1e-4) -> bool:
+    """Whether a tensor is another, but for a share of the largest entry.
+
+    Example:
+        >>> near(torch.tensor([1.0, 2.00001]).double(), torch.tensor([1.0, 2.0]))
+        True
+    """
+    expected = expected.cpu().double()
+    return bool((found - expected).abs().max() <= within * expected.abs().max())
