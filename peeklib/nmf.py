@@ -42,6 +42,7 @@ from .blocks import (
     power_near,
     rows_at_once,
     stack,
+    times_two_to,
 )
 from .crew import crew, each, enough
 from .solvers import (
@@ -231,8 +232,8 @@ class CoupledFactors:
         home = device_of(blocks)
         weights = {name: self.weights[name] for name in checked}
         new = stack(checked, weights, pick_device(None, home), faint=0)
-        W, unit = _joined(new, {name: self.factors[name] for name in checked})
-        Wt = W.to(new.dtype).contiguous()
+        W, exponent = new.join(self.factors)
+        Wt = W.T.to(new.dtype).contiguous()
         Ft = Wt.new_zeros(self.rank, new.shape[1])
         with crew(new.device):
             B, G = Wt @ new, Wt @ Wt.T
@@ -241,16 +242,17 @@ class CoupledFactors:
                 hals_update(Ft, B, G, [slice(0, self.rank)], sweeps=1)
                 if (Ft - before).abs().max() <= stop.tol * Ft.max():
                     break
-        return _divided(Ft, unit).T.to(home)
+        return _in_unit(Ft, -exponent).T.to(home)
 
 
-def _divided(Ft: Tensor, unit: float) -> Tensor:
-    """The image factor under factors that are `unit` times as large."""
-    F = (Ft.double() / unit).to(Ft.dtype)
+def _in_unit(Ft: Tensor, exponent: int) -> Tensor:
+    """The image factor times a power of two."""
+    F = times_two_to(Ft.double(), exponent).to(Ft.dtype)
     if not F.isfinite().all() or (Ft.any() and not F.any()):
+        far = "large" if exponent > 0 else "small"
         raise ValueError(
-            f"the images are some {Ft.max().item() / unit:.0e} times as large as those that were "
-            f"fitted, which {str(F.dtype)[6:]} cannot hold; give them in another unit"
+            f"the images are so {far} beside those that were fitted that their factor, around "
+            f"2^{exponent}, cannot be written in {str(F.dtype)[6:]}; give them in another unit"
         )
     return F
 
@@ -493,26 +495,16 @@ def _given_start(
             raise ValueError(
                 "init has negative, NaN or infinite entries; start from non-negative factors"
             )
-    W, unit = _joined(data, init.factors)
-    F = init.image_factor.T.to(data.device).double()
+    W, exponent = data.join(init.factors)
+    Wt, Ft = W.T, init.image_factor.T.to(data.device).double()
+    whole = times_two_to(Wt, exponent)
     begin = measure
-    if _is_extreme(W * unit) or _is_extreme(F):
-        W, F = _comparable(W, F)
+    if _is_extreme(whole) or _is_extreme(Ft):
+        Wt, Ft = _comparable(Wt, Ft)
         begin = scale
     else:
-        W = W * unit
-    return Run(W.to(data.dtype).contiguous(), F.to(data.dtype).contiguous()), begin
-
-
-def _joined(data: Stack, factors: Mapping[str, Tensor]) -> tuple[Tensor, float]:
-    """The factor of the stack, rank × features, its largest entry near 1; and what to multiply with.
-
-    In float64, whatever sizes meet.
-    """
-    size = max(power_near(W) for W in factors.values())
-    W = data.join({name: W.double() / size for name, W in factors.items()})
-    unit = power_near(W)
-    return (W / unit).T, unit * size
+        Wt = whole
+    return Run(Wt.to(data.dtype).contiguous(), Ft.to(data.dtype).contiguous()), begin
 
 
 def _is_extreme(V: Tensor) -> bool:
@@ -538,10 +530,10 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
     kept = data.split(Wt.T)
     lost = residuals(data, kept, Ft)
     rmse, relative_error = whole_errors(data, lost)
-    powers, of_F = data.powers(kept)
+    exponent = data.exponent_of(kept)
     return CoupledFactors(
-        image_factor=(Ft * of_F).T,
-        factors={name: W * powers[name] for name, W in kept.items()},
+        image_factor=(Ft * 2.0**-exponent).T,
+        factors={name: W * 2.0**exponent * data.units[name] for name, W in kept.items()},
         rmse=rmse,
         relative_error=relative_error,
         block_errors=block_errors(data, lost),
