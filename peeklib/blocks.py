@@ -592,7 +592,7 @@ class Stack:
         Example:
             >>> X = stack({"input": torch.full((3, 6), 1e-40)}, None, torch.device("cpu"))
             >>> X.exponent_of({"input": torch.ones(3, 2)})  # 10⁻⁴⁰ has few digits
-            8
+            7
         """
         limits, sizes = torch.finfo(self.dtype), []
         for name, W in factors.items():
@@ -703,7 +703,7 @@ class _Kept:
         unit = power_near(block)
         if unit != 1:
             block = block * (1 / unit)
-            rest = power_near(block)  # of the smallest numbers that there are
+            rest = min(1.0, power_near(block))  # of the smallest numbers that there are
             block, unit = block * (1 / rest), unit * rest
         return cls(block, unit, energy_of(block))
 
