@@ -74,7 +74,8 @@ class CoupledFactors:
     """Blocks ≈ factors[name] @ image_factor.T, all factors non-negative.
 
     The columns of F have root mean square 1, so `factors` carry the units of the data (grey level,
-    activation); components are ordered from strong to weak. Errors are of the data as given,
+    activation); at the very ends of what their type holds (below 10⁻³⁷ and above 10³⁸ in float32),
+    F has a power of two of that size. Components are ordered from strong to weak. Errors are of the data as given,
     whatever the weights: squares of residuals in the data's own precision, summed in float64. The
     factors are on the device of the first block, wherever they were computed.
 
@@ -208,7 +209,8 @@ class CoupledFactors:
 
         Raises:
             TypeError, ValueError: for bad blocks, blocks that were not fitted, or have another
-                number of rows; for a bad `max_iter` or `tol`.
+                number of rows; for a bad `max_iter` or `tol`; for images of a size that the factor
+                cannot be written for in their type.
 
         Example:
             >>> import peeklib as pk
@@ -273,6 +275,11 @@ def coupled_nmf(
 ) -> CoupledFactors:
     """Factorize all blocks at once with one shared image factor (Saini & Papalexakis 2018, eq. 1).
 
+    Any size of numbers will do: c times the data has the fit of the data, with c times the factors,
+    and so it is with c times all weights. A block that is too small to matter beside others gets
+    the factor that fits best to their F. All is computed in float64 if all blocks are in it, or
+    differ in size by more than 10⁶⁰; else in float32.
+
     An interrupt (Ctrl-C, the stop button) returns the factors found so far, with `converged` False.
 
     Args:
@@ -288,7 +295,8 @@ def coupled_nmf(
         weights: dict of name → positive number that multiplies the block's term of the objective;
             None: all 1.
         seed: of the random start.
-        init: start from these factors instead of random ones.
+        init: start from these factors instead of random ones, as they are; of extreme size (2⁵⁰
+            beside the data, or between themselves), they are scaled to fit first.
         device: where to compute; None takes a GPU if there is one. The factors come back on the
             first block's device.
         max_iter: iterations at most.
@@ -482,7 +490,10 @@ def _first_step(solver: str) -> Callable[[Group], None]:
 def _given_start(
     data: Stack, rank: int, init: CoupledFactors
 ) -> tuple[Run, Callable[[Group], None]]:
-    """The factors of an earlier fit, once they are checked, and how to begin with them."""
+    """The factors of an earlier fit, once they are checked, and how to begin with them.
+
+    They are joined in float64, as they may be of any size beside the data.
+    """
     shapes = {name: (rows.stop - rows.start, rank) for name, rows in data.rows.items()}
     found = {name: tuple(W.shape) for name, W in init.factors.items()}
     if found != shapes or tuple(init.image_factor.shape) != (data.shape[1], rank):

@@ -23,6 +23,7 @@ KINDS = ["planted", "uniform", "sparse", "constant", "duplicates", "one entry", 
 SOLVERS = ["auto", "hals", "mu"]
 TYPES = st.sampled_from([torch.float32, torch.float64])
 EXPONENTS = st.integers(-100, 100)  # of two: 1e-30 … 1e30
+NONE = st.just(0)
 
 
 def tries(count):
@@ -61,7 +62,7 @@ def made(kind, shape, seed):
 
 
 @st.composite
-def stacks(draw, exponents=st.just(0), most=3):
+def stacks(draw, exponents=NONE, most=3):
     """Blocks of float64 with a name each, not all of them zero."""
     images, blocks = draw(st.integers(1, 12)), {}
     for name in "abc"[: draw(st.integers(1, most))]:
@@ -122,7 +123,7 @@ def agree(blocks, fit, *, close):
     assert fit.relative_error == pytest.approx(missed / sizes, rel=1e-3, abs=close)
 
 
-@tries(40)
+@tries(26)
 @given(stacks(EXPONENTS), TYPES, st.sampled_from(SOLVERS), st.sampled_from([0.0, 0.4, 1.0]))
 def test_a_result_is_what_it_says(blocks, dtype, solver, share):
     blocks = cast(blocks, dtype)
@@ -135,7 +136,7 @@ def test_a_result_is_what_it_says(blocks, dtype, solver, share):
     assert not (fit.converged and fit.relative_error > 1 + close)
 
 
-@tries(15)
+@tries(10)
 @given(stacks(EXPONENTS), TYPES, st.sampled_from(SOLVERS[:2]), EXPONENTS)
 def test_a_power_of_two_changes_no_bit_of_a_fit(blocks, dtype, solver, exponent):
     small = torch.finfo(dtype).tiny * 2.0**24  # nothing is rounded
@@ -151,18 +152,23 @@ def test_a_power_of_two_changes_no_bit_of_a_fit(blocks, dtype, solver, exponent)
     assert np.array_equal(first.history, second.history) and first.kkt == second.kkt
 
 
-@tries(15)
+@tries(10)
 @given(stacks(), TYPES, st.sampled_from(SOLVERS), st.integers(-30, 30))
 def test_a_fit_of_c_times_the_data_is_the_fit_of_the_data(blocks, dtype, solver, power):
-    blocks, moved = cast(blocks, dtype), cast({n: 10.0**power * X for n, X in blocks.items()}, dtype)
+    blocks, moved = (
+        cast(blocks, dtype),
+        cast({n: 10.0**power * X for n, X in blocks.items()}, dtype),
+    )
     options = {"solver": solver, "max_iter": 25, "tol": 0}
     first, second = (coupled_nmf(X, rank_of(X), **options) for X in (blocks, moved))
     assert second.relative_error == pytest.approx(first.relative_error, rel=0.02, abs=1e-3)
     assert second.rmse == pytest.approx(first.rmse * 10.0**power, rel=0.02, abs=1e-3 * 10.0**power)
 
 
-@tries(15)
-@given(stacks(), st.sampled_from(SOLVERS[:2]), st.lists(EXPONENTS, min_size=3, max_size=3), EXPONENTS)
+@tries(10)
+@given(
+    stacks(), st.sampled_from(SOLVERS[:2]), st.lists(EXPONENTS, min_size=3, max_size=3), EXPONENTS
+)
 def test_a_block_in_another_unit_with_the_weight_for_it_is_the_same_block(
     blocks, solver, exponents, common
 ):
@@ -175,7 +181,7 @@ def test_a_block_in_another_unit_with_the_weight_for_it_is_the_same_block(
     assert list(first.block_errors.values()) == pytest.approx(list(second.block_errors.values()))
 
 
-@tries(15)
+@tries(10)
 @given(
     stacks(EXPONENTS),
     TYPES,
@@ -191,7 +197,7 @@ def test_any_weights_give_a_fit(blocks, dtype, solver, powers):
     agree(blocks, fit, close=torch.finfo(dtype).eps * 30)
 
 
-@tries(10)
+@tries(6)
 @given(stacks(), st.sampled_from(SOLVERS), st.floats(1e-300, 1e300))
 def test_weights_times_a_constant_change_nothing(blocks, solver, constant):
     options = {"solver": solver, "max_iter": 25, "tol": 0}
@@ -201,7 +207,7 @@ def test_weights_times_a_constant_change_nothing(blocks, solver, constant):
     assert weighted.relative_error == pytest.approx(plain.relative_error, rel=0.02, abs=1e-3)
 
 
-@tries(25)
+@tries(16)
 @given(stacks(EXPONENTS), TYPES, st.sampled_from(["hals", "mu"]))
 def test_the_error_never_rises(blocks, dtype, solver):
     blocks = cast(blocks, dtype)
@@ -212,7 +218,7 @@ def test_the_error_never_rises(blocks, dtype, solver):
     assert fit.history[1] <= fit.history[0] * (1 + rounding) + rounding**0.5
 
 
-@tries(15)
+@tries(10)
 @given(stacks(st.integers(-8, 8)), st.integers(-30, 30))
 def test_float32_comes_as_far_as_float64(blocks, power):
     blocks = {name: block * 10.0**power for name, block in blocks.items()}
@@ -236,7 +242,7 @@ def test_two_threads_find_what_one_finds(blocks, dtype, solver):
     torch.testing.assert_close(fits[0].image_factor, fits[1].image_factor, rtol=1e-5, atol=1e-5)
 
 
-@tries(15)
+@tries(10)
 @given(stacks(EXPONENTS), TYPES, st.integers(-60, 60))
 def test_new_images_are_placed_whatever_their_size(blocks, dtype, exponent):
     blocks = cast(blocks, dtype)
@@ -254,7 +260,7 @@ def test_new_images_are_placed_whatever_their_size(blocks, dtype, exponent):
     assert missed[1] <= 1.02 * missed[0] + 0.01 * size
 
 
-@tries(15)
+@tries(10)
 @given(stacks(EXPONENTS), EXPONENTS, EXPONENTS, st.sampled_from(SOLVERS))
 def test_a_fit_goes_on_from_factors_of_any_size(blocks, of_W, of_F, solver):
     blocks = cast(blocks, torch.float32)
@@ -268,7 +274,7 @@ def test_a_fit_goes_on_from_factors_of_any_size(blocks, of_W, of_F, solver):
     assert fit.relative_error <= 1.02 * start.relative_error + 2e-3
 
 
-@tries(15)
+@tries(10)
 @given(stacks(EXPONENTS, most=2), TYPES, st.booleans())
 def test_a_tensor_fit_is_what_it_says(blocks, dtype, deep):
     blocks = cast(blocks, dtype)
@@ -292,11 +298,11 @@ def test_a_tensor_fit_does_not_see_the_unit(power, shape):
         assert other.relative_error == pytest.approx(one.relative_error, rel=1e-3)
 
 
-@pytest.mark.parametrize(("solver", "rounds"), [("auto", 10_000), ("hals", 1000), ("mu", 1000)])
+@pytest.mark.parametrize(("solver", "rounds"), [("auto", 2500), ("hals", 500), ("mu", 500)])
 def test_many_rounds_end_where_they_should(solver, rounds):
     X = made("sparse", (8, 10), seed=3).float()
-    fit = coupled_nmf({"a": X}, 1, solver=solver, max_iter=rounds * min(MANY, 10), tol=0)
-    assert sound(fit) and fit.iterations == rounds * min(MANY, 10)
+    fit = coupled_nmf({"a": X}, 1, solver=solver, max_iter=rounds * min(MANY, 20), tol=0)
+    assert sound(fit) and fit.iterations == rounds * min(MANY, 20)
     assert fit.history[-1] == pytest.approx(fit.relative_error, rel=1e-3)
     assert fit.history[-1] <= fit.history.min() * 1.001 and fit.kkt < 0.01
 
@@ -349,7 +355,7 @@ def test_what_is_built_on_fits_does_not_see_the_unit_either(power):
     np.testing.assert_allclose(plain, other, rtol=1e-2, atol=1e-3)
 
 
-@tries(10)
+@tries(6)
 @given(stacks(EXPONENTS, most=1), TYPES, st.integers(1, 6))
 def test_compression_of_any_rank_and_size_is_a_projection(blocks, dtype, width):
     (X,) = cast(blocks, dtype).values()
