@@ -34,14 +34,15 @@ from .blocks import (
     Stack,
     check_blocks,
     check_count,
+    check_not_zero,
     check_seed,
-    check_size,
     device_of,
     full_precision,
     pick_device,
     power_near,
     rows_at_once,
     stack,
+    times_two_to,
 )
 from .crew import crew, each, enough
 from .solvers import (
@@ -73,7 +74,8 @@ class CoupledFactors:
     """Blocks ≈ factors[name] @ image_factor.T, all factors non-negative.
 
     The columns of F have root mean square 1, so `factors` carry the units of the data (grey level,
-    activation); components are ordered from strong to weak. Errors are of the data as given,
+    activation); at the very ends of what their type holds (below 10⁻³⁷ and above 10³⁸ in float32),
+    F has a power of two of that size. Components are ordered from strong to weak. Errors are of the data as given,
     whatever the weights: squares of residuals in the data's own precision, summed in float64. The
     factors are on the device of the first block, wherever they were computed.
 
@@ -207,7 +209,8 @@ class CoupledFactors:
 
         Raises:
             TypeError, ValueError: for bad blocks, blocks that were not fitted, or have another
-                number of rows; for a bad `max_iter` or `tol`.
+                number of rows; for a bad `max_iter` or `tol`; for images of a size that the factor
+                cannot be written for in their type.
 
         Example:
             >>> import peeklib as pk
@@ -230,9 +233,9 @@ class CoupledFactors:
                 )
         home = device_of(blocks)
         weights = {name: self.weights[name] for name in checked}
-        new = stack(checked, weights, pick_device(None, home))
-        Wt = torch.cat([self.factors[name].T * weights[name] ** 0.5 for name in checked], dim=1)
-        Wt = Wt.to(dtype=new.dtype, device=new.device)
+        new = stack(checked, weights, pick_device(None, home), faint=0)
+        W, exponent = new.join(self.factors)
+        Wt = W.T.to(new.dtype).contiguous()
         Ft = Wt.new_zeros(self.rank, new.shape[1])
         with crew(new.device):
             B, G = Wt @ new, Wt @ Wt.T
@@ -241,7 +244,19 @@ class CoupledFactors:
                 hals_update(Ft, B, G, [slice(0, self.rank)], sweeps=1)
                 if (Ft - before).abs().max() <= stop.tol * Ft.max():
                     break
-        return Ft.T.to(home)
+        return _in_unit(Ft, -exponent).T.to(home)
+
+
+def _in_unit(Ft: Tensor, exponent: int) -> Tensor:
+    """The image factor times a power of two."""
+    F = times_two_to(Ft.double(), exponent).to(Ft.dtype)
+    if not F.isfinite().all() or (Ft.any() and not F.any()):
+        far = "large" if exponent > 0 else "small"
+        raise ValueError(
+            f"the images are so {far} beside those that were fitted that their factor, around "
+            f"2^{exponent}, cannot be written in {str(F.dtype)[6:]}; give them in another unit"
+        )
+    return F
 
 
 @full_precision()
@@ -260,6 +275,11 @@ def coupled_nmf(
 ) -> CoupledFactors:
     """Factorize all blocks at once with one shared image factor (Saini & Papalexakis 2018, eq. 1).
 
+    Any size of numbers will do: c times the data has the fit of the data, with c times the factors,
+    and so it is with c times all weights. A block that is too small to matter beside others gets
+    the factor that fits best to their F. All is computed in float64 if all blocks are in it, or
+    differ in size by more than 10⁶⁰; else in float32.
+
     An interrupt (Ctrl-C, the stop button) returns the factors found so far, with `converged` False.
 
     Args:
@@ -275,7 +295,8 @@ def coupled_nmf(
         weights: dict of name → positive number that multiplies the block's term of the objective;
             None: all 1.
         seed: of the random start.
-        init: start from these factors instead of random ones.
+        init: start from these factors instead of random ones, as they are; of extreme size (2⁵⁰
+            beside the data, or between themselves), they are scaled to fit first.
         device: where to compute; None takes a GPU if there is one. The factors come back on the
             first block's device.
         max_iter: iterations at most.
@@ -304,7 +325,7 @@ def coupled_nmf(
     if init is None:
         run, begin = Run(*random_start(data, rank, seed)), _first_step(solver)
     else:
-        run, begin = Run(*_given_start(data, rank, init)), measure
+        run, begin = _given_start(data, rank, init)
     with crew(data.device):
         sample = _sample(data, rank, stop) if solver == "auto" and init is None else None
         (fit,) = _fit(data, sample, [run], solver, begin, stop, progress)
@@ -341,7 +362,7 @@ def checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) ->
     for rank in ranks:
         check_count(rank, "rank", min(features, images), fewer)
     data = stack(blocks, weights, pick_device(device, device_of(blocks)))
-    check_size(data)
+    check_not_zero(data)
     return data
 
 
@@ -466,8 +487,13 @@ def _first_step(solver: str) -> Callable[[Group], None]:
     return measure if solver == "mu" else scale
 
 
-def _given_start(data: Stack, rank: int, init: CoupledFactors) -> tuple[Tensor, Tensor]:
-    """The factors of an earlier fit, rank × features and rank × images, once they are checked."""
+def _given_start(
+    data: Stack, rank: int, init: CoupledFactors
+) -> tuple[Run, Callable[[Group], None]]:
+    """The factors of an earlier fit, once they are checked, and how to begin with them.
+
+    They are joined in float64, as they may be of any size beside the data.
+    """
     shapes = {name: (rows.stop - rows.start, rank) for name, rows in data.rows.items()}
     found = {name: tuple(W.shape) for name, W in init.factors.items()}
     if found != shapes or tuple(init.image_factor.shape) != (data.shape[1], rank):
@@ -480,10 +506,30 @@ def _given_start(data: Stack, rank: int, init: CoupledFactors) -> tuple[Tensor, 
             raise ValueError(
                 "init has negative, NaN or infinite entries; start from non-negative factors"
             )
-    W = torch.cat([init.factors[name] * data.weights[name] ** 0.5 for name in data.rows])
-    Wt = W.T.to(dtype=data.dtype, device=data.device).contiguous()
-    Ft = init.image_factor.T.to(dtype=data.dtype, device=data.device).contiguous()
-    return Wt, Ft
+    W, exponent = data.join(init.factors)
+    Wt, Ft = W.T, init.image_factor.T.to(data.device).double()
+    whole = times_two_to(Wt, exponent)
+    begin = measure
+    if _is_extreme(whole) or _is_extreme(Ft):
+        Wt, Ft = _comparable(Wt, Ft)
+        begin = scale
+    else:
+        Wt = whole
+    return Run(Wt.to(data.dtype).contiguous(), Ft.to(data.dtype).contiguous()), begin
+
+
+def _is_extreme(V: Tensor) -> bool:
+    """Whether components are so large or small that their squares may not be held."""
+    size = V.amax(dim=1)
+    return bool(((size > 2.0**50) | ((size > 0) & (size < 2.0**-60))).any())
+
+
+def _comparable(Wt: Tensor, Ft: Tensor) -> tuple[Tensor, Tensor]:
+    """The same components, all together times some number, largest entries 1 or less."""
+    W, F = Wt.amax(dim=1, keepdim=True), Ft.amax(dim=1, keepdim=True)
+    size = W.log2() + F.log2()
+    power = torch.exp2(size - size.max())
+    return (Wt / W).nan_to_num(0), (Ft / F * power).nan_to_num(0)
 
 
 def _result(data: Stack, run: Run) -> CoupledFactors:
@@ -492,13 +538,15 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
     size = torch.where(size > 0, size, 1.0)
     order = (run.Wt.square().sum(dim=1) * size**2).argsort(descending=True, stable=True)
     Wt, Ft = (run.Wt * size[:, None])[order], (run.Ft / size[:, None])[order]
-    factors = data.split(Wt.T)
-    lost = residuals(data, factors, Ft)
+    kept = data.split(Wt.T)
+    lost = residuals(data, kept, Ft)
+    rmse, relative_error = whole_errors(data, lost)
+    exponent = data.exponent_of(kept)
     return CoupledFactors(
-        image_factor=Ft.T,
-        factors=factors,
-        rmse=(sum(lost.values()) / math.prod(data.shape)) ** 0.5,
-        relative_error=(sum(lost.values()) / sum(data.energy.values())) ** 0.5,
+        image_factor=(Ft * 2.0**-exponent).T,
+        factors={name: W * 2.0**exponent * data.units[name] for name, W in kept.items()},
+        rmse=rmse,
+        relative_error=relative_error,
         block_errors=block_errors(data, lost),
         history=np.array(run.history),
         converged=run.converged,
@@ -509,16 +557,40 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
     )
 
 
+def whole_errors(data: Stack, lost: Mapping[str, float]) -> tuple[float, float]:
+    """Errors over all blocks, whatever their weights.
+
+    Args:
+        data: what was factorized.
+        lost: the `residuals`.
+
+    Returns:
+        The root mean square residual in the unit of the data, and ‖residual‖ / ‖data‖.
+
+    Example:
+        >>> data = stack({"input": torch.ones(6, 8)}, None, torch.device("cpu"))
+        >>> whole_errors(data, {"input": 12.0})
+        (0.5, 0.5)
+    """
+    largest = max(data.units[name] for name, energy in data.energy.items() if energy)
+    left = energy = 0.0
+    for name, residual in lost.items():
+        share = data.units[name] / largest
+        left += share * share * residual
+        energy += share * share * data.energy[name]
+    return largest * (left / math.prod(data.shape)) ** 0.5, (left / energy) ** 0.5
+
+
 def residuals(data: Stack, factors: Mapping[str, Tensor], Ft: Tensor) -> dict[str, float]:
     """‖A − O Fᵀ‖² of each block, whatever its weight.
 
     Args:
         data: what was factorized.
-        factors: by block, features × rank.
+        factors: by block, features × rank, in the unit in which the block is kept.
         Ft: rank × images.
 
     Returns:
-        By block, in the square of the data's unit, summed in float64.
+        By block, in the square of that unit, summed in float64.
 
     Example:
         >>> data = stack({"input": torch.ones(6, 8)}, None, torch.device("cpu"))
