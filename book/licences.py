@@ -23,7 +23,7 @@ scripts of its themes, with Font Awesome, and MathJax. The table has what `make 
 package says of itself; `make lock` writes it. **Bold** is copyleft or proprietary:
 
 - codespell is a tool for those who change the book. docutils has one file for Emacs under the GPL.
-- certifi and tqdm: their own files stay under the MPL, what uses them does not.
+- certifi, hypothesis and tqdm: their own files stay under the MPL, what uses them does not.
 - NVIDIA's libraries are what PyTorch's CUDA build on Linux needs, under NVIDIA's terms. `make CPU=1 setup` does without.
 
 Wheels carry libraries that the table does not name: in those of NumPy, SciPy, scikit-learn and PyTorch for Linux are GCC's,
