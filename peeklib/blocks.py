@@ -21,6 +21,7 @@ from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from .crew import each, enough
+from .shares import Share
 from .sparse import Sparse, entries, is_sparse
 
 CHUNK = 1 << 17  # entries of a block that are worked on at a time where a temporary is needed
@@ -440,12 +441,13 @@ class Stack:
 
     blocks: dict[str, Tensor | Sparse]  #: features × images, without their weights
     rows: dict[str, slice]  #: of each block in X
-    energy: dict[str, float]  #: ‖block‖² without its weight, summed in float64
+    energy: dict[str, float]  #: ‖block‖² without its weight, of all images, summed in float64
     weights: dict[str, float]
+    share: Share  #: of all images; with other processes, these are some of them
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Features, images."""
+        """Features, images; of the images, those that are here."""
         blocks = list(self.blocks.values())
         return sum(map(len, blocks)), blocks[0].shape[1]
 
@@ -485,7 +487,7 @@ class Stack:
         return out
 
     def columns(self, images: Tensor) -> Tensor:
-        """Some columns of X, weights included, as rows.
+        """Some columns of X that are here, weights included, as rows.
 
         Returns:
             chosen images × features.
@@ -504,7 +506,7 @@ class Stack:
         return torch.cat(parts, dim=1)
 
     def take(self, images: Tensor) -> "Stack":
-        """The stack of some images.
+        """The stack of some images, by their places among those of all processes.
 
         Returns:
             A copy of their columns, in the order asked for, with the same weights.
@@ -515,8 +517,9 @@ class Stack:
             tensor([[2., 0.],
                     [5., 3.]])
         """
-        taken = {name: block[:, images] for name, block in self.blocks.items()}
-        return _measured(taken, self.weights)
+        own = self.share.mine(images)
+        taken = {name: block[:, own] for name, block in self.blocks.items()}
+        return _measured(taken, self.weights, self.share.among(images))
 
     def split(self, W: Tensor) -> dict[str, Tensor]:
         """A stacked factor, features × rank, cut into those of the blocks.
@@ -551,11 +554,15 @@ class _Turned:
                     torch.mul(product, self.T.weights[name] ** 0.5, out=out[:, start:stop])
 
         each(self.T.shape[0], multiply, least=enough(V.numel()))
-        return out
+        return self.T.share.total(out)
 
 
 def stack(
-    blocks: Mapping[str, Tensor | Sparse], weights: Mapping | None, device: torch.device
+    blocks: Mapping[str, Tensor | Sparse],
+    weights: Mapping | None,
+    device: torch.device,
+    *,
+    share: Share | None = None,
 ) -> Stack:
     """One matrix on `device`, features × images, in float64 if all blocks are, else in float32.
 
@@ -566,6 +573,7 @@ def stack(
         blocks: that have passed `check_blocks`.
         weights: dict of name → positive number; None: all 1.
         device: where to compute.
+        share: which images these are; None: all that there are.
 
     Returns:
         The blocks, their weights, and where each lies in X.
@@ -582,7 +590,7 @@ def stack(
     if any(isinstance(block, Sparse) for block in blocks.values()):
         device = torch.device("cpu")
     moved = {name: block.to(device=device, dtype=dtype) for name, block in blocks.items()}
-    return _measured(moved, weights)
+    return _measured(moved, weights, share or Share.whole(next(iter(moved.values())).shape[1]))
 
 
 def check_size(data: Stack) -> None:
@@ -600,7 +608,7 @@ def check_size(data: Stack) -> None:
     if not any(block.any() for block in data.blocks.values()):
         raise ValueError(f"every entry of {names} is zero; there is nothing to factorize")
     lost = [name for name in names if not data.energy[name] and data.blocks[name].any()]
-    size = (sum(data.energy.values()) / math.prod(data.shape)) ** 0.5
+    size = (sum(data.energy.values()) / (data.shape[0] * data.share.images)) ** 0.5
     if lost:
         size = min(power_near(data.blocks[name]) for name in lost)
     if not 1e-9 < size < 1e9:
@@ -610,13 +618,13 @@ def check_size(data: Stack) -> None:
         )
 
 
-def _measured(blocks: dict[str, Tensor | Sparse], weights: dict[str, float]) -> Stack:
+def _measured(blocks: dict[str, Tensor | Sparse], weights: dict[str, float], share: Share) -> Stack:
     rows, first = {}, 0
     for name, block in blocks.items():
         rows[name] = slice(first, first + len(block))
         first += len(block)
-    energy = {name: energy_of(block) for name, block in blocks.items()}
-    return Stack(blocks, rows, energy, weights)
+    energies = share.sums([energy_of(block) for block in blocks.values()])
+    return Stack(blocks, rows, dict(zip(blocks, energies, strict=True)), weights, share)
 
 
 def energy_of(block: Tensor | Sparse) -> float:
@@ -642,7 +650,7 @@ def rows_at_once(block: Tensor | Sparse) -> int:
         >>> rows_at_once(torch.ones(1, 512)), rows_at_once(torch.ones(1, 2 * CHUNK))
         (256, 1)
     """
-    return max(1, CHUNK // block.shape[1])
+    return max(1, CHUNK // max(1, block.shape[1]))
 
 
 def device_of(blocks: Mapping) -> torch.device:
