@@ -16,8 +16,10 @@ Nothing is sent where no `group` was asked for, whether or not `torch.distribute
 """
 
 import json
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,6 +30,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+TOGETHER = 2  # seconds within which signals are one
 KINDS = {kind.__name__: kind for kind in (TypeError, ValueError)}  # of errors that all repeat
 
 
@@ -41,9 +44,19 @@ class Sent:
 
 @dataclass
 class _Interrupts:
-    """How often somebody pressed Ctrl-C since the processes last spoke of it."""
+    """Whether somebody pressed Ctrl-C here, and the others do not know it yet."""
 
-    count: int = 0
+    pressed: bool = False
+    when: float = -math.inf
+
+    def note(self, number, frame) -> None:
+        """A signal came; `torchrun` sends one more for each that a terminal sends."""
+        now = time.monotonic()
+        if now - self.when < TOGETHER:
+            return
+        if self.pressed:
+            signal.default_int_handler(number, frame)
+        self.pressed, self.when = True, now
 
 
 _sent: ContextVar[Sent | None] = ContextVar("sent", default=None)
@@ -185,12 +198,21 @@ class Share:
         sent = torch.zeros(len(numbers) + 1, dtype=torch.float64)
         if self.leads:
             sent[:-1] = torch.tensor(numbers, dtype=torch.float64)
-        sent[-1] = ours.count
+        sent[-1] = ours.pressed
         *numbers, pressed = _reduced(sent.to(_device(self.group)), self.group).tolist()
         if pressed:
-            ours.count = 0
+            ours.pressed = False
             raise KeyboardInterrupt
         return numbers
+
+    def largest(self, own: Tensor) -> Tensor:
+        """The largest entry of each row, over the images of all processes; 0 at least.
+
+        Args:
+            own: rows × images that are here.
+        """
+        found = own.amax(dim=1) if own.shape[1] else own.new_zeros(len(own))
+        return found if self.group is None else _reduced(found.clamp_(min=0), self.group, "max")
 
     def sums(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes, in float64."""
@@ -288,27 +310,21 @@ def _refuse_difference(name: str, first, process: int, other) -> NoReturn:
 def interrupts_shared(group) -> Iterator[None]:
     """Inside, Ctrl-C is kept until `Share.decided`, where it stops all processes at one place.
 
-    A second one comes out at once; so does the first, at the end, if nothing was decided any more.
+    A second one, some seconds later, comes out at once; so does the first, at the end, if nothing was decided any more.
     """
     ours = group is not None and threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
     interrupts = _Interrupts()
-
-    def note(number, frame):
-        interrupts.count += 1
-        if interrupts.count > 1:
-            signal.default_int_handler(number, frame)
-
     before = _interrupts.set(interrupts)
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, interrupts.note)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         _interrupts.reset(before)
-    if interrupts.count:
+    if interrupts.pressed:
         raise KeyboardInterrupt
 
 
@@ -338,11 +354,11 @@ def _device(group) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def _reduced(tensor: Tensor, group) -> Tensor:
-    """The sum over all processes, in place."""
+def _reduced(tensor: Tensor, group, how: str = "sum") -> Tensor:
+    """The sum over all processes, or the largest, in place."""
     _count(tensor)
     with _in_words(group):
-        dist.all_reduce(tensor, group=group)
+        dist.all_reduce(tensor, getattr(dist.ReduceOp, how.upper()), group=group)
     return tensor
 
 
