@@ -7,7 +7,6 @@ writes for all of them and all read, on a disk that all see; when they go on, th
 more of them.
 """
 
-import json
 import math
 import os
 import time
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from . import storage
 from .blocks import Stack, rows_at_once
-from .shares import Share, all_or_none, check_alike
+from .shares import Share, all_or_none, as_json, check_alike
 from .solvers import Group, Pace, Run
 from .sparse import Sparse
 
@@ -74,7 +73,7 @@ class Keeper:
         if self.path is None:
             return
         facts = {**_facts(data), **asked}
-        self.asked = {name: json.dumps(fact, default=str) for name, fact in facts.items()}
+        self.asked = {name: as_json(fact) for name, fact in facts.items()}
         self.content = _content(data)
         with all_or_none(self.share.group):
             self.state = self._read(self.path, resume)

@@ -292,11 +292,22 @@ def check_alike(group, facts: Mapping[str, Any]) -> None:
     """
     if group is None:
         return
-    told = [json.loads(text) for text in _told(group, json.dumps(facts))]
+    told = [json.loads(text) for text in _told(group, as_json(facts))]
     for process, theirs in enumerate(told):
         for name, value in told[0].items():
             if theirs[name] != value:
                 _refuse_difference(name, value, process, theirs[name])
+
+
+def as_json(fact) -> str:
+    """A fact as text, the same for numbers of Python and of NumPy.
+
+    Example:
+        >>> import numpy as np
+        >>> as_json({"rank": np.int64(20)})
+        '{"rank": 20}'
+    """
+    return json.dumps(fact, default=lambda other: getattr(other, "item", other.__str__)())
 
 
 def _refuse_difference(name: str, first, process: int, other) -> NoReturn:

@@ -1,5 +1,6 @@
 """Fits that were stopped, at any round, go on to the very end that they would have had."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,6 +106,11 @@ def test_a_fit_at_its_end_is_not_fitted_again(monkeypatch, path):
     first = pk.coupled_nmf(data(), 3, **ROUNDS, checkpoint=path)
     monkeypatch.setattr(nmf, "iterate", None)
     assert_equal(pk.coupled_nmf(data(), 3, **ROUNDS, checkpoint=path, resume=True), first)
+
+
+def test_numbers_of_numpy_are_those_of_python(path):
+    fit = pk.coupled_nmf(data(), np.int64(3), **ROUNDS, checkpoint=path)
+    assert_equal(pk.coupled_nmf(data(), 3, **ROUNDS, checkpoint=path, resume=True), fit)
 
 
 def test_an_interrupted_fit_goes_on(monkeypatch, path):
