@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .blocks import Stack, stack
+from .blocks import Stack
 from .nmf import random_start
 from .solvers import Group, Run, hals_update, is_slow
 
@@ -87,14 +87,16 @@ def hide(data: Stack, seed: int) -> Masked:
     features, images = features.to(data.device), images.to(data.device)
     X = torch.zeros(groups * height, groups * width, dtype=data.dtype, device=data.device)
     for name, rows in data.rows.items():
-        X[features[rows, None], images] = data.blocks[name] * data.weights[name] ** 0.5
+        block = data.blocks[name]
+        assert isinstance(block, Tensor)  # sparse ones are refused
+        X[features[rows, None], images] = block * data.multipliers[name]
     tiles = X.view(groups, height, groups, width).diagonal(dim1=0, dim2=2)
     hidden = tiles.permute(2, 0, 1).clone()
     tiles.zero_()
     entries = (features // height).bincount() @ (images // width).bincount()
     share = entries.item() / math.prod(data.shape)
     energy = data.total_energy
-    seen = stack({"X": X}, None, data.device)
+    seen = Stack.of(X)
     return Masked(seen, hidden, features, images, share * energy, (1 - share) * energy)
 
 
@@ -225,6 +227,7 @@ def _round(group: Group, X: Masked) -> None:
         run.pace = run.pace.faster() if helped[-1] else run.pace.slower()
         run.go_on(min(loss, run.loss), X.seen_energy)
     group.accept(W, F, beta, helped)
+    group.balance(group.F.square().sum(dim=1), group.W.square().sum(dim=1))
 
 
 def _update(V: Tensor, U: Tensor, B: Tensor, rows: Sequence[slice], groups: int) -> None:

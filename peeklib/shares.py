@@ -214,6 +214,13 @@ class Share:
         found = own.amax(dim=1) if own.shape[1] else own.new_zeros(len(own))
         return found if self.group is None else _reduced(found.clamp_(min=0), self.group, "max")
 
+    def most(self, number: float) -> float:
+        """The largest of the processes' numbers, in float64; 0 at least."""
+        if self.group is None:
+            return number
+        found = torch.tensor([[number]], dtype=torch.float64, device=_device(self.group))
+        return self.largest(found).item()
+
     def sums(self, numbers: Sequence[float]) -> list[float]:
         """The sum of each number over all processes, in float64."""
         if self.group is None:

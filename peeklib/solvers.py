@@ -37,6 +37,7 @@ EPS = 1e-9  # added to the denominator of MU; the paper adds "a small constant" 
 START, GROW, GROW_BOUND, SHRINK = 0.3, 1.1, 1.01, 1.5  # the extrapolation, see Ang & Gillis (2019)
 BLOCK = 17  # components that one product of a sweep serves
 WINDOW = 5  # rounds whose progress decides whether to stop
+APART = 2.0**30  # so many times larger than the other a factor of a component may become
 LOOK = 256  # images among which a dead component finds its new start
 
 Update = Callable[[Tensor, Tensor, Tensor, Sequence[slice]], None]
@@ -510,6 +511,46 @@ class Group:
             F = torch.where(yes, F, self.F)
         self.W, self.F, self.Wy = W, F, Wy
 
+    def balance(self, of_F: Tensor, of_W: Tensor, moved: Tensor | None = None) -> list[int]:
+        """Give both factors of a component one size, where they have drifted far apart.
+
+        Only their product counts, and extrapolation takes size from one to the other, round by
+        round, up to where squares vanish. A power of two is moved, so that nothing is rounded.
+
+        Args:
+            of_F, of_W: by component ‖F_k‖² and ‖W_k‖², total rank.
+            moved: which components to look at; None: all.
+
+        Returns:
+            Components where there is nothing to balance: one factor is zero, or their product
+            vanishes.
+
+        Example:
+            >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+            >>> group = Group(X, 12.0, [Run(torch.full((1, 3), 2.0**40), torch.ones(1, 4))])
+            >>> group.balance(torch.tensor([4.0]), torch.tensor([3 * 2.0**80]))
+            []
+            >>> group.W[0, 0] == group.F[0, 0] == 2**20
+            tensor(True)
+        """
+        ratio = of_W / of_F
+        far = ~((ratio > APART**-2) & (ratio < APART**2))  # NaN too
+        if moved is not None:
+            far &= moved
+        places = [k for k, is_far in enumerate(self.share.decided(far.tolist())) if is_far]
+        return [k for k in places if not self._balance(k)]
+
+    def _balance(self, k: int) -> bool:
+        of_F = self.share.largest(self.F[k : k + 1]).item()
+        of_W, of_F = self.share.decided([self.W[k].max().item(), of_F])
+        if not of_W * of_F > torch.finfo(self.W.dtype).tiny ** 0.5:
+            return False
+        power = 2.0 ** round((math.log2(of_F) - math.log2(of_W)) / 2)
+        self.W[k] *= power
+        self.Wy[k] *= power
+        self.F[k] /= power
+        return True
+
 
 _all_or_nothing: ContextVar[bool] = ContextVar("all_or_nothing", default=False)
 
@@ -609,7 +650,7 @@ def scale(group: Group) -> None:
     """
     (B, G), H = group.from_images(group.F), group.grams(group.W)
     parts = zip(group.sums(B, group.W), group.sums(G, H), strict=True)
-    best = group.by_row(explained / model for explained, model in parts)
+    best = group.by_row(explained / model if model else 1 for explained, model in parts)
     group.F = group.F * best
     _start_from(group, B * best, G * best**2, H)
 
@@ -678,8 +719,8 @@ def _round(group: Group, solver: str) -> None:
     H = group.grams(group.W)
     for run, loss in zip(group.active, group.losses(B, G, group.W, H), strict=True):
         run.go_on(loss, group.energy)
-    if solver != "mu":  # which can move nothing that is zero
-        _revive(group, _dead(G, H))
+    if solver != "mu":  # which keeps them balanced, and can move nothing that is zero
+        _mend(group, G, H)
 
 
 def _move_to(group: Group, F: Tensor, beta: Tensor) -> None:
@@ -697,7 +738,7 @@ def _move_to(group: Group, F: Tensor, beta: Tensor) -> None:
     ]
     group.accept(W, F, beta, helped)
     moved = group.by_row(helped)[:, 0] > 0
-    _revive(group, _dead(G, H) & moved)
+    _mend(group, G, H, moved)
 
 
 def _helped(run: Run, loss: float, energy: float) -> bool:
@@ -742,7 +783,7 @@ def kkt_residuals(X, Wt: list[Tensor], Ft: list[Tensor]) -> list[float]:
         Ft: of each fit its rank × images factor.
 
     Returns:
-        One number for each fit.
+        One number for each fit; infinity for a model of zeros, which no step can change.
 
     Example:
         >>> W, F = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0]])
@@ -750,14 +791,27 @@ def kkt_residuals(X, Wt: list[Tensor], Ft: list[Tensor]) -> list[float]:
         >>> there, round(beside, 2)
         (0.0, 0.09)
     """
+    share = share_of(X)
+    pairs = [_balanced(*pair, share) for pair in zip(Wt, Ft, strict=True)]
+    Wt, Ft = [W for W, _ in pairs], [F for _, F in pairs]
     cuts = [len(W) for W in Wt]
     of_F, of_W = (torch.cat(Wt) @ X).split(cuts), (torch.cat(Ft) @ X.T).split(cuts)
-    residuals, share = [], share_of(X)
+    residuals = []
     for W, F, BF, BW in zip(Wt, Ft, of_F, of_W, strict=True):
-        of_images = share.total(_moved(F, BF, W @ W.T))
-        of_features = _moved(W, BW, share.total(F @ F.T))
-        residuals.append(max(_ratio(of_images), _ratio(of_features)))
+        of_images = _ratio(share.total(_moved(F, BF, W @ W.T)))
+        of_features = _ratio(_moved(W, BW, share.total(F @ F.T)))
+        unknown = math.isnan(of_images) or math.isnan(of_features)
+        residuals.append(math.nan if unknown else max(of_images, of_features))
     return share.decided(residuals)
+
+
+def _balanced(W: Tensor, F: Tensor, share: Share) -> tuple[Tensor, Tensor]:
+    """The same model, both factors of each component of one size."""
+    ratio = share.largest(F).sqrt() / W.amax(dim=1).sqrt()
+    power = ratio / torch.frexp(ratio).mantissa  # of two, so that nothing is rounded
+    power = torch.where(power.isfinite() & (power > 0), power, 1.0)
+    power = share.led(power)[:, None]
+    return W * power, F / power
 
 
 def _moved(V: Tensor, B: Tensor, G: Tensor) -> Tensor:
@@ -770,20 +824,25 @@ def _moved(V: Tensor, B: Tensor, G: Tensor) -> Tensor:
 def _ratio(squares: Tensor) -> float:
     """The norm of the move over that of what moves."""
     move, size = squares
-    return (move / size).sqrt().item() if size > 0 else 0.0
+    return math.inf if size == 0 else (move / size).sqrt().item()
 
 
-def _dead(G: Tensor, H: Tensor) -> Tensor:
-    """Which components are zero in one of the factors, by their Gram matrices."""
-    return (_inverse(G.diagonal()) == 0) | (_inverse(H.diagonal()) == 0)
+def _mend(group: Group, G: Tensor, H: Tensor, moved: Tensor | None = None) -> None:
+    """Balance components, and start dead ones again.
+
+    Args:
+        group: its runs, after a round.
+        G, H: the Gram matrices of F and W after the round.
+        moved: which components are those of runs that the round helped; None: all.
+    """
+    dead = group.balance(G.diagonal(), H.diagonal(), moved)
+    if dead:
+        _revive(group, dead)
 
 
-def _revive(group: Group, dead: Tensor) -> None:
+def _revive(group: Group, dead: Sequence[int]) -> None:
     """Start components that are dead again, from what the model lacks most in some image."""
     share, count = group.share, group.share.images
-    rows_of_dead = [k for k, is_dead in enumerate(share.decided(dead.tolist())) if is_dead]
-    if not rows_of_dead:
-        return
     chosen = (
         torch.linspace(0, count - 1, min(LOOK, count), dtype=torch.float32)
         .long()
@@ -791,7 +850,7 @@ def _revive(group: Group, dead: Tensor) -> None:
     )
     mine, looked = share.mine(chosen), share.among(chosen)
     for run, rows in zip(group.active, group.rows, strict=True):
-        own = [k for k in rows_of_dead if rows.start <= k < rows.stop]
+        own = [k for k in dead if rows.start <= k < rows.stop]
         if not own or run.revived >= len(run.Wt):  # some have nothing left to explain
             continue
         model = group.F[rows][:, mine].T @ group.W[rows]
