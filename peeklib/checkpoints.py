@@ -77,7 +77,10 @@ class Keeper:
         self.content = _content(data)
         with all_or_none(self.share.group):
             self.state = self._read(self.path, resume)
-        check_alike(self.share.group, {"the checkpoint that they see": _progress(self.state)})
+        check_alike(
+            self.share.group,
+            {"the checkpoint that they see, on a disk of all": _progress(self.state)},
+        )
         self.last, self.took = time.perf_counter(), 0.0
 
     def _read(self, path: Path, resume: bool) -> State | None:

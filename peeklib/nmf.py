@@ -12,7 +12,8 @@ is ‖X − W Fᵀ‖²: ordinary NMF. Block weights multiply rows of X by their
 
 The way of a fit: a random start, scaled once; rounds on a sample of the images, where that pays; all
 images placed among what was found there; rounds on all the data until `solvers.Stop` says so; and a
-result that is checked against the blocks as given. Rounds and updates are in `solvers`.
+result that is checked against the blocks as given. Rounds and updates are in `solvers`, what several
+processes do together in `shares`, and how a fit goes on after a stop in `checkpoints`.
 """
 
 import math
@@ -334,7 +335,8 @@ def coupled_nmf(
         with all_or_none(group):
             stop, seed = _stop(max_iter, tol), check_seed(seed)
         asked = _asked(solver, [(rank, seed)], stop, init)
-        data = checked_stack(blocks, [rank], solver, weights, device, group, asked)
+        alike = asked | {"checkpoint": str(checkpoint), "resume": resume}
+        data = checked_stack(blocks, [rank], solver, weights, device, group, alike)
         keeper = Keeper(checkpoint, resume, data, asked)
         if init is None:
             run, begin = Run(*random_start(data, rank, seed)), _first_step(solver)
@@ -870,9 +872,9 @@ def rank_sweep(
         with all_or_none(group):
             pairs, stop = _pairs(ranks, seeds), _stop(max_iter, tol)
         asked = _asked(solver, pairs, stop)
-        data = checked_stack(
-            blocks, [rank for rank, _ in pairs], solver, weights, device, group, asked
-        )
+        alike = asked | {"checkpoint": str(checkpoint), "resume": resume}
+        ranks = [rank for rank, _ in pairs]
+        data = checked_stack(blocks, ranks, solver, weights, device, group, alike)
         keeper = Keeper(checkpoint, resume, data, asked)
         fits = _fit_all(data, pairs, solver, stop, progress, keeper)
     home, missing = device_of(blocks), len(fits) < len(set(pairs))

@@ -14,6 +14,9 @@ them all, and their Gram matrices are the blocks on the diagonal of one matrix.
 A fit goes through plain steps on one matrix after another, `with side_by_side(X, energy, runs) as
 group`: first `scale`, `measure` or `place_images`, then `iterate`. What comes out, `group.runs`,
 goes into the next.
+
+Where several processes fit together, F and X are those of the images of this one (its `share`), and
+whatever is a sum over images is a sum over all processes.
 """
 
 import functools
@@ -85,7 +88,7 @@ def hals_update(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: 
         tensor([[2., 2., 0.]])
     """
     gpu = _gpu() if V.is_cuda else None
-    if gpu and gpu.takes(V, rows):
+    if gpu and V.numel() and gpu.takes(V, rows):
         gpu.sweep(V, B, G, rows, sweeps)
         return
     scale = _inverse(G.diagonal())[:, None]

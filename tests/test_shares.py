@@ -86,9 +86,10 @@ def fit_on_a_sample(here):
         return here.fit()
 
 
-def fit_on_a_compressed_sample(here):
+def fit_on_a_compressed_sample(here, **options):
+    """Of 13 directions; all rounds but the last two are on it."""
     with changed(nmf, SAMPLE=30, PER_COMPONENT=1):
-        return here.fit(data({"input": 300, "relu": 200}), rank=2)
+        return here.fit(data({"input": 300, "relu": 200}), rank=2, **options)
 
 
 def fit_of_sparse_blocks(here):
@@ -110,6 +111,19 @@ def fit_with_dead_components(here):
     return here.fit(init=start, solver="hals", max_iter=6)
 
 
+def fit_of_any_size(here):
+    """Units far from each other, and a block that is zero but for the first images."""
+    blocks = {"input": data()["input"] * 1e25, "relu": data()["relu"] * 1e-30}
+    blocks["relu"][:, 5:] = 0
+    return here.fit(blocks)
+
+
+def fit_from_components_of_any_size(here):
+    start = here.fit(max_iter=3)
+    start.image_factor[:, 0] *= 2.0**70
+    return here.fit(init=start, solver="hals", max_iter=6)
+
+
 def sweep(here):
     return pk.rank_sweep(here.own(data()), (2, 5), (0, 1), group=here.group, max_iter=7, tol=0)
 
@@ -123,19 +137,24 @@ FITS = {
     "sparse": fit_of_sparse_blocks,
     "init": fit_from_what_came_back,
     "dead": fit_with_dead_components,
+    "sizes": fit_of_any_size,
+    "components": fit_from_components_of_any_size,
 }
 
 
 def bytes_of_a_round(here):
-    """What each solver sends in one round more."""
+    """What one round more sends."""
     found = {}
-    for solver in ("auto", "hals"):
+    for name, fit in {
+        "data": here.fit,
+        "sample": functools.partial(fit_on_a_compressed_sample, here),
+    }.items():
         amounts = []
-        for rounds in (2, 3):
+        for rounds in (3, 4):
             with shares.counted() as sent:
-                here.fit(solver=solver, max_iter=rounds)
+                fit(max_iter=rounds)
             amounts.append(sent.bytes)
-        found[solver] = amounts[1] - amounts[0]
+        found[name] = amounts[1] - amounts[0]
     return found
 
 
@@ -162,6 +181,10 @@ def other_seed(here):
     return here.fit(seed=here.rank)
 
 
+def other_checkpoint(here):
+    return here.fit(checkpoint=None if here.rank else f"{here.folder}/only-one")
+
+
 def bad_option(here):
     return here.fit(max_iter=-1 if here.rank == 1 else 1)
 
@@ -179,7 +202,15 @@ def more_components_than_own_images(here):
     return here.fit(rank=30, max_iter=1).rank
 
 
-REFUSED = [bad_block, other_features, other_seed, bad_option, no_images, too_large_a_rank]
+REFUSED = [
+    bad_block,
+    other_features,
+    other_seed,
+    other_checkpoint,
+    bad_option,
+    no_images,
+    too_large_a_rank,
+]
 
 
 @contextlib.contextmanager
@@ -346,10 +377,11 @@ def test_a_rank_may_be_larger_than_the_images_of_one_process(found):
 
 @pytest.mark.parametrize("size", SPLITS)
 def test_a_round_sends_what_the_formula_says(found, size):
-    features = sum(FEATURES.values())
-    expected = 4 * RANK * (features + RANK) + 8 * (1 + RANK + 2)
+    features, width = sum(FEATURES.values()), 13
+    on_data = 4 * RANK * (features + RANK) + 8 * (1 + RANK + 2)
+    on_sample = 4 * 2 * (width + 2) + 8 * (1 + 2 + 2)
     for part in found[size]:
-        assert part["bytes"] == {"auto": expected, "hals": expected}
+        assert part["bytes"] == {"data": on_data, "sample": on_sample}
 
 
 def test_nothing_is_sent_without_a_group_though_processes_could_talk(found):
@@ -363,6 +395,7 @@ def test_nothing_is_sent_without_a_group_though_processes_could_talk(found):
         ("bad_block", ValueError, "block 'relu' has NaN or infinite values"),
         ("other_features", ValueError, "processes differ in blocks.*process 1 has.*13"),
         ("other_seed", ValueError, r"processes differ in \(rank, seed\).*process 1 has .*1"),
+        ("other_checkpoint", ValueError, "processes differ in checkpoint.*only-one.*None"),
         ("bad_option", ValueError, "max_iter is -1"),
         ("no_images", ValueError, "block 'input' is empty"),
         ("too_large_a_rank", ValueError, "rank is 38; there are 37 features"),
