@@ -9,8 +9,8 @@ together, on M features, so many bytes go into those sums:
     the data        4 K (M + K) + 8 (fits + K + 2)         F Xᵀ and F Fᵀ; losses, and what is dead
     its sample      4 K (width + K) + 8 (fits + K + 2)     compressed to `width` directions
 
-or twice the first term of them in float64, and 16 with a checkpoint. A ring of p processes puts each of them on the wire
-2 (p − 1) / p times for each process. The number of images is not in it.
+In float64 the first term is twice as large, and a checkpoint adds 16. Each process of a ring of p
+puts every byte on the wire 2 (p − 1) / p times. The number of images is not in it.
 
 Nothing is sent where no `group` was asked for, whether or not `torch.distributed` is set up.
 """

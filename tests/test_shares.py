@@ -23,7 +23,7 @@ from peeklib.solvers import all_or_nothing
 
 SPLITS = {2: [40, 21], 4: [7, 30, 1, 23]}  # images of each process, by the number of processes
 IMAGES, FEATURES, RANK = 61, {"input": 23, "relu": 14}, 4
-ROUNDS = {"max_iter": 12, "tol": 0}
+ROUNDS = {"max_iter": 8, "tol": 0}
 WEIGHTS = {"input": 1, "relu": 3}
 
 
@@ -74,7 +74,7 @@ def fit_by(solver, here):
 
 
 def fit_in_float64(here):
-    return here.fit(data(dtype=torch.float64), max_iter=30)
+    return here.fit(data(dtype=torch.float64), max_iter=20)
 
 
 def fit_that_converges(here):
@@ -125,7 +125,7 @@ def fit_from_components_of_any_size(here):
 
 
 def sweep(here):
-    return pk.rank_sweep(here.own(data()), (2, 5), (0, 1), group=here.group, max_iter=7, tol=0)
+    return pk.rank_sweep(here.own(data()), (2, 5), (0, 1), group=here.group, **ROUNDS)
 
 
 FITS = {
