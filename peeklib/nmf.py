@@ -45,6 +45,7 @@ from .blocks import (
     power_near,
     rows_at_once,
     stack,
+    times_two_to,
 )
 from .checkpoints import Keeper
 from .crew import crew, each, enough
@@ -236,8 +237,8 @@ class CoupledFactors:
         home = device_of(blocks)
         weights = {name: self.weights[name] for name in checked}
         new = stack(checked, weights, pick_device(None, home), faint=0)
-        W, unit = _joined(new, {name: self.factors[name] for name in checked})
-        Wt = W.to(new.dtype).contiguous()
+        W, exponent = new.join(self.factors)
+        Wt = W.T.to(new.dtype).contiguous()
         Ft = Wt.new_zeros(self.rank, new.shape[1])
         with crew(new.device):
             B, G = Wt @ new, Wt @ Wt.T
@@ -246,16 +247,17 @@ class CoupledFactors:
                 hals_update(Ft, B, G, [slice(0, self.rank)], sweeps=1)
                 if (Ft - before).abs().max() <= stop.tol * Ft.max():
                     break
-        return _divided(Ft, unit).T.to(home)
+        return _in_unit(Ft, -exponent).T.to(home)
 
 
-def _divided(Ft: Tensor, unit: float) -> Tensor:
-    """The image factor under factors that are `unit` times as large."""
-    F = (Ft.double() / unit).to(Ft.dtype)
+def _in_unit(Ft: Tensor, exponent: int) -> Tensor:
+    """The image factor times a power of two."""
+    F = times_two_to(Ft.double(), exponent).to(Ft.dtype)
     if not F.isfinite().all() or (Ft.any() and not F.any()):
+        far = "large" if exponent > 0 else "small"
         raise ValueError(
-            f"the images are some {Ft.max().item() / unit:.0e} times as large as those that were "
-            f"fitted, which {str(F.dtype)[6:]} cannot hold; give them in another unit"
+            f"the images are so {far} beside those that were fitted that their factor, around "
+            f"2^{exponent}, cannot be written in {str(F.dtype)[6:]}; give them in another unit"
         )
     return F
 
@@ -572,27 +574,16 @@ def _check_start(data: Stack, rank: int, init: CoupledFactors) -> None:
 
 def _given_start(data: Stack, init: CoupledFactors) -> tuple[Run, Callable[[Group], None]]:
     """The factors of an earlier fit, and how to begin with them."""
-    W, unit = _joined(data, init.factors)
-    F = init.image_factor.T.to(data.device).double()
-    of_W, of_F = W.amax(dim=1), data.share.largest(F)  # the largest entry of each component
-    (extreme,) = data.share.decided([_is_extreme(of_W * unit) or _is_extreme(of_F)])
+    W, exponent = data.join(init.factors)
+    Wt, Ft = W.T, init.image_factor.T.to(data.device).double()
+    whole, of_F = times_two_to(Wt, exponent), data.share.largest(Ft)
+    (extreme,) = data.share.decided([_is_extreme(whole.amax(dim=1)) or _is_extreme(of_F)])
     begin = scale if extreme else measure
     if extreme:
-        W, F = _comparable(W, F, of_W[:, None], of_F[:, None])
+        Wt, Ft = _comparable(Wt, Ft, of_F[:, None])
     else:
-        W = W * unit
-    return Run(W.to(data.dtype).contiguous(), F.to(data.dtype).contiguous()), begin
-
-
-def _joined(data: Stack, factors: Mapping[str, Tensor]) -> tuple[Tensor, float]:
-    """The factor of the stack, rank × features, its largest entry near 1; and what to multiply with.
-
-    In float64, whatever sizes meet.
-    """
-    size = max(power_near(W) for W in factors.values())
-    W = data.join({name: W.double() / size for name, W in factors.items()})
-    unit = power_near(W)
-    return (W / unit).T, unit * size
+        Wt = whole
+    return Run(Wt.to(data.dtype).contiguous(), Ft.to(data.dtype).contiguous()), begin
 
 
 def _is_extreme(size: Tensor) -> bool:
@@ -600,11 +591,12 @@ def _is_extreme(size: Tensor) -> bool:
     return bool(((size > 2.0**50) | ((size > 0) & (size < 2.0**-60))).any())
 
 
-def _comparable(Wt: Tensor, Ft: Tensor, of_W: Tensor, of_F: Tensor) -> tuple[Tensor, Tensor]:
+def _comparable(Wt: Tensor, Ft: Tensor, of_F: Tensor) -> tuple[Tensor, Tensor]:
     """The same components, all together times some number, largest entries 1 or less.
 
-    of_W, of_F: the largest entry of each component, as a column.
+    of_F: the largest entry of each component, over the images of all processes, as a column.
     """
+    of_W = Wt.amax(dim=1, keepdim=True)
     size = of_W.log2() + of_F.log2()
     power = torch.exp2(size - size.max())
     return (Wt / of_W).nan_to_num(0), (Ft / of_F * power).nan_to_num(0)
@@ -622,10 +614,10 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
     kept = data.split(Wt.T)
     lost = residuals(data, kept, Ft)
     rmse, relative_error = whole_errors(data, lost)
-    powers, of_F = data.powers(kept)
+    exponent = data.exponent_of(kept)
     return CoupledFactors(
-        image_factor=(Ft * of_F).T,
-        factors={name: W * powers[name] for name, W in kept.items()},
+        image_factor=(Ft * 2.0**-exponent).T,
+        factors={name: W * 2.0**exponent * data.units[name] for name, W in kept.items()},
         rmse=rmse,
         relative_error=relative_error,
         block_errors=block_errors(data, lost),
