@@ -597,7 +597,7 @@ class Stack:
         Example:
             >>> X = stack({"input": torch.full((3, 6), 1e-40)}, None, torch.device("cpu"))
             >>> X.exponent_of({"input": torch.ones(3, 2)})  # 10⁻⁴⁰ has few digits
-            8
+            7
         """
         limits, sizes = torch.finfo(self.dtype), []
         for name, W in factors.items():
@@ -712,7 +712,7 @@ class _Kept:
         unit = _power_near_all(block, share)
         if unit != 1:
             block = block * (1 / unit)
-            rest = _power_near_all(block, share)  # of the smallest numbers that there are
+            rest = min(1.0, _power_near_all(block, share))  # of the smallest numbers there are
             block, unit = block * (1 / rest), unit * rest
         return cls(block, unit, share.sums([energy_of(block)])[0], share)
 
