@@ -21,6 +21,7 @@ from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from .crew import each, enough
+from .shares import Share
 from .sparse import Sparse, entries, is_sparse
 
 CHUNK = 1 << 17  # entries of a block that are worked on at a time where a temporary is needed
@@ -447,10 +448,11 @@ class Stack:
 
     blocks: dict[str, Tensor | Sparse]  #: features × images, without weights, each in its unit
     rows: dict[str, slice]  #: of each block in X
-    energy: dict[str, float]  #: ‖block‖² in the square of its unit, summed in float64
+    energy: dict[str, float]  #: ‖block‖² of all images, in the square of its unit, in float64
     weights: dict[str, float]  #: as they were given
     units: dict[str, float]  #: a power of two; 1 where numbers are of ordinary size
     multipliers: dict[str, float]  #: of each block, as it is kept, in X
+    share: Share  #: of all images; with other processes, these are some of them
 
     @classmethod
     def of(cls, X: Tensor) -> "Stack":
@@ -461,11 +463,12 @@ class Stack:
             18.0
         """
         one = {"X": 1.0}
-        return cls({"X": X}, {"X": slice(0, len(X))}, {"X": energy_of(X)}, one, one, one)
+        rows, energy = {"X": slice(0, len(X))}, {"X": energy_of(X)}
+        return cls({"X": X}, rows, energy, one, one, one, Share.whole(X.shape[1]))
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Features, images."""
+        """Features, images; of the images, those that are here."""
         blocks = list(self.blocks.values())
         return sum(map(len, blocks)), blocks[0].shape[1]
 
@@ -505,7 +508,7 @@ class Stack:
         return out
 
     def columns(self, images: Tensor) -> Tensor:
-        """Some columns of X, weights included, as rows.
+        """Some columns of X that are here, weights included, as rows.
 
         Returns:
             chosen images × features.
@@ -524,7 +527,7 @@ class Stack:
         return torch.cat(parts, dim=1)
 
     def take(self, images: Tensor) -> "Stack":
-        """The stack of some images.
+        """The stack of some images, by their places among those of all processes.
 
         Returns:
             A copy of their columns, in the order asked for, multiplied as here.
@@ -535,9 +538,11 @@ class Stack:
             tensor([[2., 0.],
                     [5., 3.]])
         """
-        taken = {name: block[:, images] for name, block in self.blocks.items()}
-        energy = {name: energy_of(block) for name, block in taken.items()}
-        return replace(self, blocks=taken, energy=energy)
+        own, share = self.share.mine(images), self.share.among(images)
+        taken = {name: block[:, own] for name, block in self.blocks.items()}
+        energies = share.sums([energy_of(block) for block in taken.values()])
+        energy = dict(zip(taken, energies, strict=True))
+        return replace(self, blocks=taken, energy=energy, share=share)
 
     def split(self, W: Tensor) -> dict[str, Tensor]:
         """A stacked factor, features × rank, cut into those of the blocks.
@@ -636,7 +641,7 @@ class _Turned:
                     torch.mul(product, self.T.multipliers[name], out=out[:, start:stop])
 
         each(self.T.shape[0], multiply, least=enough(V.numel()))
-        return out
+        return self.T.share.total(out)
 
 
 def stack(
@@ -645,6 +650,7 @@ def stack(
     device: torch.device,
     *,
     faint: float = FAINTEST,
+    share: Share | None = None,
 ) -> Stack:
     """One matrix on `device`, features × images, in float64 if all blocks are, else in float32.
 
@@ -657,6 +663,7 @@ def stack(
         weights: dict of name → positive number; None: all 1.
         device: where to compute.
         faint: the least share of ‖X‖ that a block counts for, unless it is zero.
+        share: which images these are; None: all that there are.
 
     Returns:
         The blocks, their weights, and where each lies in X.
@@ -670,9 +677,9 @@ def stack(
     weights = check_weights(blocks, weights)
     if any(isinstance(block, Sparse) for block in blocks.values()):
         device = torch.device("cpu")
-    kept = {}
+    share, kept = share or Share.whole(next(iter(blocks.values())).shape[1]), {}
     for name, block in blocks.items():
-        kept[name] = _Kept.of(block.to(device=device, dtype=block.dtype))
+        kept[name] = _Kept.of(block.to(device=device, dtype=block.dtype), share)
     dtype = _common_type(list(kept.values()))
     kept = {name: own.to(dtype) for name, own in kept.items()}
     units, multipliers = _in_proportion(kept, weights, faint)
@@ -683,6 +690,7 @@ def stack(
         weights=weights,
         units=units,
         multipliers=multipliers,
+        share=share,
     )
 
 
@@ -693,19 +701,25 @@ class _Kept:
     block: Tensor | Sparse
     unit: float
     energy: float
+    share: Share
 
     @classmethod
-    def of(cls, block: Tensor | Sparse) -> "_Kept":
+    def of(cls, block: Tensor | Sparse, share: Share) -> "_Kept":
         """As it is, or else a copy that is not far from 1."""
-        energy = energy_of(block)
+        (energy,) = share.sums([energy_of(block)])
         if 2.0**-80 < energy < 2.0**80:
-            return cls(block, 1.0, energy)
-        unit = power_near(block)
+            return cls(block, 1.0, energy, share)
+        unit = _power_near_all(block, share)
         if unit != 1:
             block = block * (1 / unit)
-            rest = min(1.0, power_near(block))  # of the smallest numbers that there are
+            rest = min(1.0, _power_near_all(block, share))  # of the smallest numbers there are
             block, unit = block * (1 / rest), unit * rest
-        return cls(block, unit, energy_of(block))
+        return cls(block, unit, share.sums([energy_of(block)])[0], share)
+
+    @property
+    def count(self) -> int:
+        """Of entries, of all images."""
+        return len(self.block) * self.share.images
 
     @property
     def norm(self) -> float:
@@ -717,13 +731,19 @@ class _Kept:
     @property
     def mean(self) -> float:
         """Likewise of the root mean square."""
-        return self.norm - math.log2(math.prod(self.block.shape)) / 2
+        return self.norm - math.log2(self.count) / 2
 
     def to(self, dtype: torch.dtype) -> "_Kept":
         if dtype == self.block.dtype:
             return self
         block = self.block.to(dtype=dtype, device=self.block.device)
-        return _Kept(block, self.unit, energy_of(block))
+        (energy,) = self.share.sums([energy_of(block)])
+        return _Kept(block, self.unit, energy, self.share)
+
+
+def _power_near_all(block: Tensor | Sparse, share: Share) -> float:
+    """`power_near` the entries of all processes."""
+    return share.most(power_near(block) if block.any() else 0.0) or 1.0
 
 
 def _common_type(kept: Sequence[_Kept]) -> torch.dtype:
@@ -745,7 +765,7 @@ def _in_proportion(
         return dict.fromkeys(kept, 1.0), {name: weights[name] ** 0.5 for name in kept}
     share = sum(4.0 ** (size - sizes[loudest]) for size in sizes.values())
     whole = sizes[loudest] + math.log2(share) / 2  # of ‖X‖ the binary logarithm
-    mean = whole - math.log2(sum(math.prod(own.block.shape) for own in kept.values())) / 2
+    mean = whole - math.log2(sum(own.count for own in kept.values())) / 2
     shift = 0 if ORDINARY[0] <= mean <= ORDINARY[1] else -round(mean)
     least = whole + math.log2(faint) if faint else -math.inf
     units, multipliers = {}, {}
@@ -821,7 +841,7 @@ def rows_at_once(block: Tensor | Sparse) -> int:
         >>> rows_at_once(torch.ones(1, 512)), rows_at_once(torch.ones(1, 2 * CHUNK))
         (256, 1)
     """
-    return max(1, CHUNK // block.shape[1])
+    return max(1, CHUNK // max(1, block.shape[1]))
 
 
 def device_of(blocks: Mapping) -> torch.device:

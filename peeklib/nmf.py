@@ -12,7 +12,8 @@ is ‖X − W Fᵀ‖²: ordinary NMF. Block weights multiply rows of X by their
 
 The way of a fit: a random start, scaled once; rounds on a sample of the images, where that pays; all
 images placed among what was found there; rounds on all the data until `solvers.Stop` says so; and a
-result that is checked against the blocks as given. Rounds and updates are in `solvers`.
+result that is checked against the blocks as given. Rounds and updates are in `solvers`, what several
+processes do together in `shares`, and how a fit goes on after a stop in `checkpoints`.
 """
 
 import math
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -36,6 +38,7 @@ from .blocks import (
     check_count,
     check_not_zero,
     check_seed,
+    check_weights,
     device_of,
     full_precision,
     pick_device,
@@ -44,7 +47,9 @@ from .blocks import (
     stack,
     times_two_to,
 )
+from .checkpoints import Keeper
 from .crew import crew, each, enough
+from .shares import Share, all_or_none, check_alike, check_backend, interrupts_shared
 from .solvers import (
     UPDATES,
     Group,
@@ -272,6 +277,9 @@ def coupled_nmf(
     max_iter: int = 200,
     tol: float = 1e-4,
     progress: bool = False,
+    group=None,
+    checkpoint: str | os.PathLike | None = None,
+    resume: bool = False,
 ) -> CoupledFactors:
     """Factorize all blocks at once with one shared image factor (Saini & Papalexakis 2018, eq. 1).
 
@@ -304,13 +312,26 @@ def coupled_nmf(
             on average and the KKT residual is at most min(100 `tol`, 0.02); 0 runs all `max_iter`
             iterations.
         progress: show a progress bar.
+        group: a process group of `torch.distributed`, such as `torch.distributed.group.WORLD` after
+            `init_process_group`: its processes fit together, and each gives the same but blocks of
+            its own images, one or more. None: this process fits alone, and nothing is sent.
+        checkpoint: a file, in which the state of the fit is kept, about once a minute and at the
+            end; other processes of the group have to see it. None: nothing is written.
+        resume: go on from the checkpoint, if it is there. The fit then ends as if it had never
+            been stopped.
 
     Returns:
-        Factors, errors of the whole and of every block, and how it went.
+        Factors, errors of the whole and of every block, and how it went. With a group,
+        `image_factor` has the rows of this process's images; all the rest is of all images, and the
+        same everywhere.
 
     Raises:
         TypeError, ValueError, RuntimeError: before any work, for bad blocks, rank, solver, weights,
-            device, `max_iter` or `tol`; the message names the block, the place and a remedy.
+            device, `max_iter` or `tol`; the message names the block, the place and a remedy. With a
+            group, all processes raise what one has to refuse; a RuntimeError later where one is
+            gone.
+        FileExistsError, ValueError: for a checkpoint that is there without `resume`, or is of other
+            blocks, or of a fit that was asked for something else.
 
     Example:
         >>> import peeklib as pk
@@ -320,16 +341,30 @@ def coupled_nmf(
         >>> fit.image_factor.shape, list(fit.factors), fit.relative_error < 0.4
         (torch.Size([20, 4]), ['input', 'relu'], True)
     """
-    stop = _stop(max_iter, tol)
-    data = checked_stack(blocks, [rank], solver, weights, device)
-    if init is None:
-        run, begin = Run(*random_start(data, rank, seed)), _first_step(solver)
-    else:
-        run, begin = _given_start(data, rank, init)
-    with crew(data.device):
-        sample = _sample(data, rank, stop) if solver == "auto" and init is None else None
-        (fit,) = _fit(data, sample, [run], solver, begin, stop, progress)
+    with interrupts_shared(group):
+        with all_or_none(group):
+            stop, seed = _stop(max_iter, tol), check_seed(seed)
+        asked = _asked(solver, [(rank, seed)], stop, init)
+        alike = asked | {"checkpoint": str(checkpoint), "resume": resume}
+        data = checked_stack(blocks, [rank], solver, weights, device, group, alike)
+        keeper = Keeper(checkpoint, resume, data, asked)
+        if init is None:
+            run, begin = Run(*random_start(data, rank, seed)), _first_step(solver)
+        else:
+            with all_or_none(group):
+                _check_start(data, rank, init)
+            run, begin = _given_start(data, init)
+        with crew(data.device):
+            sample = _sample(data, rank, stop) if solver == "auto" and init is None else None
+            (fit,) = _fit(data, sample, [run], solver, begin, stop, progress, keeper)
     return fit.to(device_of(blocks))
+
+
+def _asked(solver: str, pairs: list[tuple[int, int]], stop: Stop, init=None) -> dict[str, Any]:
+    """What makes a fit of these blocks the fit that it is, by its name in an error."""
+    begin = "random" if init is None else "given"
+    asked = {"solver": solver, "(rank, seed)": pairs, "start": begin}
+    return asked | {"max_iter": stop.max_iter, "tol": stop.tol}
 
 
 def _stop(max_iter: int, tol: float) -> Stop:
@@ -338,12 +373,21 @@ def _stop(max_iter: int, tol: float) -> Stop:
     return replace(stop, kkt_tol=min(KKT_TOL, 100 * tol))
 
 
-def checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) -> Stack:
+def checked_stack(
+    blocks,
+    ranks: Iterable[int],
+    solver: str,
+    weights,
+    device,
+    group=None,
+    asked: Mapping[str, Any] = MappingProxyType({}),
+) -> Stack:
     """The data on the device where it is factorized, once all that is asked for can be done.
 
     Args:
-        blocks, solver, weights, device: as for `coupled_nmf`.
+        blocks, solver, weights, device, group: as for `coupled_nmf`.
         ranks: all that will be fitted.
+        asked: what else has to be the same in all processes of the group, by its name in an error.
 
     Raises:
         TypeError, ValueError, RuntimeError: as `coupled_nmf`.
@@ -353,15 +397,22 @@ def checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) ->
         Traceback (most recent call last):
         ValueError: rank is 7; there are 6 features, so it lies between 1 and 6
     """
-    if solver not in UPDATES:
-        raise ValueError(f"unknown solver {solver!r}; there are {sorted(UPDATES)}")
-    blocks = check_blocks(blocks)
-    first = next(iter(blocks.values()))
-    features, images = sum(len(block) for block in blocks.values()), first.shape[1]
-    fewer = "images" if images < features else "features"
+    with all_or_none(group):
+        if solver not in UPDATES:
+            raise ValueError(f"unknown solver {solver!r}; there are {sorted(UPDATES)}")
+        own = check_blocks(blocks)
+        weights = check_weights(own, weights)
+        device = pick_device(device, device_of(blocks))
+        is_sparse = any(isinstance(block, Sparse) for block in own.values())
+        check_backend(group, torch.device("cpu") if is_sparse else device)
+    kinds = {name: [len(block), str(block.dtype)] for name, block in own.items()}
+    check_alike(group, {"blocks": kinds, "weights": weights, **asked})
+    share = Share.of(group, next(iter(own.values())).shape[1])
+    features = sum(len(block) for block in own.values())
+    fewer = "images" if share.images < features else "features"
     for rank in ranks:
-        check_count(rank, "rank", min(features, images), fewer)
-    data = stack(blocks, weights, pick_device(device, device_of(blocks)))
+        check_count(rank, "rank", min(features, share.images), fewer)
+    data = stack(own, weights, device, share=share)
     check_not_zero(data)
     return data
 
@@ -370,7 +421,7 @@ def checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) ->
 class _Sample:
     """What "auto" begins on: a matrix of some of the images, or of all, compressed if that pays."""
 
-    images: Tensor | None  #: indices; None: all
+    images: Tensor | None  #: indices of those that are here; None: all
     X: Stack | LowRank
     energy: float
     stop: Stop
@@ -384,7 +435,7 @@ def _sample(data: Stack, rank: int, stop: Stop) -> _Sample | None:
     early = stop.max_iter - 2 - stop.max_iter // 16  # the last iterations are for the data itself
     if early <= 0:
         return None
-    count, width = data.shape[1], int(1.5 * rank) + 10
+    features, count, width = data.shape[0], data.share.images, int(1.5 * rank) + 10
     stride = count // max(SAMPLE, PER_COMPONENT * rank)
     if stride > 1:
         generator = torch.Generator().manual_seed(0)
@@ -394,14 +445,16 @@ def _sample(data: Stack, rank: int, stop: Stop) -> _Sample | None:
     else:
         images, sample = None, data
     # a product with the compressed sample costs half as much at most
-    pays = 2 * width * sum(sample.shape) <= sample.shape[0] * sample.shape[1]
+    taken = sample.share.images
+    pays = 2 * width * (features + taken) <= features * taken
     if not sample.total_energy or (images is None and not pays):
         return None
     X = compress(sample, width) if pays else sample
-    return _Sample(images, X, sample.total_energy, Stop(early, 3 * stop.tol))
+    own = None if images is None else data.share.mine(images)
+    return _Sample(own, X, sample.total_energy, Stop(early, 3 * stop.tol))
 
 
-AfterRound = Callable[[Sequence[Run]], object]
+AfterRound = Callable[[Group], object]
 
 
 def _fit(
@@ -412,47 +465,70 @@ def _fit(
     begin: Callable[[Group], None],
     stop: Stop,
     progress: bool,
+    keeper: Keeper,
 ) -> list[CoupledFactors]:
     """The runs to their end: on the sample first, if there is one, then on the data."""
+    if found := keeper.finished(len(runs)):
+        return [_result(data, run) for run in found]
     title = f"{solver}, {len(runs)} fits" if len(runs) > 1 else f"{solver}, rank {len(runs[0].Wt)}"
     rounds = stop.max_iter * len(runs)
-    with tqdm(total=rounds, disable=not progress, desc=title, leave=False) as bar:
+    hidden = not progress or not data.share.leads
+    with tqdm(total=rounds, disable=hidden, desc=title, leave=False) as bar:
 
-        def after_round(served: Sequence[Run]) -> None:
-            bar.update(len(served))
+        def after_round(group: Group) -> None:
+            bar.update(len(group.active))
+            keeper.note(group, "sample" if sample and group.X is sample.X else "data")
 
         if sample:
-            runs = _descend_by_sample(data, sample, runs, stop, after_round)
+            runs = _descend_by_sample(data, sample, runs, stop, after_round, keeper)
         else:
             with side_by_side(data, data.total_energy, runs) as group:
-                begin(group)
+                if not keeper.restored(group, "data"):
+                    begin(group)
                 iterate(group, solver, stop, after_round)
             runs = group.runs
+    if not any(run.interrupted for run in runs):
+        keeper.finish(runs)
     return [_result(data, run) for run in runs]
 
 
 def _descend_by_sample(
-    data: Stack, sample: _Sample, runs: list[Run], stop: Stop, after_round: AfterRound
+    data: Stack,
+    sample: _Sample,
+    runs: list[Run],
+    stop: Stop,
+    after_round: AfterRound,
+    keeper: Keeper,
 ) -> list[Run]:
     """Most of the way on the sample; then all images are placed, and the end is on the data."""
-    if sample.images is not None:
-        runs = [Run(run.Wt, run.Ft[:, sample.images]) for run in runs]
-    with side_by_side(sample.X, sample.energy, runs) as group:
-        scale(group)
-        iterate(group, "auto", sample.stop, after_round)
-    runs = group.runs
+    if not keeper.is_at("data"):
+        runs = _descend_on_sample(sample, runs, after_round, keeper)
     if any(run.interrupted for run in runs):
         # those that were done with the sample have not converged on the data either
         runs = [replace(run.afresh(), interrupted=True) for run in runs]
         return [_with_all_images(data, run) for run in runs]
     with side_by_side(data, data.total_energy, runs) as group:
-        if sample.images is None:
+        if keeper.restored(group, "data"):
+            pass
+        elif sample.images is None:
             measure(group)
         else:
             place_images(group)
-            after_round(group.active)
+            after_round(group)
         iterate(group, "auto", stop, after_round)
     return [_with_all_images(data, run) for run in group.runs]
+
+
+def _descend_on_sample(
+    sample: _Sample, runs: list[Run], after_round: AfterRound, keeper: Keeper
+) -> list[Run]:
+    if sample.images is not None:
+        runs = [Run(run.Wt, run.Ft[:, sample.images]) for run in runs]
+    with side_by_side(sample.X, sample.energy, runs) as group:
+        if not keeper.restored(group, "sample"):
+            scale(group)
+        iterate(group, "auto", sample.stop, after_round)
+    return group.runs
 
 
 def _with_all_images(data: Stack, run: Run) -> Run:
@@ -475,10 +551,11 @@ def random_start(data: Stack, rank: int, seed: int) -> tuple[Tensor, Tensor]:
         >>> [tuple(factor.shape) for factor in random_start(data, 2, seed=0)]
         [(2, 6), (2, 8)]
     """
-    generator = torch.Generator().manual_seed(check_seed(seed))
-    features, images = data.shape
-    Wt = torch.rand(rank, features, generator=generator, dtype=data.dtype)
-    Ft = torch.rand(rank, images, generator=generator, dtype=data.dtype)
+    generator, share = torch.Generator().manual_seed(check_seed(seed)), data.share
+    Wt = torch.rand(rank, data.shape[0], generator=generator, dtype=data.dtype)
+    Ft = Wt.new_empty(rank, share.own)
+    for row in Ft:  # of all images, in the order in which the whole would be drawn
+        row[:] = torch.rand(share.images, generator=generator, dtype=data.dtype)[share.here]
     return Wt.to(data.device), Ft.to(data.device)
 
 
@@ -487,13 +564,8 @@ def _first_step(solver: str) -> Callable[[Group], None]:
     return measure if solver == "mu" else scale
 
 
-def _given_start(
-    data: Stack, rank: int, init: CoupledFactors
-) -> tuple[Run, Callable[[Group], None]]:
-    """The factors of an earlier fit, once they are checked, and how to begin with them.
-
-    They are joined in float64, as they may be of any size beside the data.
-    """
+def _check_start(data: Stack, rank: int, init: CoupledFactors) -> None:
+    """Whether the factors of an earlier fit can be those of this one."""
     shapes = {name: (rows.stop - rows.start, rank) for name, rows in data.rows.items()}
     found = {name: tuple(W.shape) for name, W in init.factors.items()}
     if found != shapes or tuple(init.image_factor.shape) != (data.shape[1], rank):
@@ -506,38 +578,50 @@ def _given_start(
             raise ValueError(
                 "init has negative, NaN or infinite entries; start from non-negative factors"
             )
+
+
+def _given_start(data: Stack, init: CoupledFactors) -> tuple[Run, Callable[[Group], None]]:
+    """The factors of an earlier fit, and how to begin with them.
+
+    They are joined in float64, as they may be of any size beside the data.
+    """
     W, exponent = data.join(init.factors)
     Wt, Ft = W.T, init.image_factor.T.to(data.device).double()
-    whole = times_two_to(Wt, exponent)
-    begin = measure
-    if _is_extreme(whole) or _is_extreme(Ft):
-        Wt, Ft = _comparable(Wt, Ft)
-        begin = scale
+    whole, of_F = times_two_to(Wt, exponent), data.share.largest(Ft)
+    (extreme,) = data.share.decided([_is_extreme(whole.amax(dim=1)) or _is_extreme(of_F)])
+    begin = scale if extreme else measure
+    if extreme:
+        Wt, Ft = _comparable(Wt, Ft, of_F[:, None])
     else:
         Wt = whole
     return Run(Wt.to(data.dtype).contiguous(), Ft.to(data.dtype).contiguous()), begin
 
 
-def _is_extreme(V: Tensor) -> bool:
+def _is_extreme(size: Tensor) -> bool:
     """Whether components are so large or small that their squares may not be held."""
-    size = V.amax(dim=1)
     return bool(((size > 2.0**50) | ((size > 0) & (size < 2.0**-60))).any())
 
 
-def _comparable(Wt: Tensor, Ft: Tensor) -> tuple[Tensor, Tensor]:
-    """The same components, all together times some number, largest entries 1 or less."""
-    W, F = Wt.amax(dim=1, keepdim=True), Ft.amax(dim=1, keepdim=True)
-    size = W.log2() + F.log2()
+def _comparable(Wt: Tensor, Ft: Tensor, of_F: Tensor) -> tuple[Tensor, Tensor]:
+    """The same components, all together times some number, largest entries 1 or less.
+
+    of_F: the largest entry of each component, over the images of all processes, as a column.
+    """
+    of_W = Wt.amax(dim=1, keepdim=True)
+    size = of_W.log2() + of_F.log2()
     power = torch.exp2(size - size.max())
-    return (Wt / W).nan_to_num(0), (Ft / F * power).nan_to_num(0)
+    return (Wt / of_W).nan_to_num(0), (Ft / of_F * power).nan_to_num(0)
 
 
 def _result(data: Stack, run: Run) -> CoupledFactors:
-    kkt = run.kkt if run.converged else kkt_residuals(data, [run.Wt], [run.Ft])[0]
-    size = run.Ft.square().mean(dim=1).sqrt()  # rank
+    share, Wt = data.share, data.share.led(run.Wt)
+    kkt = run.kkt if run.converged else kkt_residuals(data, [Wt], [run.Ft])[0]
+    mean = run.Ft.square().mean(dim=1) * (share.own / share.images)
+    size = share.total(mean).sqrt()  # rank
     size = torch.where(size > 0, size, 1.0)
-    order = (run.Wt.square().sum(dim=1) * size**2).argsort(descending=True, stable=True)
-    Wt, Ft = (run.Wt * size[:, None])[order], (run.Ft / size[:, None])[order]
+    order = (Wt.square().sum(dim=1) * size**2).argsort(descending=True, stable=True)
+    order = share.led(order)
+    Wt, Ft = (Wt * size[:, None])[order], (run.Ft / size[:, None])[order]
     kept = data.split(Wt.T)
     lost = residuals(data, kept, Ft)
     rmse, relative_error = whole_errors(data, lost)
@@ -578,7 +662,8 @@ def whole_errors(data: Stack, lost: Mapping[str, float]) -> tuple[float, float]:
         share = data.units[name] / largest
         left += share * share * residual
         energy += share * share * data.energy[name]
-    return largest * (left / math.prod(data.shape)) ** 0.5, (left / energy) ** 0.5
+    entries = data.shape[0] * data.share.images
+    return largest * (left / entries) ** 0.5, (left / energy) ** 0.5
 
 
 def residuals(data: Stack, factors: Mapping[str, Tensor], Ft: Tensor) -> dict[str, float]:
@@ -597,7 +682,8 @@ def residuals(data: Stack, factors: Mapping[str, Tensor], Ft: Tensor) -> dict[st
         >>> residuals(data, {"input": torch.ones(6, 1)}, torch.full((1, 8), 3.0))
         {'input': 192.0}
     """
-    return {name: _residual(data.blocks[name], W, Ft) for name, W in factors.items()}
+    own = [_residual(data.blocks[name], W, Ft) for name, W in factors.items()]
+    return dict(zip(factors, data.share.sums(own), strict=True))
 
 
 def _residual(block: Tensor | Sparse, W: Tensor, Ft: Tensor) -> float:
@@ -752,6 +838,9 @@ def rank_sweep(
     max_iter: int = 200,
     tol: float = 1e-4,
     progress: bool = False,
+    group=None,
+    checkpoint: str | os.PathLike | None = None,
+    resume: bool = False,
 ) -> Sweep:
     """`coupled_nmf` for every rank and seed, side by side: all share the products with the data.
 
@@ -763,7 +852,8 @@ def rank_sweep(
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.
         ranks: numbers of components to fit.
         seeds: random starts to fit each rank from.
-        solver, weights, device, max_iter, tol, progress: as for `coupled_nmf`.
+        solver, weights, device, max_iter, tol, progress, group, checkpoint, resume: as for
+            `coupled_nmf`.
 
     Returns:
         The fits by (rank, seed), and a table of them.
@@ -781,29 +871,56 @@ def rank_sweep(
         >>> sweep[5, 0].rmse < sweep[1, 0].rmse
         True
     """
+    with interrupts_shared(group):
+        with all_or_none(group):
+            pairs, stop = _pairs(ranks, seeds), _stop(max_iter, tol)
+        asked = _asked(solver, pairs, stop)
+        alike = asked | {"checkpoint": str(checkpoint), "resume": resume}
+        ranks = [rank for rank, _ in pairs]
+        data = checked_stack(blocks, ranks, solver, weights, device, group, alike)
+        keeper = Keeper(checkpoint, resume, data, asked)
+        fits = _fit_all(data, pairs, solver, stop, progress, keeper)
+    home, missing = device_of(blocks), len(fits) < len(set(pairs))
+    interrupted = missing or any(fit.interrupted for fit in fits.values())
+    return Sweep({pair: fit.to(home) for pair, fit in fits.items()}, interrupted)
+
+
+def _pairs(ranks: Iterable[int], seeds: Iterable[int]) -> list[tuple[int, int]]:
+    """Every rank with every seed."""
     ranks = _several(ranks, "ranks", "(10, 20)")
     seeds = map(check_seed, _several(seeds, "seeds", "(0, 1)"))
     pairs = list(product(ranks, seeds))
     if not pairs:
         raise ValueError("rank_sweep needs at least one rank and one seed")
-    stop = _stop(max_iter, tol)
-    data = checked_stack(blocks, [rank for rank, _ in pairs], solver, weights, device)
+    return pairs
+
+
+def _fit_all(
+    data: Stack,
+    pairs: list[tuple[int, int]],
+    solver: str,
+    stop: Stop,
+    progress: bool,
+    keeper: Keeper,
+) -> dict[tuple[int, int], CoupledFactors]:
+    """The fits by (rank, seed), some at a time; those so far after an interrupt."""
     pairs = [(int(rank), seed) for rank, seed in pairs]  # of any type of whole number
-    largest, home, fits = max(rank for rank, _ in pairs), device_of(blocks), {}
+    largest, fits = max(rank for rank, _ in pairs), {}
     try:
         with crew(data.device):
             sample = _sample(data, largest, stop) if solver == "auto" else None
-            for group in _groups(data, pairs):
-                runs = [Run(*random_start(data, rank, seed)) for rank, seed in group]
-                found = _fit(data, sample, runs, solver, _first_step(solver), stop, progress)
-                fits |= {pair: fit.to(home) for pair, fit in zip(group, found, strict=True)}
+            for some in _groups(data, pairs):
+                runs = [Run(*random_start(data, rank, seed)) for rank, seed in some]
+                found = _fit(
+                    data, sample, runs, solver, _first_step(solver), stop, progress, keeper
+                )
+                fits |= dict(zip(some, found, strict=True))
                 if any(fit.interrupted for fit in found):
                     break
     except KeyboardInterrupt:  # between the iterations
         if is_all_or_nothing() or not fits:
             raise
-    missing = len(fits) < len(set(pairs))
-    return Sweep(fits, missing or any(fit.interrupted for fit in fits.values()))
+    return fits
 
 
 def _several(values, name: str, example: str) -> list:
@@ -819,7 +936,7 @@ def _several(values, name: str, example: str) -> list:
 
 def _groups(data: Stack, pairs: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     """Fits to go side by side: as many as work in the memory that X takes, at least one."""
-    features, images = data.shape
+    features, images = data.shape[0], data.share.images
     row = 10 * features + 5 * images  # numbers that one component needs in passing
     room, groups = features * images // row, [[]]
     for pair in pairs:

@@ -14,6 +14,9 @@ them all, and their Gram matrices are the blocks on the diagonal of one matrix.
 A fit goes through plain steps on one matrix after another, `with side_by_side(X, energy, runs) as
 group`: first `scale`, `measure` or `place_images`, then `iterate`. What comes out, `group.runs`,
 goes into the next.
+
+Where several processes fit together, F and X are those of the images of this one (its `share`), and
+whatever is a sum over images is a sum over all processes.
 """
 
 import functools
@@ -31,6 +34,7 @@ from torch import Tensor
 
 from .blocks import Stack, check_count, check_seed
 from .crew import COLUMNS, SWEEPERS, each, pieces
+from .shares import Share, share_of
 
 EPS = 1e-9  # added to the denominator of MU; the paper adds "a small constant" without naming it
 START, GROW, GROW_BOUND, SHRINK = 0.3, 1.1, 1.01, 1.5  # the extrapolation, see Ang & Gillis (2019)
@@ -88,7 +92,7 @@ def hals_update(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice], sweeps: 
         tensor([[2., 2., 0.]])
     """
     gpu = _gpu() if V.is_cuda else None
-    if gpu and gpu.takes(V, rows):
+    if gpu and V.numel() and gpu.takes(V, rows):
         gpu.sweep(V, B, G, rows, sweeps)
         return
     scale = _inverse(G.diagonal())[:, None]
@@ -156,14 +160,15 @@ class LowRank:
         ((4, 6), tensor([[8., 8., 8., 8., 8., 8.]]))
     """
 
-    def __init__(self, Q: Tensor, B: Tensor):
+    def __init__(self, Q: Tensor, B: Tensor, share: Share | None = None):
         self.Q, self.B = Q, B
         self.shape = len(Q), B.shape[1]
+        self.share = share or Share.whole(B.shape[1])
 
     @property
-    def T(self) -> "LowRank":
+    def T(self) -> "_Turned":
         """Xᵀ."""
-        return LowRank(self.B.T, self.Q.T)
+        return _Turned(self)
 
     def __rmatmul__(self, V: Tensor) -> Tensor:
         return (V @ self.Q) @ self.B
@@ -180,6 +185,16 @@ class LowRank:
             tensor([[1., 1., 0., 0.]])
         """
         return (self.Q @ self.B[:, images]).T
+
+
+class _Turned:
+    """Xᵀ of a `LowRank`."""
+
+    def __init__(self, X: LowRank):
+        self.T = X
+
+    def __rmatmul__(self, V: Tensor) -> Tensor:  # k × images → k × features
+        return self.T.share.total(V @ self.T.B.T) @ self.T.Q.T
 
 
 Matrix = Stack | LowRank  # what a fit goes down on
@@ -206,12 +221,13 @@ def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
         >>> small.Q.shape, small.B.shape, torch.allclose(small.Q @ small.B, X, atol=1e-4)
         (torch.Size([5, 2]), torch.Size([2, 8]), True)
     """
-    generator = torch.Generator().manual_seed(check_seed(seed))
-    sketch = torch.randn(width, X.shape[1], generator=generator, dtype=X.dtype).to(X.device)
-    Q = _orthonormal(sketch @ X.T)  # width × features
+    generator, share = torch.Generator().manual_seed(check_seed(seed)), share_of(X)
+    sketch = torch.randn(width, share.images, generator=generator, dtype=X.dtype)[:, share.here]
+    Q = _orthonormal(sketch.to(X.device) @ X.T)  # width × features
     for _ in range(iterations):
         Q = _orthonormal((Q @ X) @ X.T)
-    return LowRank(Q.T, Q @ X)
+    Q = share.led(Q)
+    return LowRank(Q.T, Q @ X, share)
 
 
 def _orthonormal(V: Tensor) -> Tensor:
@@ -331,7 +347,7 @@ class Group:
     """
 
     def __init__(self, X: Matrix, energy: float, runs: Iterable[Run]):
-        self.X, self.energy = X, energy
+        self.X, self.energy, self.share = X, energy, share_of(X)
         self.runs = [run.afresh() for run in runs]
         self.W = torch.cat([run.Wt for run in self.runs])
         self.F = torch.cat([run.Ft for run in self.runs])
@@ -351,6 +367,34 @@ class Group:
         """Give every active run its factors."""
         for run, rows in zip(self.active, self.rows, strict=True):
             run.Wt, run.Ft = self.W[rows], self.F[rows]
+
+    def snapshot(self) -> tuple[list[Run], list[Tensor]]:
+        """The runs as they are after a round, and of each where the next one begins.
+
+        Returns:
+            Those of `runs`, and of each rank × features.
+        """
+        self.write_back()
+        begins = {id(run): self.Wy[rows] for run, rows in zip(self.active, self.rows, strict=True)}
+        return self.runs, [begins.get(id(run), run.Wt) for run in self.runs]
+
+    def go_on_from(self, runs: Sequence[Run], ahead: Sequence[Tensor]) -> None:
+        """Begin with what `snapshot` gave, instead of what was there.
+
+        Example:
+            >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+            >>> first, again = (
+            ...     Group(X, 12.0, [Run(torch.ones(1, 3), torch.ones(1, 4))]) for _ in range(2)
+            ... )
+            >>> measure(first)
+            >>> again.go_on_from(*first.snapshot())
+            >>> again.runs[0].history
+            [0.0]
+        """
+        self.runs = [*runs]
+        self.W, self.F = (torch.cat([getattr(run, name) for run in runs]) for name in ("Wt", "Ft"))
+        self.Wy = torch.cat([*ahead])
+        self._arrange(self.runs)
 
     def keep(self, going: Sequence[bool]) -> None:
         """Go on with some of the active runs; the others have their last factors.
@@ -425,6 +469,20 @@ class Group:
             G[rows, rows] = V[rows] @ V[rows].T
         return G
 
+    def from_images(self, F: Tensor) -> tuple[Tensor, Tensor]:
+        """F Xᵀ and the Gram matrices of F, over the images of all processes.
+
+        Returns:
+            total rank × features, total rank × total rank.
+
+        Example:
+            >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+            >>> group = Group(X, 12.0, [Run(torch.ones(1, 3), torch.ones(1, 4))])
+            >>> group.from_images(group.F)
+            (tensor([[4., 4., 4.]]), tensor([[4.]]))
+        """
+        return F @ self.X.T, self.share.total(self.grams(F))
+
     def losses(self, B: Tensor, G: Tensor, W: Tensor, H: Tensor) -> list[float]:
         """‖X‖² − 2⟨B, W⟩ + ⟨G, H⟩ of each active run; B and G come from F, H is the Gram of W.
 
@@ -439,7 +497,8 @@ class Group:
             [0.0, 12.0]
         """
         parts = zip(self.sums(B, W), self.sums(G, H), strict=True)
-        return [max(self.energy - 2 * explained + model, 0.0) for explained, model in parts]
+        losses = [max(self.energy - 2 * explained + model, 0.0) for explained, model in parts]
+        return self.share.decided(losses)
 
     def accept(self, W: Tensor, F: Tensor, beta: Tensor, helped: Sequence[bool]) -> None:
         """Move the runs that a round helped; the others go on from where they were.
@@ -485,10 +544,12 @@ class Group:
         far = ~((ratio > APART**-2) & (ratio < APART**2))  # NaN too
         if moved is not None:
             far &= moved
-        return [k for k in far.nonzero().flatten().tolist() if not self._balance(k)]
+        places = [k for k, is_far in enumerate(self.share.decided(far.tolist())) if is_far]
+        return [k for k in places if not self._balance(k)]
 
     def _balance(self, k: int) -> bool:
-        of_W, of_F = self.W[k].max().item(), self.F[k].max().item()
+        of_F = self.share.largest(self.F[k : k + 1]).item()
+        of_W, of_F = self.share.decided([self.W[k].max().item(), of_F])
         if not of_W * of_F > torch.finfo(self.W.dtype).tiny ** 0.5:
             return False
         power = 2.0 ** round((math.log2(of_F) - math.log2(of_W)) / 2)
@@ -580,7 +641,7 @@ def measure(group: Group) -> None:
         >>> group.runs[0].history  # the model is twice the data
         [1.0]
     """
-    B, G, H = group.F @ group.X.T, group.grams(group.F), group.grams(group.W)
+    (B, G), H = group.from_images(group.F), group.grams(group.W)
     _start_from(group, B, G, H)
 
 
@@ -594,7 +655,7 @@ def scale(group: Group) -> None:
         >>> group.F.unique(), group.runs[0].history
         (tensor([0.5000]), [0.0])
     """
-    B, G, H = group.F @ group.X.T, group.grams(group.F), group.grams(group.W)
+    (B, G), H = group.from_images(group.F), group.grams(group.W)
     parts = zip(group.sums(B, group.W), group.sums(G, H), strict=True)
     best = group.by_row(explained / model if model else 1 for explained, model in parts)
     group.F = group.F * best
@@ -621,22 +682,20 @@ def place_images(group: Group) -> None:
     _move_to(group, F, beta=group.by_row(0 for _ in group.active))
 
 
-def iterate(
-    group: Group, solver: str, stop: Stop, after_round: Callable[[Sequence[Run]], object]
-) -> None:
+def iterate(group: Group, solver: str, stop: Stop, after_round: Callable[[Group], object]) -> None:
     """Rounds, until each run is slow and near a stationary point, or has `stop.max_iter` behind it.
 
     Args:
         group: its runs have begun.
         solver: a key of `UPDATES`.
         stop: `max_iter` counts the rounds on earlier matrices too.
-        after_round: called with the runs that the round served.
+        after_round: called with the group, whose active runs the round served.
 
     Example:
         >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
         >>> group = Group(X, 12.0, [Run(torch.ones(2, 3), torch.ones(2, 4))])
         >>> measure(group)
-        >>> iterate(group, "hals", Stop(max_iter=9, tol=0), after_round=len)
+        >>> iterate(group, "hals", Stop(max_iter=9, tol=0), after_round=id)
         >>> len(group.runs[0].history)  # the start, and nine rounds
         10
     """
@@ -648,8 +707,8 @@ def iterate(
             return
         _round(group, solver)
         _find_converged(group, stop)
-        after_round(group.active)
         group.charge_time()
+        after_round(group)
 
 
 def _round(group: Group, solver: str) -> None:
@@ -662,7 +721,7 @@ def _round(group: Group, solver: str) -> None:
         _move_to(group, torch.lerp(group.F, F, 1 + beta).clamp_(min=0), beta)
         return
     update(group.F, group.W @ group.X, group.grams(group.W), group.rows)
-    B, G = group.F @ group.X.T, group.grams(group.F)
+    B, G = group.from_images(group.F)
     update(group.W, B, G, group.rows)
     H = group.grams(group.W)
     for run, loss in zip(group.active, group.losses(B, G, group.W, H), strict=True):
@@ -677,7 +736,7 @@ def _move_to(group: Group, F: Tensor, beta: Tensor) -> None:
     beta: how far beyond W the next round begins, a column with an entry for each row.
     """
     W = group.Wy.clone()
-    B, G = F @ group.X.T, group.grams(F)
+    B, G = group.from_images(F)
     UPDATES["auto"](W, B, G, group.rows)
     H = group.grams(W)
     losses = group.losses(B, G, W, H)
@@ -739,33 +798,40 @@ def kkt_residuals(X, Wt: list[Tensor], Ft: list[Tensor]) -> list[float]:
         >>> there, round(beside, 2)
         (0.0, 0.09)
     """
-    pairs = [_balanced(*pair) for pair in zip(Wt, Ft, strict=True)]
+    share = share_of(X)
+    pairs = [_balanced(*pair, share) for pair in zip(Wt, Ft, strict=True)]
     Wt, Ft = [W for W, _ in pairs], [F for _, F in pairs]
     cuts = [len(W) for W in Wt]
     of_F, of_W = (torch.cat(Wt) @ X).split(cuts), (torch.cat(Ft) @ X.T).split(cuts)
     residuals = []
     for W, F, BF, BW in zip(Wt, Ft, of_F, of_W, strict=True):
-        moves = _move(F, BF, W @ W.T), _move(W, BW, F @ F.T)
-        residuals.append(math.nan if any(map(math.isnan, moves)) else max(moves))
-    return residuals
+        of_images = _ratio(share.total(_moved(F, BF, W @ W.T)))
+        of_features = _ratio(_moved(W, BW, share.total(F @ F.T)))
+        unknown = math.isnan(of_images) or math.isnan(of_features)
+        residuals.append(math.nan if unknown else max(of_images, of_features))
+    return share.decided(residuals)
 
 
-def _balanced(W: Tensor, F: Tensor) -> tuple[Tensor, Tensor]:
+def _balanced(W: Tensor, F: Tensor, share: Share) -> tuple[Tensor, Tensor]:
     """The same model, both factors of each component of one size."""
-    ratio = F.amax(dim=1, keepdim=True).sqrt() / W.amax(dim=1, keepdim=True).sqrt()
+    ratio = share.largest(F).sqrt() / W.amax(dim=1).sqrt()
     power = ratio / torch.frexp(ratio).mantissa  # of two, so that nothing is rounded
     power = torch.where(power.isfinite() & (power > 0), power, 1.0)
+    power = share.led(power)[:, None]
     return W * power, F / power
 
 
-def _move(V: Tensor, B: Tensor, G: Tensor) -> float:
-    """The norm of the move of coordinate descent over that of V."""
+def _moved(V: Tensor, B: Tensor, G: Tensor) -> Tensor:
+    """The squared norms of the move of coordinate descent, and of V."""
     weight = G.diagonal()
     step = V - (V + (B - G @ V) * _inverse(weight)[:, None]).clamp_(min=0)
-    size = weight @ V.square().sum(dim=1)
-    if size == 0:
-        return math.inf
-    return ((weight @ step.square().sum(dim=1)) / size).sqrt().item()
+    return torch.stack([weight @ A.square().sum(dim=1) for A in (step, V)])
+
+
+def _ratio(squares: Tensor) -> float:
+    """The norm of the move over that of what moves."""
+    move, size = squares
+    return math.inf if size == 0 else (move / size).sqrt().item()
 
 
 def _mend(group: Group, G: Tensor, H: Tensor, moved: Tensor | None = None) -> None:
@@ -783,21 +849,22 @@ def _mend(group: Group, G: Tensor, H: Tensor, moved: Tensor | None = None) -> No
 
 def _revive(group: Group, dead: Sequence[int]) -> None:
     """Start components that are dead again, from what the model lacks most in some image."""
-    X, count = group.X, group.X.shape[1]
+    share, count = group.share, group.share.images
     chosen = (
         torch.linspace(0, count - 1, min(LOOK, count), dtype=torch.float32)
         .long()
         .to(group.F.device)
     )
+    mine, looked = share.mine(chosen), share.among(chosen)
     for run, rows in zip(group.active, group.rows, strict=True):
-        mine = [k for k in dead if rows.start <= k < rows.stop]
-        if not mine or run.revived >= len(run.Wt):  # some have nothing left to explain
+        own = [k for k in dead if rows.start <= k < rows.stop]
+        if not own or run.revived >= len(run.Wt):  # some have nothing left to explain
             continue
-        model = group.F[rows][:, chosen].T @ group.W[rows]
-        lack = (X.columns(chosen) - model).clamp_(min=0)  # chosen images × features
-        size = lack.square().sum(dim=1)
-        for k, image in zip(mine, size.argsort(descending=True).tolist(), strict=False):
+        model = group.F[rows][:, mine].T @ group.W[rows]
+        lack = (group.X.columns(mine) - model).clamp_(min=0)  # chosen images × features
+        size = looked.spread(lack.square().sum(dim=1))
+        for k, image in zip(own, size.argsort(descending=True).tolist(), strict=False):
             if size[image] > 1e-9 * group.energy / count:
-                group.W[k] = group.Wy[k] = lack[image]
+                group.W[k] = group.Wy[k] = looked.row(lack, image)
                 group.F[k] = 0
-        run.revived += len(mine)
+        run.revived += len(own)

@@ -227,7 +227,7 @@ def one_group(runs, begin, stop, X, served):
     """The runs after this beginning and rounds of HALS on X; `served` gets how many each round had."""
     with solvers.side_by_side(X, X.total_energy, runs) as group:
         begin(group)
-        solvers.iterate(group, "hals", stop, lambda active: served.append(len(active)))
+        solvers.iterate(group, "hals", stop, lambda group: served.append(len(group.active)))
     return group.runs
 
 

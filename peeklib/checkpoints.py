@@ -1,0 +1,223 @@
+"""Fits that go on after the end of their process, from the last state that was written.
+
+A checkpoint is one safetensors file, whole or absent, with the runs as they were after some round:
+W, how it is extrapolated, the rows of F of all images, histories and pace. What follows from the data
+is made again, its compressed sample above all. Where several processes fit together, the first one
+writes for all of them and all read, on a disk that all see; when they go on, there may be fewer or
+more of them.
+"""
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from . import storage
+from .blocks import Stack, rows_at_once
+from .shares import Share, all_or_none, as_json, check_alike
+from .solvers import Group, Pace, Run
+from .sparse import Sparse
+
+SECONDS = 60  # from one checkpoint to the next, at least,
+PART = 0.05  # and the part of the time that writing may take
+
+
+@dataclass(frozen=True)
+class State:
+    """What is in the file: what it is of, and how far that is."""
+
+    asked: dict[str, str]  #: what was asked for, by its name, as JSON
+    content: dict[str, float]  #: by block, a number that other data would not have
+    done: list[Run]  #: fits that are at their end
+    stage: str  #: what the others go down on, "sample" or "data"
+    runs: list[Run]  #: those that go on side by side
+    ahead: list[Tensor]  #: of each of them where its next round begins, rank × features
+
+
+class Keeper:
+    """Keeps the state of fits in a file, from time to time, and gives it back.
+
+    Args:
+        path: of the file; None: nothing is kept.
+        resume: go on from the file, if there is one.
+        data: what is factorized.
+        asked: all else that the result depends on, by its name in an error; of kinds that JSON
+            knows.
+
+    Raises:
+        FileExistsError: if there is a file, and nobody said to go on from it.
+        ValueError: if the file is no checkpoint, or of other fits; if there is no path to resume
+            from.
+        OSError: if the folder does not exist, or the path is a folder.
+
+    Example:
+        >>> from peeklib.blocks import stack
+        >>> data = stack({"input": torch.ones(6, 8)}, None, torch.device("cpu"))
+        >>> Keeper(None, True, data, {})
+        Traceback (most recent call last):
+        ValueError: resume=True goes on from a checkpoint; give its path as checkpoint="fit.safetensors"
+    """
+
+    def __init__(self, path: str | os.PathLike | None, resume: bool, data: Stack, asked: Mapping):
+        self.share, self.device = data.share, data.device
+        self.done: list[Run] = []  # with the images of all processes
+        self.state: State | None = None
+        with all_or_none(self.share.group):
+            self.path = _file(path, resume)
+        if self.path is None:
+            return
+        facts = {**_facts(data), **asked}
+        self.asked = {name: as_json(fact) for name, fact in facts.items()}
+        self.content = _content(data)
+        with all_or_none(self.share.group):
+            self.state = self._read(self.path, resume)
+        check_alike(
+            self.share.group,
+            {"the checkpoint that they see, on a disk of all": _progress(self.state)},
+        )
+        self.last, self.took = time.perf_counter(), 0.0
+
+    def _read(self, path: Path, resume: bool) -> State | None:
+        """What is in the file, once it is known to be of these fits."""
+        if not path.exists():
+            return None
+        if not resume:
+            raise FileExistsError(
+                f"there is a checkpoint {str(path)!r} already; give resume=True to go on from it, "
+                "or delete it"
+            )
+        try:
+            state = storage.read(path, {kind.__name__: kind for kind in (State, Run, Pace)})
+        except ValueError as why:
+            raise ValueError(
+                f"there is no checkpoint to go on from: {why}; delete it to begin anew"
+            ) from why
+        _check_same(path, state, self.asked, self.content)
+        return state
+
+    def finished(self, count: int) -> list[Run] | None:
+        """The next fits, if the file has them at their end."""
+        if self.state is None or len(self.state.done) < len(self.done) + count:
+            return None
+        runs = self.state.done[len(self.done) :][:count]
+        self.done += runs
+        return [_own(run, self.share, self.device) for run in runs]
+
+    def is_at(self, stage: str) -> bool:
+        """Whether the fits that come next go on from the file, on that matrix."""
+        state = self.state
+        if state is None or len(state.done) != len(self.done) or not state.runs:
+            return False
+        return state.stage == stage
+
+    def restored(self, group: Group, stage: str) -> bool:
+        """Give a group the state that the file has of its runs, if it has one."""
+        if not self.is_at(stage) or self.state is None:
+            return False
+        runs = [_own(run, group.share, self.device) for run in self.state.runs]
+        group.go_on_from(runs, [Wy.to(self.device) for Wy in self.state.ahead])
+        self.state = None
+        return True
+
+    def note(self, group: Group, stage: str) -> None:
+        """Write how far a group is after a round, if it is time to."""
+        if self.path is None:
+            return
+        wait = max(SECONDS, self.took / PART)
+        (due,) = self.share.decided([time.perf_counter() - self.last >= wait])
+        if due:
+            runs, ahead = group.snapshot()
+            self._write(stage, [_whole(run, group.share) for run in runs], ahead)
+
+    def finish(self, runs: Sequence[Run]) -> None:
+        """Write that some fits are at their end."""
+        if self.path is None:
+            return
+        self.done += [_whole(run, self.share) for run in runs]
+        self._write("data", [], [])
+
+    def _write(self, stage: str, runs: list[Run], ahead: list[Tensor]) -> None:
+        started = time.perf_counter()
+        if self.share.leads and self.path is not None:
+            state = State(self.asked, self.content, self.done, stage, runs, ahead)
+            try:
+                storage.save(state, self.path)
+            except OSError as why:  # a full disk; the file that was there is whole
+                warnings.warn(f"the checkpoint is an older one: {why}", stacklevel=2)
+        self.last = time.perf_counter()
+        self.took = self.last - started
+
+
+def _file(path: str | os.PathLike | None, resume: bool) -> Path | None:
+    if path is None:
+        if resume:
+            raise ValueError(
+                "resume=True goes on from a checkpoint; give its path as "
+                'checkpoint="fit.safetensors"'
+            )
+        return None
+    path = Path(path)
+    storage.check_place(path, f"fit{storage.SUFFIX}")
+    return path if path.suffix else path.with_name(path.name + storage.SUFFIX)
+
+
+def _facts(data: Stack) -> dict:
+    """What can be said of the data in words."""
+    rows = {name: rows.stop - rows.start for name, rows in data.rows.items()}
+    numbers = str(data.dtype).removeprefix("torch.")
+    facts = {"blocks": rows, "number of images": data.share.images, "type of numbers": numbers}
+    return facts | {"weights": data.weights}
+
+
+def _content(data: Stack) -> dict[str, float]:
+    """By block, the sum of its entries, each times a number that depends on its row and image."""
+    share = data.share
+    images = torch.linspace(1, 2, share.images, dtype=torch.float64)[share.here].to(data.device)
+    own = [_weighted_sum(block, images) for block in data.blocks.values()]
+    return dict(zip(data.blocks, share.sums(own), strict=True))
+
+
+def _weighted_sum(block: Tensor | Sparse, images: Tensor) -> float:
+    by_row = torch.cat([part.double() @ images for part in block.split(rows_at_once(block))])
+    return (torch.linspace(1, 2, len(by_row), dtype=torch.float64).to(by_row) @ by_row).item()
+
+
+def _check_same(
+    path: Path, state: State, asked: Mapping[str, str], content: Mapping[str, float]
+) -> None:
+    other = f"{str(path)!r} is a checkpoint of another fit"
+    remedy = "give another path, or delete it"
+    for name, value in asked.items():
+        found = state.asked.get(name)
+        if found != value:
+            raise ValueError(f"{other}: its {name} is {found}, and here it is {value}; {remedy}")
+    for name, number in content.items():
+        if not math.isclose(state.content[name], number, rel_tol=1e-9):
+            raise ValueError(
+                f"{other}: its block {name!r} has other numbers, or the same ones in another "
+                f"order; {remedy}"
+            )
+
+
+def _progress(state: State | None) -> list[int] | None:
+    """How far the fits are, to see whether two states are the same."""
+    return None if state is None else [len(run.history) for run in state.done + state.runs]
+
+
+def _whole(run: Run, share: Share) -> Run:
+    """The run with the images of all processes; only the first one has them."""
+    if share.group is None:
+        return run
+    rows = [share.spread(row) for row in run.Ft]
+    return replace(run, Ft=torch.stack(rows) if share.leads else run.Ft)
+
+
+def _own(run: Run, share: Share, device: torch.device) -> Run:
+    """The run with the images of this process."""
+    return replace(run, Wt=run.Wt.to(device), Ft=run.Ft[:, share.here].contiguous().to(device))
