@@ -17,17 +17,19 @@ from peeklib.explorer import SCRIPT
 from peeklib.study import page as report
 
 HANDLERS = ("window.print()", "toggleFullScreen()")  # of the theme's buttons
+DATA = ("application/json", "application/vnd.jupyter.widget-view+json")  # scripts that are none
 SITE = "'self' file:"
 CHARSET = re.compile(r'<meta charset="utf-8" ?/?>')
 
 
 class Inline(HTMLParser):
-    """The text of each script that has no file, in the head and below it."""
+    """The text of each script that has no file, in the head and below it; how many policies."""
 
     def __init__(self, page: str):
         super().__init__()
         self.head: list[str] = []
         self.body: list[str] = []
+        self.policies = 0
         self._scripts = self.head
         self._open = False
         self.feed(page)
@@ -35,7 +37,10 @@ class Inline(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "body":
             self._scripts = self.body
-        if tag == "script" and "src" not in dict(attrs):
+        given = dict(attrs)
+        if tag == "meta" and given.get("http-equiv") == "Content-Security-Policy":
+            self.policies += 1
+        if tag == "script" and "src" not in given and given.get("type") not in DATA:
             self._open = True
             self._scripts.append("")
 

@@ -46,3 +46,16 @@ def watched(page, own: tuple[str, ...]) -> list[str]:
     page.on("response", lambda r: r.status < 400 or wrong.append(f"{r.status} for {r.url}"))
     page.on("pageerror", lambda error: wrong.append(f"page error {error}"))
     return wrong
+
+
+def stopped(page) -> dict[str, str]:
+    """Requests for what is not part of a page, as they come; and why each failed."""
+    found = {}
+
+    def note(request):
+        if "evil" in request.url:
+            found[request.url] = request.failure
+
+    page.on("request", note)
+    page.on("requestfailed", note)
+    return found

@@ -265,13 +265,12 @@ def test_a_reports_policy_stops_what_got_in(found, undrawn, browser, tmp_path):
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("<main>", f"{evil}<main>"), encoding="utf-8")
     page = browser.new_page()
-    asked = []
-    page.on("requestfinished", lambda request: asked.append(request.url))
+    stopped = chromium.stopped(page)
     page.goto(path.as_uri(), wait_until="networkidle")
     for tag in ("a", "button"):
         page.evaluate("tag => document.querySelector(tag).click()", tag)
     assert page.evaluate("window.hit") is None and page.url == path.as_uri()
-    assert {url for url in asked if not url.startswith("data:")} == {path.as_uri()}
+    assert len(stopped) == 2 and {*stopped.values()} == {"csp"}, stopped
     assert page.locator("main").is_visible() and page.locator("input:enabled").count() == 3
     page.close()
 
@@ -364,7 +363,7 @@ def test_figures_show_names_as_they_are_and_no_mathematics(found):
 
 def test_figures_of_odd_names_are_drawn_without_a_word(found):
     with warnings.catch_warnings(action="error"):
-        for figure in drawn_with(found, [ODD[30], *LONG, *ODD[-8:]]):
+        for figure in drawn_with(found, [ODD[30], *LONG[2:], *ODD[-5:]]):
             figure.savefig(io.BytesIO(), dpi=20)
 
 
