@@ -21,6 +21,7 @@ from torch import nn
 
 import peeklib as pk
 from peeklib import names, plots
+from peeklib.__main__ import main
 from peeklib.course.data.dataset import Dataset
 from peeklib.course.findings import Recheck
 from peeklib.course.ledger import Finding
@@ -380,3 +381,15 @@ def test_why_a_chapter_failed_stays_inside_its_note(reason):
     inside = source.partition("\n\n")[2].removesuffix("\n:::")
     [token] = MarkdownIt().parse(inside)
     assert token.type == "code_block"
+
+
+def test_a_name_cannot_control_the_terminal(capsys):
+    assert main(["nowhere\x1b]0;title\x07\x9b31m\ud800.pt2", "images\x1b[2J\nmore"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("most", range(1, 9))
+def test_a_cut_name_is_as_long_as_it_may_be(most):
+    assert len(names.cut("x" * 50, most)) == most == len(names.readable("\n" * 50, most))
+    assert names.cut("x" * most, most) == "x" * most

@@ -29,6 +29,7 @@ PAGE_STYLE = f"{_beside('page.css')}\n{STYLE}"
 # MathJax, which a page around may have, passes over what is in these classes.
 FRAGMENT = '<div class="peek-report mathjax_ignore tex2jax_ignore">'
 LONG = 1000  # characters of a sentence or an error; more are cut
+HEADING = 200
 
 
 def digest(text: str) -> str:
@@ -88,7 +89,7 @@ def whole_page(title: str, parts: Mapping[str, str]) -> str:
         True
     """
     sections = Template(SECTIONS).substitute(parts)
-    places = {"title": escape(title), "heading": brief(title, LONG)}
+    places = {"title": escape(title), "heading": brief(title, HEADING)}
     return PAGE.substitute(places, policy=POLICY, style=PAGE_STYLE, sections=sections)
 
 
@@ -105,7 +106,7 @@ def fragment(title: str, parts: Mapping[str, str]) -> str:
     """
     sections = Template(SECTIONS).substitute(parts)
     sections = sections.replace("<h2>", "<h3>").replace("</h2>", "</h3>")  # no text has tags
-    head = f"<style>\n{STYLE}</style>\n<h2>{brief(title, LONG)}</h2>"
+    head = f"<style>\n{STYLE}</style>\n<h2>{brief(title, HEADING)}</h2>"
     return f"{FRAGMENT}\n{head}\n{sections}</div>"
 
 
