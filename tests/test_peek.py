@@ -394,7 +394,7 @@ first = [nn.Conv2d(3, 48, 3), nn.ReLU(), nn.Conv2d(48, 48, 1), nn.GELU()]
 model = nn.Sequential(*first, nn.Conv2d(48, 8, 3, stride=4), nn.Tanh())
 images = torch.rand(128, 3, 40, 40)
 quiet = {"ranks": (4,), "progress": False, "batch_size": 2, "device": "cpu"}
-for memory in (0.002, 0.02, 0.04):  # the first for what libraries load
+for memory in (0.002, 0.04, 0.08):  # the first for what libraries load
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     found = peek(model, images, memory=memory, **quiet)
@@ -422,7 +422,7 @@ def test_memory_in_use_stays_within_the_bound():
     used, kept = map(int, first.split())
     more_used, more_kept = map(int, second.split())
     beside = 12e6  # the forward pass of a batch, matrices of images × images
-    assert used < 0.02e9 + beside and more_used < 0.04e9 + beside
+    assert used < 0.04e9 + beside and more_used < 0.08e9 + beside
     assert more_kept > 1.8 * kept, "what is allowed is used"
 
 
