@@ -889,10 +889,16 @@ def test_a_layer_called_input_is_not_taken_for_pixels(report):
 
 
 @pytest.fixture
-def fragment(found, monkeypatch):
-    """fragment(changes) is what a notebook shows of the report with these; its pictures are not drawn."""
+def undrawn(found, monkeypatch):
+    """A copy of the report whose pictures are not drawn."""
     monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write(b"picture"))
-    return lambda **changes: replace(found, **changes)._repr_html_()
+    return replace(found)
+
+
+@pytest.fixture
+def fragment(undrawn):
+    """fragment(changes) is what a notebook shows of the report with these."""
+    return lambda **changes: replace(undrawn, **changes)._repr_html_()
 
 
 def test_the_notebook_shows_the_same_without_a_page_around_it(fragment):
@@ -940,14 +946,14 @@ def test_scores_come_from_the_tables(found):
     assert all(text.endswith(".") for text in found.scores["how to read it"])
 
 
-def test_saving_says_where_it_cannot(found, tmp_path):
+def test_saving_says_where_it_cannot(undrawn, tmp_path):
     with pytest.raises(IsADirectoryError, match="report.html"):
-        found.save(tmp_path)
+        undrawn.save(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder.*missing"):
-        found.save(tmp_path / "missing" / "report.html")
+        undrawn.save(tmp_path / "missing" / "report.html")
     path = tmp_path / "r.html"
     path.write_text("old")
-    assert "old" not in found.save(path).read_text()[:20]
+    assert "old" not in undrawn.save(path).read_text()[:20]
 
 
 def test_results_cannot_be_changed(found):
