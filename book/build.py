@@ -22,6 +22,7 @@ from pathlib import Path
 import address
 import api
 import nbformat
+import policy
 import publish
 import shelf
 import sync
@@ -201,7 +202,7 @@ def failure(why: str, instead: str) -> NotebookNode:
     """A cell that says that a chapter failed, and what stands there instead."""
     reason = why.strip().splitlines()[-1] if why.strip() else "no reason given"
     says = f"**This chapter failed when this book was built.** {instead} It stopped with:"
-    text = f"{MARK}\n{says}\n\n```\n{reason}\n```\n:::"
+    text = f"{MARK}\n{says}\n\n    {reason}\n:::"  # indented: no fence that its words could end
     return nbformat.v4.new_markdown_cell(text, id="failed")
 
 
@@ -243,7 +244,10 @@ def sources(text: str) -> set[str]:
 
 
 def write_site(source: Path, output: Path) -> int:
-    """Let Sphinx write the pages below `output`, in place of those of before; its exit code."""
+    """Let Sphinx write the pages below `output`, in place of those of before; its exit code.
+
+    Each page then has a policy on what it may run.
+    """
     site = output / "_build" / "html"
     before = site.with_name("before")
     shutil.rmtree(before, ignore_errors=True)
@@ -253,6 +257,7 @@ def write_site(source: Path, output: Path) -> int:
     options = ["--path-output", output, "--all", "-W", "--keep-going", "-q"]
     done = subprocess.run([jupyter_book, "build", source, *options])
     if (site / "index.html").exists():
+        policy.secure(site)
         shutil.rmtree(before, ignore_errors=True)
     else:
         print(f"\nSphinx failed; the last book is in {before}")

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import peeklib as pk
 
+from .names import readable
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -415,7 +417,9 @@ def _opaque(images: Tensor, path: Path) -> Tensor:
 
 
 def _say(text: str) -> None:
-    print(f"peeklib: {text}", file=sys.stderr)
+    """A line for the terminal; names of files in it cannot control that."""
+    line = " ".join(text.splitlines())
+    print(f"peeklib: {readable(line, most=len(line) * 10)}", file=sys.stderr)
 
 
 def _in_one_line(error: BaseException) -> str:
@@ -424,8 +428,7 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) < 100 else f"{line[:99]}…"
+    return readable(" ".join(text.split()), most=100)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ A picture is a WebP of an off-screen matplotlib figure on its own background, wi
 """
 
 import base64
-import html
 import io
 import json
 import os
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from .names import brief, cut, escape, fit, readable
 from .plots import theme
 from .solvers import all_or_nothing
 
@@ -35,12 +35,16 @@ LIVE = Path(__file__).with_name("explorer-live.html").read_text()
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 # Inline, so that a picture looks the same in Jupyter, on Colab and in the book.
-FIGURE_STYLE = "margin:1rem 0"
+WRAP = "overflow-wrap:anywhere"
+FIGURE_STYLE = f"margin:1rem 0;{WRAP}"
 IMAGE_STYLE = "max-width:100%;height:auto;background:#fff;display:block;margin:0 auto"
 TEXT_STYLE = "font-size:.85em"
-SLIDER_STYLE = "display:flex;gap:.75rem;align-items:center;margin:.25rem 0"
-RANGE_STYLE = "flex:1;min-width:0;height:1.75rem"
-WORD_STYLE = "min-width:4.5rem"
+SLIDER_STYLE = "display:flex;flex-wrap:wrap;gap:.75rem;align-items:center;margin:.25rem 0"
+RANGE_STYLE = "flex:1 8rem;min-width:0;height:1.75rem"
+WORD_STYLE = "min-width:4.5rem;max-width:40%"
+STYLES = (FIGURE_STYLE, IMAGE_STYLE, TEXT_STYLE, SLIDER_STYLE, RANGE_STYLE, WORD_STYLE)
+LABEL = 80  # characters beside a slider; the tooltip has all
+PLAIN = "mathjax_ignore tex2jax_ignore"  # MathJax, where a page has it, passes over these classes
 
 
 def profile() -> str:
@@ -95,7 +99,7 @@ class Picture:
             >>> Picture(Figure(figsize=(1, 1)), "A < B").img().split('"')[3]  # the alt text
             'A &lt; B'
         """
-        return f'<img src="{self.uri}" alt="{html.escape(self.alt)}" style="{IMAGE_STYLE}">'
+        return f'<img src="{self.uri}" alt="{escape(self.alt)}" style="{IMAGE_STYLE}">'
 
     def _repr_html_(self):
         return f'<figure class="peek-figure" style="{FIGURE_STYLE}">{self.img()}</figure>'
@@ -224,16 +228,17 @@ class Explorer:
             picture = self.picture(*values)
             if values not in self._pictures:
                 raise KeyboardInterrupt("the pictures of an Explorer were not all drawn")
-            frames.append((picture.uri, picture.alt))
-        labels = [[str(value) for value in values] for values in self.prepared.values()]
-        data = json.dumps({"labels": labels, "frames": frames}).replace("<", "\\u003c")
+            frames.append((picture.uri, fit(picture.alt)))
+        labels = [list(map(fit, values)) for values in self.prepared.values()]
+        data = {"labels": labels, "most": LABEL, "frames": frames}
+        packed = json.dumps(data).replace("<", "\\u003c")
         sliders = "".join([self._slider(name) for name in self.prepared])
         first = self.picture(*self.start.values())
         return (
-            f'<figure class="peek-figure peek-explorer" style="{FIGURE_STYLE}">{sliders}'
+            f'<figure class="peek-figure peek-explorer {PLAIN}" style="{FIGURE_STYLE}">{sliders}'
             f'{first.img()}<figcaption aria-live="polite" style="{TEXT_STYLE}">'
-            f"{html.escape(first.alt)}</figcaption>"
-            f'<script type="application/json">{data}</script><script>\n{SCRIPT}</script></figure>'
+            f"{escape(first.alt)}</figcaption>"
+            f'<script type="application/json">{packed}</script><script>{SCRIPT}</script></figure>'
         )
 
     def _draw_what_is_left_out(self) -> None:
@@ -247,12 +252,13 @@ class Explorer:
     def _slider(self, name: str) -> str:
         values = self.prepared[name]
         at = values.index(self.start[name])
-        value = html.escape(str(values[at]))
+        value = fit(values[at])
         return (
-            f'<label style="{SLIDER_STYLE}"><span style="{WORD_STYLE}">{html.escape(name)}</span>'
+            f'<label style="{SLIDER_STYLE}"><span style="{WORD_STYLE}">{brief(name, LABEL)}</span>'
             f'<input type="range" min="0" max="{len(values) - 1}" value="{at}" '
-            f'aria-valuetext="{value}" disabled style="{RANGE_STYLE}">'
-            f'<output aria-hidden="true" style="{WORD_STYLE}">{value}</output></label>'
+            f'aria-valuetext="{escape(value)}" disabled style="{RANGE_STYLE}">'
+            f'<output aria-hidden="true" title="{escape(value)}" style="{WORD_STYLE}">'
+            f"{escape(cut(value, LABEL))}</output></label>"
         )
 
     @cached_property
@@ -294,19 +300,20 @@ class Explorer:
 
     def _computing(self, values: tuple) -> str:
         """The picture that was there, faint, so that nothing below it moves."""
-        chosen = [f"{name} {value}" for name, value in zip(self.axes, values, strict=True)]
+        pairs = zip(self.axes, values, strict=True)
+        chosen = ", ".join(f"{readable(name)} {readable(value)}" for name, value in pairs)
         last = f'<div style="opacity:.4">{self._last.img()}</div>' if self._last else ""
-        return f'{last}<p style="{TEXT_STYLE}">computing {html.escape(", ".join(chosen))} …</p>'
+        return f"{last}{_paragraph(f'computing {chosen} …')}"
 
     def _picture_or_error(self, values: tuple) -> str:
         """The picture over its alt text, or an error: a callback has no cell to raise it in."""
         try:
             self._last = self.picture(*values)
         except KeyboardInterrupt:
-            return "<p>Interrupted; choose it again to compute it.</p>"
+            return _paragraph("Interrupted; choose it again to compute it.")
         except Exception as why:
-            return f"<pre>{html.escape(f'{type(why).__name__}: {why}')}</pre>"
-        return f'{self._last.img()}<p style="{TEXT_STYLE}">{html.escape(self._last.alt)}</p>'
+            return f"<pre>{escape(f'{type(why).__name__}: {why}')}</pre>"
+        return f"{self._last.img()}{_paragraph(self._last.alt)}"
 
     @property
     def has_more(self) -> bool:
@@ -353,6 +360,10 @@ class Explorer:
     def __repr__(self):
         sizes = [f"{name} ({len(values)} values)" for name, values in self.axes.items()]
         return f"Explorer over {', '.join(sizes)}"
+
+
+def _paragraph(text: str) -> str:
+    return f'<p class="{PLAIN}" style="{TEXT_STYLE};{WRAP}">{escape(text)}</p>'
 
 
 @contextmanager

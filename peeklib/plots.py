@@ -2,12 +2,15 @@
 
 Every function returns a `Figure`; `pk.show(figure, alt)` puts it on the page. Colour maps are
 perceptually uniform and safe for colour-blind readers; groups differ in marker as well as in
-colour. Seaborn takes a second to import, so the functions that use it do so themselves.
+colour. Titles and axis labels may have mathematics between dollar signs; names of layers, groups
+and images stand as they are. Seaborn takes a second to import, so the functions that use it do so
+themselves.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -22,6 +25,7 @@ from torch import Tensor
 from .blocks import as_labels
 from .directions import Direction, bottom_images, top_images
 from .images import to_float
+from .names import literal
 from .nmf import CoupledFactors
 
 WIDTH = 5.5  # inches; a 390 px phone then shows 11 pt text at about 10 px
@@ -132,7 +136,7 @@ def curves(
         ax.set_yscale("log")
     if few:
         ax.set_xticks(places)
-    ax.legend(title=group, frameon=False, fontsize=10)
+    _legend(ax, groups, title=literal(group))
     sns.despine(ax=ax)
     return figure
 
@@ -197,7 +201,7 @@ def scatter(table: pd.DataFrame, x: str, y: str, group: str, *, title: str, xlab
         ax=ax,
     )
     ax.set(title=title, xlabel=xlabel, ylabel=f"{y} (%)")
-    ax.legend(frameon=False, fontsize=10)
+    _legend(ax, groups)
     sns.despine(ax=ax)
     return figure
 
@@ -247,7 +251,7 @@ def image_grid(
     ax.imshow(sheet, cmap=cmap, vmin=low, vmax=1, interpolation="nearest")
     ax.axis("off")
     for (top, left), label in zip(corners, labels, strict=False):
-        ax.text(left, top - 0.6, label, fontsize=10, ha="left", va="bottom")
+        ax.text(left, top - 0.6, literal(label), fontsize=10, ha="left", va="bottom")
     return figure
 
 
@@ -331,7 +335,7 @@ def contact_sheet(rows: Sequence[Direction], images: Tensor, k: int = 5, *, titl
     """
     highest = [top_images(row, k) for row in rows]
     lowest = [bottom_images(row, k) for row in rows]
-    names = [f"{row.name}, {row.layer}".rstrip(", ") for row in rows]
+    names = [literal(f"{row.name}, {row.layer}".rstrip(", ")) for row in rows]
     if len(rows) == 1:
         strips = [highest, lowest]  # lines × strips of images, here one to a line
         labels = [f"highest, {names[0]}", "lowest"]
@@ -436,7 +440,9 @@ def journey(
     axes["P"].set_title(f"as pixels: white {latent.max():.2g}", fontsize=10)
     _class_bars(axes["classes"], loadings, labels)
     _sheet(axes["layer"], channels, _columns(maps, 2.4), MAP, labels=range(maps[0]))
-    legend = f"loadings in {layer}, channel by channel: dark 0, yellow {channels.max():.2g}"
+    legend = (
+        f"loadings in {literal(layer, 20)}, channel by channel: dark 0, yellow {channels.max():.2g}"
+    )
     axes["layer"].set_title(legend, fontsize=10, pad=18)
     _sheet(axes["images"], _channels_last(images[strongest]), 6, "gray")
     axes["images"].set_title(f"the {len(strongest)} images that load most", fontsize=10)
@@ -488,7 +494,7 @@ def neuron_heatmap(O, *, title: str, channels: int | None = None) -> Figure:
         ax.set_yticks(np.arange(0, neurons, step), labels=numbers)
         step = max(1, rank // 10)
         ax.set_xticks(np.arange(0, rank, step) + 0.5, labels=range(1, rank + 1, step))
-        ax.set(title=name)
+        ax.set(title=literal(name, max(8, 60 // len(panels))))
     figure.supxlabel("component, strongest first", fontsize=12)
     axes[0, 0].set_ylabel("neuron" if channels is None else "channel, each with its neurons")
     return figure
@@ -517,8 +523,10 @@ def class_matrix(
     import seaborn as sns
 
     figure, ax = canvas(height=4.4)
+    wide = max(8, 60 // table.shape[1])  # characters; they stand side by side
+    percent = (100 * table).round().astype(int)
     sns.heatmap(
-        (100 * table).round().astype(int),
+        percent.rename(index=partial(literal, most=22), columns=partial(literal, most=wide)),
         cmap=MAP,
         vmin=0,
         vmax=100,
@@ -577,6 +585,20 @@ def overview() -> Figure:
     ax.text(8.9, 5.25, "images", ha="center", va="bottom", fontsize=10)
     ax.text(10.85, 4.65, "rank", rotation=90, fontsize=10, **centred)
     return figure
+
+
+def _legend(ax: Axes, groups: Iterable, title: str | None = None) -> None:
+    """The legend of what seaborn drew, with every group, under its name as it stands.
+
+    Names go in afterwards, because matplotlib leaves out those that begin with "_".
+    """
+    drawn = {line.get_label(): line for line in ax.lines}
+    named = [str(group) for group in groups if str(group) in drawn]
+    places = map(str, range(len(named)))
+    handles = [drawn[name] for name in named]
+    legend = ax.legend(handles, places, title=title, frameon=False, fontsize=10)
+    for text, name in zip(legend.get_texts(), named, strict=True):
+        text.set_text(literal(name))
 
 
 def _numpy(values) -> np.ndarray:

@@ -8,13 +8,17 @@ a screenshot of each page lands there in both widths and themes.
 import functools
 import http.server
 import os
-import shutil
+import sys
 import threading
 from pathlib import Path
 
+import chromium
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+import policy  # noqa: E402
+
 SITE = Path(os.environ.get("PEEK_SITE", ROOT / "_build/embedded/_build/html"))
 PAGES = sorted(
     str(p.relative_to(SITE))
@@ -28,16 +32,9 @@ VISITED = [
     if "PEEK_SITE" in os.environ or page.startswith("book/") or Path(page).stem in FEW
 ]
 SHOTS = os.environ.get("PEEK_SHOTS")
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
 MISSING = [
     *(["no built book: run `make test`, which builds one"] if not PAGES else []),
-    *(
-        ["no Chromium: install it, on Debian with `apt-get install chromium`"]
-        if not CHROMIUM
-        else []
-    ),
+    *chromium.MISSING,
 ]
 PICTURES = """Promise.all([...document.querySelectorAll(".peek-figure img")].map(async e => {
     await e.decode();
@@ -73,18 +70,8 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser(address):
-    """Chromium that can resolve no name but this machine's."""
-    from playwright.sync_api import sync_playwright
-
-    options = [
-        "--no-sandbox",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        "--disable-background-networking",
-    ]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield chromium
-        chromium.close()
+    with chromium.chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -92,7 +79,7 @@ def visit(browser, address):
     """visit(page, width) opens a page; at the end nothing may have left the site or failed."""
     contexts, wrong = [], []
 
-    def open_page(path, width=1280, javascript=True):
+    def open_page(path, width=1280, javascript=True, base=address):
         context = browser.new_context(
             viewport={"width": width, "height": 900},
             has_touch=width < 500,
@@ -100,22 +87,14 @@ def visit(browser, address):
         )
         contexts.append(context)
         page = context.new_page()
-        page.on(
-            "request",
-            lambda r: (
-                r.url.startswith((address, "data:", "blob:")) or wrong.append(f"request to {r.url}")
-            ),
-        )
-        page.on("response", lambda r: r.status < 400 or wrong.append(f"{r.status} for {r.url}"))
-        page.on("pageerror", lambda error: wrong.append(f"page error {error}"))
-        page.on("console", lambda m: m.type != "error" or wrong.append(f"console: {m.text}"))
-        page.goto(f"{address}/{path}", wait_until="networkidle")
+        wrong.append(chromium.watched(page, (base,)))
+        page.goto(f"{base}/{path}", wait_until="networkidle")
         return page
 
     yield open_page
     for context in contexts:
         context.close()
-    assert not wrong, "\n".join(wrong)
+    assert not sum(wrong, []), "\n".join(sum(wrong, []))
 
 
 def test_every_page_of_the_toc_is_built():
@@ -245,3 +224,85 @@ def test_the_ledger_counts_its_claims_and_shows_those_chosen(visit):
     assert all(name.startswith("claim-zhang-") for name in ids)
     shown = page.locator("#ledger-summary output")
     assert shown.inner_text() == f"{len(ids)} of {claims.count()} claims shown"
+
+
+# Under the policy
+
+BASES = ["served", "file"]
+
+
+@pytest.fixture(params=BASES)
+def base(request, address):
+    """Where the site is: served, or opened from a disk."""
+    return address if request.param == "served" else SITE.resolve().as_uri()
+
+
+def test_every_page_has_a_policy_and_no_script_that_it_forbids():
+    for path in policy.pages(SITE):
+        text = path.read_text(encoding="utf-8")
+        found = policy.Inline(text)
+        assert found.policies == 1, path.name
+        assert path.name == "search.html" or {*found.body} <= {policy.SCRIPT}, path.name
+
+
+def test_the_themes_buttons_work(visit, base):
+    page = visit("notebooks/02-coupled-nmf.html", base=base)
+    page.evaluate("window.print = () => { window.printed = true }")
+    themes = []
+    for _ in range(3):
+        page.locator(".theme-switch-button").first.click()
+        themes.append(page.evaluate("document.documentElement.dataset.mode"))
+    assert {*themes} == {"light", "dark", "auto"}
+    page.locator("button.copybtn").first.click(force=True)
+    page.locator("button.copybtn.success").first.wait_for(state="attached")
+    page.locator("details.hide summary").first.click()
+    assert page.locator("details.hide").first.get_attribute("open") is not None
+    page.locator("[onclick='window.print()']").evaluate("button => button.click()")
+    assert page.evaluate("window.printed")
+    page.locator("[onclick='toggleFullScreen()']").click()
+    page.wait_for_function("document.fullscreenElement !== null")
+
+
+def test_the_menu_opens_on_a_phone(visit, base):
+    page = visit("book/notation.html", 390, base=base)
+    page.locator(".primary-toggle").first.click()
+    link = page.locator("#pst-primary-sidebar-modal a, #pst-primary-sidebar a").get_by_text(
+        "ledger"
+    )
+    link.first.click()
+    page.wait_for_url("**/ledger.html")
+
+
+def test_a_search_from_any_page_finds_pages(visit):
+    page = visit("book/notation.html")
+    page.locator(".search-button__button").first.click()
+    page.locator("#pst-search-dialog input").fill("symbol")
+    page.keyboard.press("Enter")
+    page.locator("#search-results li a").first.wait_for()
+    assert "search.html?q=symbol" in page.url
+
+
+def test_what_got_into_a_page_does_not_run(browser, base):
+    """An output of a notebook with markup that a name brought."""
+    evil = (
+        "<script>window.hit = 1</script><img src='data:,x' onerror='window.hit = 1'>"
+        "<script src=https://evil.example/a.js></script><img src=https://evil.example/a.png>"
+        "<link rel=stylesheet href=https://evil.example/a.css>"
+        "<iframe src=https://evil.example></iframe><object data=https://evil.example></object>"
+        "<base href=https://evil.example>"
+    )
+    page = browser.new_page()
+    address = f"{base}/notebooks/02-coupled-nmf.html"
+    text = (SITE / "notebooks/02-coupled-nmf.html").read_text(encoding="utf-8")
+    place = text.index("<article")
+    whole = text[:place] + evil + text[place:]
+    page.route(address, lambda route: route.fulfill(body=whole, content_type="text/html"))
+    stopped = chromium.stopped(page)
+    page.goto(address, wait_until="networkidle")
+    page.evaluate("fetch('https://evil.example').catch(() => {})")
+    page.evaluate("setTimeout('window.hit = 1')")
+    page.wait_for_timeout(100)
+    assert page.evaluate("window.hit") is None
+    assert len(stopped) >= 3 and {*stopped.values()} == {"csp"}, stopped
+    assert page.locator(".peek-explorer input:enabled").count()
+    page.close()

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from matplotlib.figure import Figure
 from torch import nn
 
 import peeklib as pk
@@ -22,6 +23,7 @@ from peeklib.sites import Site, choose, trace
 from peeklib.study import analysis
 from peeklib.study.analysis import peek
 from peeklib.study.figures import error_curves
+from peeklib.study.page import digest
 from peeklib.study.report import fit_error
 
 QUIET = {"progress": False, "ranks": (2, 4), "device": "cpu"}
@@ -388,11 +390,11 @@ def resident(field):
         if line.startswith(field):
             return int(line.split()[1]) * 1024
 torch.set_num_threads(1)
-first = [nn.Conv2d(3, 48, 3), nn.ReLU(), nn.Conv2d(48, 48, 3), nn.GELU()]
+first = [nn.Conv2d(3, 48, 3), nn.ReLU(), nn.Conv2d(48, 48, 1), nn.GELU()]
 model = nn.Sequential(*first, nn.Conv2d(48, 8, 3, stride=4), nn.Tanh())
 images = torch.rand(128, 3, 40, 40)
 quiet = {"ranks": (4,), "progress": False, "batch_size": 2, "device": "cpu"}
-for memory in (0.01, 0.04, 0.08):  # the first for what libraries load
+for memory in (0.002, 0.04, 0.08):  # the first for what libraries load
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     found = peek(model, images, memory=memory, **quiet)
@@ -820,13 +822,27 @@ def report(tmp_path_factory):
 def test_the_page_asks_for_nothing(report):
     text = report[1]
     page = Page(text)
-    assert "http" not in re.sub(r"data:image/webp;base64,[\w+/=]+", "", text)
+    assert "//" not in re.sub(r"data:image/webp;base64,[\w+/=]+|sha256-[\w+/=]+", "", text)
     assert not page.all("link", "iframe", "object", "base")
     assert all(a["src"].startswith("data:image/webp;base64,") for a in page.all("img"))
     assert all("src" not in a for a in page.all("script"))
     assert not re.search(
         r"url\(|@import|fetch\(|XMLHttp|import\(", re.sub(r'"data:[^"]*"', "", text)
     )
+
+
+def test_the_page_forbids_all_but_its_own(report):
+    page = Page(report[1])
+    [given] = [a["content"] for a in page.all("meta") if "http-equiv" in a]
+    policy = dict(rule.split(" ", 1) for rule in given.split("; "))
+    assert (policy["default-src"], policy["img-src"]) == ("'none'", "data:")
+    assert page.elements[:4].index(("meta", {"charset": "utf-8"})) == 2, "the policy comes next"
+    [style] = re.findall("<style>(.*?)</style>", report[1], re.S)
+    [script] = set(re.findall("<script>(.*?)</script>", report[1], re.S))
+    assert policy["script-src"] == digest(script)
+    attributes = {a["style"] for _, a in page.elements if "style" in a}
+    allowed = {"'unsafe-hashes'", digest(style), *map(digest, attributes)}
+    assert set(policy["style-src"].split()) == allowed
 
 
 def test_the_page_can_be_read_by_everyone(report):
@@ -872,8 +888,21 @@ def test_a_layer_called_input_is_not_taken_for_pixels(report):
     assert set(found.sweep[2, 0].factors) >= {"input.red", "input.green", "input.blue"}
 
 
-def test_the_notebook_shows_the_same_without_a_page_around_it(found):
-    text = found._repr_html_()
+@pytest.fixture
+def undrawn(found, monkeypatch):
+    """A copy of the report whose pictures are not drawn."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: file.write(b"picture"))
+    return replace(found)
+
+
+@pytest.fixture
+def fragment(undrawn):
+    """fragment(changes) is what a notebook shows of the report with these."""
+    return lambda **changes: replace(undrawn, **changes)._repr_html_()
+
+
+def test_the_notebook_shows_the_same_without_a_page_around_it(fragment):
+    text = fragment()
     page = Page(text)
     assert page.wrong == [] and not page.all("html", "body", "h1", "title")
     assert page.elements[0][0] == "div"
@@ -881,14 +910,13 @@ def test_the_notebook_shows_the_same_without_a_page_around_it(found):
     assert levels[0] == "h2" and set(levels[1:]) == {"h3"}
 
 
-def test_a_report_without_notes_has_no_heading_for_them(found):
-    noted, plain = replace(found, notes=["a < b"]), replace(found, notes=[])
-    assert "<h3>Notes</h3><ul><li>a &lt; b</li></ul>" in noted._repr_html_()
-    assert "Notes" not in plain._repr_html_()
+def test_a_report_without_notes_has_no_heading_for_them(fragment):
+    assert "<h3>Notes</h3><ul><li>a &lt; b</li></ul>" in fragment(notes=["a < b"])
+    assert "Notes" not in fragment(notes=[])
 
 
-def test_templates_are_filled(report, found):
-    for text in (report[1], found._repr_html_()):
+def test_templates_are_filled(report, fragment):
+    for text in (report[1], fragment()):
         assert not re.search(r"\$(title|style|sections|notes|layers|seconds)\b", text)
 
 
@@ -899,8 +927,8 @@ def test_a_direction_nobody_has_is_a_picture_that_says_so(found):
     assert [text.get_text() for text in figure.axes[0].texts] == ["none"]
 
 
-def test_the_report_says_how_it_was_made(found):
-    text = " ".join(Page(found._repr_html_()).text)
+def test_the_report_says_how_it_was_made(found, fragment):
+    text = " ".join(Page(fragment()).text)
     versions = [torch.__version__, pk.__version__]
     for word in [*versions, "seed", "memory", "ranks", "24 × 3 × 11 × 11", "parameters"]:
         assert word in text
@@ -918,14 +946,14 @@ def test_scores_come_from_the_tables(found):
     assert all(text.endswith(".") for text in found.scores["how to read it"])
 
 
-def test_saving_says_where_it_cannot(found, tmp_path):
+def test_saving_says_where_it_cannot(undrawn, tmp_path):
     with pytest.raises(IsADirectoryError, match="report.html"):
-        found.save(tmp_path)
+        undrawn.save(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder.*missing"):
-        found.save(tmp_path / "missing" / "report.html")
+        undrawn.save(tmp_path / "missing" / "report.html")
     path = tmp_path / "r.html"
     path.write_text("old")
-    assert "old" not in found.save(path).read_text()[:20]
+    assert "old" not in undrawn.save(path).read_text()[:20]
 
 
 def test_results_cannot_be_changed(found):

@@ -102,7 +102,7 @@ class Finding:
         parts = ""
         for part, held in zip(claim.parts, self.holds, strict=True):
             parts += f"<li>{'✓' if held else '✗'} {html.escape(part)}</li>"
-        target = f"../notebooks/{self.chapter}.html#claim-{self.name}"
+        target = html.escape(f"../notebooks/{self.chapter}.html#claim-{self.name}")
         rows = {
             f"The study says ({claim.where})": html.escape(claim.says),
             "Our criterion": f"<ul>{parts}</ul>",

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from .. import plots
 from ..explorer import Picture, show
 from ..images import as_images, check_pictures
+from ..names import escape, literal, readable
 from ..sites import layer_names
 from ..watch import Preprocess, unwrapped
 from . import page
@@ -34,6 +35,7 @@ Layers = str | Iterable[str]
 # almost the first.
 TRUSTED = ("answers_area", "nuclear_norm", "answers_alone_area")
 SHOWN = TRUSTED[:2]  # in the figure
+MOST = 22  # characters of a name there
 
 # With 50 images a share, of which the scores are made, has a standard error of up to 7 points: as
 # much as lies between good networks. Chapter 14 takes 500.
@@ -114,7 +116,9 @@ class Comparison:
     def _picture(self) -> Picture:
         values = []
         for name in SHOWN:
-            listed = (f"{network} {value:.3g}" for network, value in self.table[name].items())
+            listed = (
+                f"{readable(network)} {value:.3g}" for network, value in self.table[name].items()
+            )
             values.append(f"{name}: {', '.join(listed)}")
         return show(self.figure(), f"{_title(self)}. {'; '.join(values)}.")
 
@@ -122,8 +126,8 @@ class Comparison:
         values = self.table.drop(columns="why").map("{:.3g}".format)
         places = self.places.map("{:.0f}".format)
         parts = [
-            f'<div class="peek-report">\n<style>\n{page.STYLE}</style>',
-            "".join(f"<p><strong>Mind:</strong> {page.escape(one)}</p>" for one in self.warnings),
+            f"{page.FRAGMENT}\n<style>\n{page.STYLE}</style>",
+            "".join(f"<p><strong>Mind:</strong> {escape(one)}</p>" for one in self.warnings),
             self._picture()._repr_html_(),
             page.table(_texts(values), "Scores"),
             page.table(_texts(places), "Places by each score: 1 is best"),
@@ -483,20 +487,12 @@ def _title(found: Comparison) -> str:
         best = np.flatnonzero(found.places[name].to_numpy() == 1)
         if len(best):
             more = f" and {len(best) - 1} more" if len(best) > 1 else ""
-            leaders[name] = f"{_short(found.table.index[best[0]])}{more}"
+            leaders[name] = f"{literal(found.table.index[best[0]], MOST)}{more}"
     if not leaders:
         return "No network could be scored"
     if len(leaders) == len(SHOWN) and len(set(leaders.values())) == 1:
         return f"{leaders[SHOWN[0]]} comes first by {' and by '.join(SHOWN)}"
     return "\n".join(f"by {name} {leader} comes first" for name, leader in leaders.items())
-
-
-def _short(name, most: int = 22) -> str:
-    """A name as a figure can show it: not too long, and no mathematics in it."""
-    text = str(name)
-    if len(text) > most:
-        text = f"{text[: most // 2 - 1]}…{text[-most // 2 :]}"
-    return text.replace("$", r"\$")
 
 
 @plots.theme()
@@ -508,7 +504,7 @@ def _draw(found: Comparison) -> Figure:
         _draw_score(ax, found, name, color=colour, marker=marker)
     places = range(len(found.table))
     step = 1 + len(found.table) // 31
-    axes[0].set_yticks(places[::step], labels=[_short(n) for n in found.table.index[::step]])
+    axes[0].set_yticks(places[::step], labels=[literal(n, MOST) for n in found.table.index[::step]])
     axes[0].set_ylim(len(found.table) - 0.5, -0.5)  # the first on top
     return figure
 

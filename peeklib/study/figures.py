@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import plots
 from ..directions import Direction, bottom_images, top_images
+from ..names import literal, readable
 from ..nmf import CoupledFactors
 
 MARKERS = "osD^vP*Xh"
@@ -40,7 +41,7 @@ def error_curves(errors: pd.DataFrame) -> tuple[Figure, str]:
     figure.axes[0].set_xticks(errors.columns)
     low, high = errors.columns[[0, -1]]
     ends = zip(errors.index, errors[low], errors[high], strict=True)
-    said = "; ".join(f"{part} {left:.2f} to {right:.2f}" for part, left, right in ends)
+    said = "; ".join(f"{readable(part)} {left:.2f} to {right:.2f}" for part, left, right in ends)
     alt = f"Relative error of each part against rank, from rank {low} to {high}: {said}."
     return figure, alt
 
@@ -69,7 +70,9 @@ def spectrum_curves(spectra: Mapping[str, Tensor], layers: pd.DataFrame) -> tupl
         ylabel="relative to the first",
         log=True,
     )
-    said = "; ".join(f"{layer} {rank:.1f}" for layer, rank in layers["entropy rank"].items())
+    said = "; ".join(
+        f"{readable(layer)} {rank:.1f}" for layer, rank in layers["entropy rank"].items()
+    )
     alt = (
         "Singular values of each layer, relative to its largest, on a logarithmic scale. "
         f"Entropy ranks: {said}."
@@ -130,27 +133,20 @@ def extreme_images(
         >>> alt.split(". ")[-1]
         'Along neuron 0 the highest is image 5, the lowest image 0.'
     """
-    title = f"{method}, {_short(layer)}"
+    title = f"{method}, {literal(layer, 34)}"
     if not directions:
-        alt = f"{layer} has no {method}: no neuron varies, or no component reaches it."
+        alt = f"{readable(layer)} has no {method}: no neuron varies, or no component reaches it."
         return _empty(title), alt
     rows = [replace(direction, layer="") for direction in directions]  # it is in the title
     figure = plots.contact_sheet(rows, images, min(4, len(images)), title=title)
     first = rows[0]
     highest, lowest = top_images(first, 1).item(), bottom_images(first, 1).item()
     alt = (
-        f"{method.capitalize()} of {layer}: for each of {len(rows)}, the images of highest score "
-        f"on the left and lowest on the right. Along {first.name} the highest is image {highest}, "
+        f"{method.capitalize()} of {readable(layer)}: for each of {len(rows)}, the images of highest score "
+        f"on the left and lowest on the right. Along {readable(first.name)} the highest is image {highest}, "
         f"the lowest image {lowest}."
     )
     return figure, alt
-
-
-def _short(name: str, most: int = 34) -> str:
-    """A name as a figure can show it: not too long, and no mathematics in it."""
-    if len(name) > most:
-        name = f"{name[: most // 2 - 1]}…{name[-most // 2 :]}"
-    return name.replace("$", r"\$")
 
 
 def _empty(title: str) -> Figure:
@@ -189,7 +185,7 @@ def _curves(
             line.index,
             line.to_numpy(),
             color=colours[number],
-            label=f"{number}  {_short(name, 44)}",
+            label=f"{number}  {literal(name, 44)}",
             marker=MARKERS[number % len(MARKERS)],
             markevery=max(1, len(line) // 8),
             markersize=6,

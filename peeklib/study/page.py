@@ -1,8 +1,12 @@
 """A report as HTML: templates beside this file, filled with pictures, tables and escaped text.
 
-`report.html` is the saved page, `sections.html` what a notebook shows too, `report.css` the look.
+`report.html` is the saved page, `sections.html` what a notebook shows too, `report.css` the look of
+both and `page.css` that of the page around. The saved page has a content-security policy, in which
+a browser finds the hashes of our script and styles: it runs nothing else, and loads nothing at all.
 """
 
+import base64
+import hashlib
 import html
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,9 +14,67 @@ from string import Template
 
 import pandas as pd
 
-PAGE = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
-SECTIONS = Path(__file__).with_name("sections.html").read_text(encoding="utf-8")
-STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+from ..explorer import SCRIPT, STYLES
+from ..names import brief, escape
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+PAGE = Template(_beside("report.html"))
+SECTIONS = _beside("sections.html")
+STYLE = _beside("report.css")
+PAGE_STYLE = f"{_beside('page.css')}\n{STYLE}"
+# MathJax, which a page around may have, passes over what is in these classes.
+FRAGMENT = '<div class="peek-report mathjax_ignore tex2jax_ignore">'
+LONG = 1000  # characters of a sentence or an error; more are cut
+HEADING = 200
+
+
+def digest(text: str) -> str:
+    """The hash by which a policy names an inline script or style.
+
+    Returns:
+        A source of a content-security policy, quoted.
+
+    Example:
+        >>> digest("")
+        "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    """
+    code = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(code).decode('ascii')}'"
+
+
+def policy(rules: Mapping[str, str]) -> str:
+    """A content-security policy as an element; it has to come before all that it rules.
+
+    Args:
+        rules: directive → what it allows, as in the HTTP header.
+
+    Returns:
+        HTML.
+
+    Example:
+        >>> print(policy({"default-src": "'none'"}))
+        <meta http-equiv="Content-Security-Policy" content="default-src 'none'">
+    """
+    content = "; ".join(f"{name} {allowed}" for name, allowed in rules.items())
+    return (
+        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(content, quote=False)}">'
+    )
+
+
+POLICY = policy(
+    {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "script-src": digest(SCRIPT),
+        "style-src": " ".join(["'unsafe-hashes'", digest(PAGE_STYLE), *map(digest, STYLES)]),
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+)
 
 
 def whole_page(title: str, parts: Mapping[str, str]) -> str:
@@ -27,7 +89,8 @@ def whole_page(title: str, parts: Mapping[str, str]) -> str:
         True
     """
     sections = Template(SECTIONS).substitute(parts)
-    return PAGE.substitute(title=escape(title), style=STYLE, sections=sections)
+    places = {"title": escape(title), "heading": brief(title, HEADING)}
+    return PAGE.substitute(places, policy=POLICY, style=PAGE_STYLE, sections=sections)
 
 
 def fragment(title: str, parts: Mapping[str, str]) -> str:
@@ -43,21 +106,8 @@ def fragment(title: str, parts: Mapping[str, str]) -> str:
     """
     sections = Template(SECTIONS).substitute(parts)
     sections = sections.replace("<h2>", "<h3>").replace("</h2>", "</h3>")  # no text has tags
-    head = f"<style>\n{STYLE}</style>\n<h2>{escape(title)}</h2>"
-    return f'<div class="peek-report">\n{head}\n{sections}</div>'
-
-
-def escape(text) -> str:
-    """Anything as text that HTML shows as it is.
-
-    Returns:
-        Its `str` in HTML.
-
-    Example:
-        >>> escape("1 < 2")
-        '1 &lt; 2'
-    """
-    return html.escape(str(text))
+    head = f"<style>\n{STYLE}</style>\n<h2>{brief(title, HEADING)}</h2>"
+    return f"{FRAGMENT}\n{head}\n{sections}</div>"
 
 
 def notes_section(notes: Iterable[str]) -> str:
@@ -70,7 +120,7 @@ def notes_section(notes: Iterable[str]) -> str:
         >>> notes_section(["1 < 2"])
         '<section><h2>Notes</h2><ul><li>1 &lt; 2</li></ul></section>'
     """
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    items = "".join(f"<li>{brief(note, LONG)}</li>" for note in notes)
     return f"<section><h2>Notes</h2><ul>{items}</ul></section>" if items else ""
 
 
@@ -89,13 +139,13 @@ def table(rows: pd.DataFrame, caption: str) -> str:
     corner = rows.index.name or "setting"
     head = ""
     for name in (corner, *rows.columns):
-        head += f'<th scope="col" class="peek-short">{escape(name)}</th>'
+        head += f'<th scope="col" class="peek-short">{brief(name)}</th>'
     body = ""
     for name, values in zip(rows.index, rows.to_numpy(), strict=True):
-        body += f'<tr><th scope="row" class="{_class(name)}">{escape(name)}</th>'
+        body += f'<tr><th scope="row" class="{_class(name)}">{brief(name)}</th>'
         for value, is_numeric in zip(values, numeric, strict=True):
             look = "peek-n" if is_numeric else _class(value)
-            body += f'<td class="{look}">{escape(value)}</td>'
+            body += f'<td class="{look}">{brief(value, LONG)}</td>'
         body += "</tr>\n"
     label = escape(caption)
     return (

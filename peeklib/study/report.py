@@ -21,6 +21,7 @@ from .. import storage
 from ..directions import Direction
 from ..explorer import Explorer, Picture, show
 from ..images import to_float
+from ..names import brief
 from ..nmf import Sweep
 from . import figures, page
 
@@ -220,9 +221,9 @@ def _page_parts(peek: Peek) -> dict[str, str]:
     errors = errors.rename(columns="rank {}".format).rename_axis("part")
     settings = pd.Series(peek.settings, name="value").to_frame()
     return {
-        "model": page.escape(peek.settings["model"]),
-        "parameters": page.escape(peek.settings["parameters"]),
-        "images": page.escape(peek.settings["images"]),
+        "model": brief(peek.settings["model"]),
+        "parameters": brief(peek.settings["parameters"]),
+        "images": brief(peek.settings["images"]),
         "layers": page.table(_layer_texts(peek.layers), "Layers, in the order they ran"),
         "notes": page.notes_section(peek.notes),
         "scores": page.table(scores, "Scores"),
