@@ -8,18 +8,19 @@ What is decided here is decided for all images of a set at once, so that equal p
 
 Of several frames the first counts. Whatever a reader may want to know of that comes as notes.
 
-`zipfile.Path` has what is used here of `pathlib.Path`, so that both are read in one way.
+A damaged image is an error, as far as its format lets one see: PNG has checksums, and JPEG an end.
+Of BMP, TIFF without compression, or WebP, zeros in the place of pixels are pixels.
+
+`outside.Packed` has what is used here of `pathlib.Path`, so that both are read in one way.
 """
 
 import functools
 import io
-import lzma
 import os
+import re
 import warnings
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -28,7 +29,13 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-AnyPath = TypeVar("AnyPath", Path, zipfile.Path)
+from .outside import Packed, read_plain, shown, words
+
+AnyPath = TypeVar("AnyPath", Path, Packed)
+LARGEST = 2**28  # bytes of a file; of more pixels Pillow warns
+MOST = 8 * 10**9  # bytes of pixels of all images, as `images` has it
+FREE = 2**29  # bytes of pixels that any files may hold, however small they are
+RATIO = 500  # of more pixels to bytes in files: photographs and drawings have less, bombs more
 # What Pillow opens with the help of other programs, or only looks at from outside.
 UNFIT = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # Pictures that Pillow may be unable to read: to leave them out is worth a note.
@@ -38,8 +45,8 @@ LEFTOVERS = {
     *("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found"),
     *("system volume information", "thumbs.db", "desktop.ini"),
 }
-# RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know.
-ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+# In JPEG, what begins a part; within coded pixels these bytes stand for other things.
+JPEG_PART = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
 
 class Picture(NamedTuple):
@@ -94,9 +101,9 @@ def read_folder(folder: str | os.PathLike) -> tuple[Tensor, list[str]]:
     images = [file for file in files if is_image(file)]
     if not images:
         raise FileNotFoundError(f"{root} has no images: {contents(files)}; {readable()}")
-    pixels, notes = combine([read_picture(file) for file in images])
+    pixels, notes = combine(read_pictures(images))
     for note in [*notes, *left_out(files)]:
-        warnings.warn(f"{root}: {note}", stacklevel=2)
+        warnings.warn(f"{shown(root)}: {note}", stacklevel=2)
     return pixels, [file.relative_to(root).as_posix() for file in images]
 
 
@@ -176,21 +183,23 @@ def left_out(files: Iterable[AnyPath]) -> list[str]:
     return [f"left out {', '.join(found)}, which Pillow does not read here"]
 
 
-def _files(folder: AnyPath, above: tuple[Path, ...] = ()) -> Iterator[AnyPath]:
+def _files(folder: AnyPath) -> Iterator[AnyPath]:
     """All files below a folder; links that lead in a circle are followed once."""
-    if isinstance(folder, Path):
-        here = folder.resolve()
-        if here in above:
-            return
-        above = (*above, here)
-    for path in visible(folder):
-        if path.is_dir():
-            yield from _files(path, above)
-        else:
+    waiting = [(folder, frozenset())]
+    while waiting:
+        path, above = waiting.pop()
+        if not path.is_dir():
             yield path
+            continue
+        if isinstance(path, Path):
+            here = path.resolve()
+            if here in above:
+                continue
+            above |= {here}
+        waiting += [(inner, above) for inner in reversed(visible(path))]
 
 
-def _leads_up(path: Path | zipfile.Path) -> bool:
+def _leads_up(path: Path | Packed) -> bool:
     """Whether it is a link to a folder that it lies in."""
     if not isinstance(path, Path) or not path.is_symlink() or not path.is_dir():
         return False
@@ -218,6 +227,42 @@ def _suffixes() -> frozenset[str]:
 # One image
 
 
+def read_pictures(
+    files: Sequence[AnyPath], fit: Callable[[Picture], Picture] = lambda picture: picture
+) -> list[Picture]:
+    """The first image in each file.
+
+    Args:
+        files: in any format that Pillow decodes by itself, whatever their suffixes say.
+        fit: what is done to each before the next is read.
+
+    Returns:
+        In the order of the files.
+
+    Raises:
+        OSError, ValueError: as `read_picture`; and where the pixels take more than 8 GB, or so much
+            more than the files that they look like a decompression bomb.
+
+    Example:
+        >>> read_pictures([])
+        []
+    """
+    pictures = []
+    pixels = packed = 0
+    for file in files:
+        content = _content(file)
+        pictures.append(fit(_decoded(content, shown(file))))
+        packed += len(content)
+        pixels += pictures[-1].pixels.nbytes
+        if pixels > min(MOST, max(FREE, RATIO * packed)):
+            raise ValueError(
+                f"the first {len(pictures)} images, up to {shown(file)}, hold {packed:,} bytes in "
+                f"files and {pixels:,} as pixels, which is too much, or a decompression bomb; take "
+                "fewer or smaller ones"
+            )
+    return pictures
+
+
 def read_picture(file: AnyPath) -> Picture:
     """The first image in a file, whatever its suffix says of its format.
 
@@ -225,20 +270,49 @@ def read_picture(file: AnyPath) -> Picture:
         OSError: for a file that is not to be had, or cannot be unpacked from a zip.
         ValueError: for one that holds no image, or a damaged one.
     """
+    return _decoded(_content(file), shown(file))
+
+
+def _content(file: AnyPath) -> bytes:
+    return file.read_bytes(LARGEST) if isinstance(file, Packed) else read_plain(file, LARGEST)
+
+
+def _decoded(content: bytes, name: str) -> Picture:
+    with _opened(content, name) as image:
+        return open_picture(image, name)
+
+
+def _opened(content: bytes, name: str) -> Image.Image:
     try:
-        content = file.read_bytes()
-    except ZIP_FAULTS as why:
-        raise OSError(f"{file} cannot be unpacked ({why}); pack the zip file anew") from why
-    try:
-        with Image.open(io.BytesIO(content), formats=_formats()) as image:
-            return open_picture(image, str(file))
+        _check_whole(content)
+        return Image.open(io.BytesIO(content), formats=_formats())
     except Image.UnidentifiedImageError as why:
         what = "it is empty" if not content else f"it begins with {content[:8]!r}"
         raise ValueError(
-            f"{file} cannot be read as an image ({what}); replace or delete it"
+            f"{name} cannot be read as an image ({what}); replace or delete it"
         ) from why
     except Exception as why:  # Pillow's plugins raise errors of any kind
-        raise _unreadable(str(file), why) from why
+        raise _unreadable(name, why) from why
+
+
+def _check_whole(content: bytes) -> None:
+    """What decoding passes over: the checksums of PNG, and whether JPEG comes to its end."""
+    if content.startswith(b"\x89PNG"):
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.verify()
+    if content.startswith(b"\xff\xd8\xff") and not _has_end(content):
+        raise EOFError("its end is missing")
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Whether part follows part up to the last, "end of image"."""
+    place = 2
+    while part := JPEG_PART.search(jpeg, place):
+        if part[1] == b"\xd9":
+            return True
+        place = part.end()
+        place += int.from_bytes(jpeg[place : place + 2], "big")  # its length
+    return False
 
 
 def open_picture(image: Image.Image, name: str) -> Picture:
@@ -258,8 +332,7 @@ def open_picture(image: Image.Image, name: str) -> Picture:
 
 
 def _unreadable(name: str, why: Exception) -> ValueError:
-    told = " ".join(str(why).split()) or type(why).__name__
-    return ValueError(f"{name} cannot be read as an image ({told}); replace or delete it")
+    return ValueError(f"{name} cannot be read as an image ({words(why)}); replace or delete it")
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
