@@ -70,8 +70,8 @@ def shown(name) -> str:
     r"""A name as text that can be printed: names of files may hold bytes that are no characters.
 
     Example:
-        >>> print(shown("caf\udce9.png"))
-        caf\udce9.png
+        >>> print(shown("x\udce9.png"))
+        x\udce9.png
     """
     return str(name).encode("utf-8", "backslashreplace").decode()
 

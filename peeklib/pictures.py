@@ -228,7 +228,7 @@ def _suffixes() -> frozenset[str]:
 
 
 def read_pictures(
-    files: Sequence[AnyPath], fit: Callable[[Picture], Picture] = lambda picture: picture
+    files: Iterable[AnyPath], fit: Callable[[Picture], Picture] = lambda picture: picture
 ) -> list[Picture]:
     """The first image in each file.
 

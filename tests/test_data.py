@@ -319,7 +319,7 @@ def test_a_damaged_file_is_an_error_that_a_stand_in_can_replace(folder, name, ki
     if damage == "pipe":
         os.mkfifo(file)
     else:
-        file.write_bytes(content[:100] if damage == "cut" else b"")
+        file.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
     words = (
         f"{kind} in the folder PEEK_DATA is damaged: .*{file.name}.*{re.escape(str(file.parent))}"
     )
@@ -730,8 +730,8 @@ def test_a_zip_of_another_data_set_is_not_taken(folder):
 
 def test_classes_whose_names_are_no_text_can_be_printed(folder):
     for split in ("train", "test"):
-        write_images(folder / "pets", split, "caf\udce9", [1])
-    assert load_dataset("pets").classes == (r"caf\udce9",)
+        write_images(folder / "pets", split, "x\udce9", [1])
+    assert load_dataset("pets").classes == (r"x\udce9",)
 
 
 def test_what_transparency_became_stands_on_the_page(folder):
