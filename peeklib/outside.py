@@ -11,7 +11,7 @@ import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import BinaryIO, Self
 
 MOST = 2**30  # bytes of a file that is read as a whole
 FREE = 2**28  # bytes that any archive may unpack to, however small it is
@@ -156,19 +156,38 @@ def open_zip(path: Path) -> Iterator[Packed]:
         FileNotFoundError: ...nothing.zip...
     """
     size = check_plain(path)
-    with path.open("rb") as file:
+    with path.open("rb") as file, look_into(file, size, str(path)) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def look_into(file: BinaryIO, size: int, name: str) -> Iterator[Packed]:
+    """As `open_zip`, of an archive that is open.
+
+    Args:
+        file: which is not closed.
+        size: in bytes.
+        name: for errors.
+
+    Example:
+        >>> import io
+        >>> with look_into(io.BytesIO(), 0, "some.zip"):
+        ...     pass
+        Traceback (most recent call last):
+        OSError: some.zip is no zip file, or cut short or damaged (File is not a zip file); ...
+    """
+    try:
+        archive = zipfile.ZipFile(file)
+    except Exception as why:  # damaged bytes raise anything
+        told = f"{shown(name)} is no zip file, or cut short or damaged"
+        raise OSError(f"{told} ({words(why)}); replace or delete it") from why
+    with archive:
         try:
-            archive = zipfile.ZipFile(file)
-        except Exception as why:  # damaged bytes raise anything
-            told = f"{shown(path)} is no zip file, or cut short or damaged"
-            raise OSError(f"{told} ({words(why)}); replace or delete it") from why
-        with archive:
-            try:
-                _check_room(archive, size)
-                tree = _tree(archive)
-            except ValueError as why:
-                raise OSError(f"{shown(path)} was not read: {why}") from why
-            yield Packed(archive, str(path), tree)
+            _check_room(archive, size)
+            tree = _tree(archive)
+        except ValueError as why:
+            raise OSError(f"{shown(name)} was not read: {why}") from why
+        yield Packed(archive, name, tree)
 
 
 def unpack(

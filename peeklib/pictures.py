@@ -26,7 +26,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from .outside import Packed, read_plain, shown, words
@@ -45,6 +45,7 @@ LEFTOVERS = {
     *("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found"),
     *("system volume information", "thumbs.db", "desktop.ini"),
 }
+SCANS = 100  # of a progressive JPEG, each over all pixels; most have ten
 # In JPEG, what begins a part; within coded pixels these bytes stand for other things.
 JPEG_PART = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
@@ -188,15 +189,12 @@ def _files(folder: AnyPath) -> Iterator[AnyPath]:
     waiting = [(folder, frozenset())]
     while waiting:
         path, above = waiting.pop()
-        if not path.is_dir():
+        if path.is_dir():
+            here = path.resolve() if isinstance(path, Path) else path
+            if here not in above:
+                waiting += [(inner, above | {here}) for inner in reversed(visible(path))]
+        elif path is not folder:
             yield path
-            continue
-        if isinstance(path, Path):
-            here = path.resolve()
-            if here in above:
-                continue
-            above |= {here}
-        waiting += [(inner, above) for inner in reversed(visible(path))]
 
 
 def _leads_up(path: Path | Packed) -> bool:
@@ -251,16 +249,23 @@ def read_pictures(
     pixels = packed = 0
     for file in files:
         content = _content(file)
-        pictures.append(fit(_decoded(content, shown(file))))
         packed += len(content)
+        name = shown(file)
+        with _opened(content, name) as image:
+            _check_room(pixels + image.width * image.height, packed, name)  # at the least
+            pictures.append(fit(open_picture(image, name)))
         pixels += pictures[-1].pixels.nbytes
-        if pixels > min(MOST, max(FREE, RATIO * packed)):
-            raise ValueError(
-                f"the first {len(pictures)} images, up to {shown(file)}, hold {packed:,} bytes in "
-                f"files and {pixels:,} as pixels, which is too much, or a decompression bomb; take "
-                "fewer or smaller ones"
-            )
+        _check_room(pixels, packed, name)
     return pictures
+
+
+def _check_room(pixels: int, packed: int, name: str) -> None:
+    """Pixels take no more bytes than anyone needs, and not too much more than their files."""
+    if pixels > min(MOST, max(FREE, RATIO * packed)):
+        raise ValueError(
+            f"the images up to {name} have {packed:,} bytes in files and {pixels:,} or more as "
+            "pixels: too much, or a decompression bomb; take fewer or smaller ones"
+        )
 
 
 def read_picture(file: AnyPath) -> Picture:
@@ -270,16 +275,12 @@ def read_picture(file: AnyPath) -> Picture:
         OSError: for a file that is not to be had, or cannot be unpacked from a zip.
         ValueError: for one that holds no image, or a damaged one.
     """
-    return _decoded(_content(file), shown(file))
+    with _opened(_content(file), shown(file)) as image:
+        return open_picture(image, shown(file))
 
 
 def _content(file: AnyPath) -> bytes:
     return file.read_bytes(LARGEST) if isinstance(file, Packed) else read_plain(file, LARGEST)
-
-
-def _decoded(content: bytes, name: str) -> Picture:
-    with _opened(content, name) as image:
-        return open_picture(image, name)
 
 
 def _opened(content: bytes, name: str) -> Image.Image:
@@ -300,19 +301,24 @@ def _check_whole(content: bytes) -> None:
     if content.startswith(b"\x89PNG"):
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
             image.verify()
-    if content.startswith(b"\xff\xd8\xff") and not _has_end(content):
-        raise EOFError("its end is missing")
+    if content.startswith(b"\xff\xd8\xff"):
+        _check_parts(content)
 
 
-def _has_end(jpeg: bytes) -> bool:
-    """Whether part follows part up to the last, "end of image"."""
+def _check_parts(jpeg: bytes) -> None:
+    """Part follows part up to the last, "end of image", and not too often over all pixels."""
     place = 2
+    scans = 0
     while part := JPEG_PART.search(jpeg, place):
         if part[1] == b"\xd9":
-            return True
+            break
+        scans += part[1] == b"\xda"
         place = part.end()
         place += int.from_bytes(jpeg[place : place + 2], "big")  # its length
-    return False
+    else:
+        raise EOFError("its end is missing")
+    if scans > SCANS:
+        raise ValueError(f"it goes over all pixels {scans} times, as a bomb does")
 
 
 def open_picture(image: Image.Image, name: str) -> Picture:
@@ -325,7 +331,7 @@ def open_picture(image: Image.Image, name: str) -> Picture:
     try:
         halved = any(";16" in str(part) for tile in getattr(image, "tile", []) for part in tile)
         more = form not in ("MPO", "PSD") and getattr(image, "is_animated", False)
-        pixels = _pixels(ImageOps.exif_transpose(image))
+        pixels = _pixels(_upright(image))
     except Exception as why:  # Pillow's plugins raise errors of any kind
         raise _unreadable(name, why) from why
     return Picture(name, pixels, form, bool(more), halved and pixels.dtype == np.uint8)
@@ -333,6 +339,13 @@ def open_picture(image: Image.Image, name: str) -> Picture:
 
 def _unreadable(name: str, why: Exception) -> ValueError:
     return ValueError(f"{name} cannot be read as an image ({words(why)}); replace or delete it")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As cameras say that they were held; others as they are, without the copy that Pillow makes."""
+    image.load()  # what says so may come behind the pixels
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -344,7 +357,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
     if _may_be_transparent(image):
         pixels = np.asarray(image.convert("LA" if grey else "RGBA"))
         return pixels if pixels[..., -1].min() < 255 else pixels[..., :-1]
-    return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
+    wanted = "L" if grey else "RGB"
+    return np.atleast_3d(np.asarray(image if image.mode == wanted else image.convert(wanted)))
 
 
 def _may_be_transparent(image: Image.Image) -> bool:

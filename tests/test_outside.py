@@ -127,10 +127,10 @@ def test_bombs_are_refused_before_they_fill_memory(monkeypatch, tmp_path, conten
 
 
 def test_images_that_decode_to_far_more_than_their_files_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(pictures, "FREE", 10**6)
-    for k in range(2):
+    monkeypatch.setattr(pictures, "FREE", 9 * 10**5)
+    for k in range(2):  # the second is not decoded
         Image.new("RGB", (500, 500)).save(tmp_path / f"{k}.png")
-    with pytest.raises(ValueError, match=r"up to .*1\.png.*1,500,000 as pixels.*bomb"):
+    with pytest.raises(ValueError, match=r"up to .*1\.png .*1,000,000 or more as pixels.*bomb"):
         pictures.read_folder(tmp_path)
     monkeypatch.setattr(pictures, "MOST", 10**5)
     with pytest.raises(ValueError, match=r"up to .*0\.png"):
@@ -169,6 +169,14 @@ def test_a_tail_of_zeros_is_seen(tmp_path, options, share):
     (tmp_path / "odd.png").write_bytes(zeroed(content, share))
     with pytest.raises(ValueError, match=r"odd\.png cannot be read as an image"):
         read_picture(tmp_path / "odd.png")
+
+
+def test_a_jpeg_that_goes_over_its_pixels_without_end_is_refused(tmp_path):
+    content = picture("JPEG", progressive=True)
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    (tmp_path / "odd.jpg").write_bytes(content[:-2] + 200 * scan + content[-2:])
+    with pytest.raises(ValueError, match=r"odd\.jpg cannot be read .*2\d\d times, as a bomb"):
+        read_picture(tmp_path / "odd.jpg")
 
 
 def test_a_jpeg_full_of_marks_is_looked_through_in_one_pass(tmp_path):
@@ -263,7 +271,7 @@ def outcome(read: Callable, name: str):
         assert name in str(why)
 
 
-PIXELS = pictures._decoded(FORMATS["a.png"], "it").pixels
+PIXELS = pictures.open_picture(Image.open(io.BytesIO(FORMATS["a.png"])), "it").pixels
 WHOLE = PIXELS.transpose(2, 0, 1)
 FUZZERS = {fuzz_picture: 150, fuzz_zip: 60, fuzz_digits: 40}
 

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from ..outside import open_zip, unpack, words
+from ..outside import look_into, open_zip, unpack, words
 
 PLAIN = (  # files of the archive that are bytes of tensors, or texts that nobody interprets
     r"[^/]+/(data/(weights/weight_|constants/tensor_)\d+|archive_format|archive_version|byteorder"
@@ -51,6 +51,7 @@ KNOWN = frozenset(  # what an expression for a size may name
 )
 CONTAINERS = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")
 TEXTS = ("as_string", "as_strings", "stack_trace")  # never part of code, whatever they hold
+ZIP = b"PK\3\4"  # what files begin with that torch.save and torch.export.save write
 WRITER = "torch.export.save writes them"
 HOW_TO = (
     'torch.export.export(model.eval(), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
@@ -146,9 +147,17 @@ def _fault_of_entry(name: str, content: bytes) -> str:
         return ""
     if name.endswith(".json"):
         return next(_faults(json.loads(content.decode())), "")
-    if name.endswith(".pt") and (not content or _holds_tensors_only(io.BytesIO(content))):
+    if name.endswith(".pt") and (not content or _is_of_tensors(content, name)):
         return ""
     return f"{name} holds more than tensors"
+
+
+def _is_of_tensors(content: bytes, name: str) -> bool:
+    """Whether a file in the archive, perhaps an archive itself, holds tensors only."""
+    if content.startswith(ZIP):
+        with look_into(io.BytesIO(content), len(content), name):
+            pass
+    return _holds_tensors_only(io.BytesIO(content))
 
 
 def _holds_tensors_only(file: Path | io.BytesIO) -> bool:
@@ -315,8 +324,9 @@ def _kind(path: Path) -> str:
     """ "program", or what else it is, in words; nothing for what may be a pickle."""
     if path.suffix in KINDS:
         return KINDS[path.suffix]
-    if not zipfile.is_zipfile(path):
-        return ""
+    with path.open("rb") as file:
+        if file.read(4) != ZIP:
+            return ""
     with open_zip(path) as folder:
         names = folder.archive.namelist()
     if any("/code/" in name for name in names):
