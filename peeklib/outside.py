@@ -17,6 +17,7 @@ MOST = 2**30  # bytes of a file that is read as a whole
 FREE = 2**28  # bytes that any archive may unpack to, however small it is
 RATIO = 200  # of more bytes to those of the archive: what is measured shrinks less, bombs more
 DEEPEST = 32  # folders in each other
+ENCRYPTED = 1  # a flag of entries
 PIECE = 2**12  # packed bytes at a time: of one kind or another they unpack to 100 MB at most
 
 
@@ -58,12 +59,12 @@ def check_plain(path: Path) -> int:
     if stat.S_ISDIR(facts.st_mode):
         raise IsADirectoryError(f"{shown(path)} is a folder and no file")
     if not stat.S_ISREG(facts.st_mode):
-        raise OSError(f"{shown(path)} is a device or a pipe and no file; remove it")
+        raise OSError(f"{shown(path)} is a device or a pipe and no file")
     return facts.st_size
 
 
 def _too_large(name: str, size: int, most: float) -> str:
-    return f"{name} has {size:,} bytes; at most {most:,} are read. Remove it"
+    return f"{name} has {size:,} bytes; at most {most:,} are read"
 
 
 def shown(name) -> str:
@@ -216,6 +217,8 @@ def unpack(
     """
     if entry.file_size > most:
         raise OSError(_too_large(name, entry.file_size, most))
+    if entry.flag_bits & ENCRYPTED:
+        raise OSError(f"{name} is encrypted; pack the zip file anew, without a password")
     try:
         with archive.open(entry) as stream:
             content = b"".join(iter(lambda: stream.read(PIECE), b""))
@@ -243,7 +246,8 @@ def _tree(archive: zipfile.ZipFile) -> dict:
     """Name → what is in the folder of that name, or the entry of the file."""
     root = {}
     for entry in archive.infolist():
-        *above, name = entry.filename.removesuffix("/").split("/")
+        path = entry.filename.replace("\\", "/")  # as some programs of Windows have it
+        *above, name = path.removesuffix("/").split("/")
         if len(above) > DEEPEST or {"", ".."} & {*above, name}:
             raise ValueError(
                 f"a file in it is called {_short(entry)}, which leads out of its folder, or nowhere"

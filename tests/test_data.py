@@ -1,6 +1,7 @@
 """Data sets: where they are looked for, what is read, and that nothing here touches the network."""
 
 import dataclasses
+import functools
 import hashlib
 import html
 import io
@@ -12,7 +13,6 @@ import struct
 import tarfile
 import zipfile
 from collections import Counter
-from http.client import BadStatusLine
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,6 +39,7 @@ from peeklib.course.data.dataset import channels_first
 
 REAL = Path(os.environ.get("PEEK_DATA") or "nowhere").expanduser()
 BOTH = pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("cifar10", "CIFAR10")])
+photographs_once = functools.cache(stand_ins._photographs)
 waits = []  # a mark for each time that somebody looked for a server
 
 # Three images in each file, image k filled with k and labelled k.
@@ -83,6 +84,7 @@ def alone(monkeypatch, tmp_path):
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path / "cache")
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(stand_ins, "_photographs", photographs_once)
     for module in (loading, image_files):
         monkeypatch.setattr(module, "cached", lambda function: function)
     monkeypatch.setattr(loading, "digits", lambda *_: digits(40, 20))
@@ -183,6 +185,7 @@ def photographs(monkeypatch, left, right):
     """Two photographs of one colour in the left three fifths, and another in the rest."""
     photograph = np.full((427, 640, 3), right, dtype=np.uint8)
     photograph[:, :384] = left
+    monkeypatch.setattr(stand_ins, "_photographs", photographs_once.__wrapped__)
     monkeypatch.setattr(
         "sklearn.datasets.load_sample_images",
         lambda: type("Bunch", (), {"images": [photograph] * 2}),
@@ -296,20 +299,6 @@ def test_no_download_is_an_error_and_the_page_of_the_stand_in_says_why(name, kin
 
 
 @BOTH
-@pytest.mark.parametrize(
-    "error",
-    [RuntimeError("wrong\nfile"), ConnectionResetError(104), TimeoutError(), BadStatusLine("?")],
-)
-def test_whatever_goes_wrong_in_a_download_is_a_connection_error(monkeypatch, name, kind, error):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr(downloads, "urlopen", fail)
-    with pytest.raises(ConnectionError, match=f"{kind} could not be had"):
-        load_dataset(name)
-
-
-@BOTH
 @pytest.mark.parametrize("damage", ["cut", "missing bytes", "pipe"])
 def test_a_damaged_file_is_an_error_that_a_stand_in_can_replace(folder, name, kind, damage):
     write(name, folder)
@@ -406,22 +395,12 @@ def test_mirrors_are_asked_in_turn_until_one_has_the_true_archive(monkeypatch, t
     asked = serve(monkeypatch, TRUE[:-9], b"<html>moved</html>", TRUE)
     found = load_dataset("cifar10")
     assert asked == HOSTS[:3] and "download, checksums verified" in found.source
+    assert MIRRORS[-1] + CIFAR10.filename == CIFAR10.url, "its slow home comes last"
     left = [file.name for file in (tmp_path / "cache").iterdir()]
     assert left == ["cifar-10-batches-py"], "no archive stays"
     again = load_dataset("cifar10")
     assert asked == HOSTS[:3] and "cache" in again.source
     assert torch.equal(again.train.images, found.train.images)
-
-
-def test_no_mirror_with_the_true_archive_is_an_error_that_names_them_all(monkeypatch):
-    asked = serve(monkeypatch, TRUE[:-9])
-    with pytest.raises(ConnectionError) as error:
-        load_dataset("cifar10")
-    assert asked == HOSTS
-    assert MIRRORS[-1] + CIFAR10.filename == CIFAR10.url, "its slow home comes last"
-    told = str(error.value)
-    assert re.findall("|".join(map(re.escape, HOSTS)), told) == HOSTS
-    assert told.count("corrupted") == 1 and told.count("no answer") == len(HOSTS) - 1
 
 
 # Folders
@@ -640,26 +619,6 @@ def test_classes_that_only_the_training_images_have_are_worth_a_word(folder):
     write_images(folder / "pets", "test", "cat", [1])
     with pytest.warns(UserWarning, match=r"no test images of the classes \['dog'\]"):
         assert load_dataset("pets").classes == ("cat", "dog")
-
-
-@pytest.mark.parametrize("content", [b"", b"not an image", "cut"])
-def test_an_image_that_cannot_be_read_is_named(folder, content):
-    write_images(folder / "pets", "train", "cat", [1, 2], size=(64, 64))
-    write_images(folder / "pets", "test", "cat", [1], size=(64, 64))
-    file = folder / "pets/train/cat/1.png"
-    file.write_bytes(file.read_bytes()[:-40] if content == "cut" else content)
-    words = r"pets.train.cat.1\.png cannot be read.*replace or delete"
-    with pytest.raises(ValueError, match=words):
-        load_dataset("pets")
-
-
-def test_a_zip_cut_short_is_named(folder):
-    write_images(folder / "pets", "train", "cat", [1])
-    zip_up(folder / "pets")
-    file = folder / "pets-small.zip"
-    file.write_bytes(file.read_bytes()[:-30])
-    with pytest.raises(OSError, match="pets-small.zip is no zip file, or cut short"):
-        load_dataset("pets")
 
 
 def test_training_and_test_images_of_many_bits_are_scaled_alike(folder):

@@ -85,6 +85,21 @@ def test_names_that_no_honest_archive_has_are_refused(tmp_path, names):
             pass
 
 
+def test_names_may_have_the_separators_of_windows(tmp_path):
+    (tmp_path / "some.zip").write_bytes(packed([("a\\b.png", b"1")]))
+    with open_zip(tmp_path / "some.zip") as folder:
+        assert [path.read_bytes() for path in (folder / "a").iterdir()] == [b"1"]
+
+
+def test_an_encrypted_file_is_told(tmp_path):
+    content = packed([("a.png", b"1")])
+    content = content.replace(b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1")
+    (tmp_path / "some.zip").write_bytes(content)
+    with open_zip(tmp_path / "some.zip") as folder:
+        with pytest.raises(OSError, match=r"some\.zip/a\.png is encrypted"):
+            (folder / "a.png").read_bytes()
+
+
 def overlapping():
     """Every entry of the directory is the same file."""
     content = packed([("0.png", bytes(1000))])

@@ -20,7 +20,7 @@ from ...outside import words
 from .originals import Original
 
 TIMEOUT = 5  # seconds to wait for a server's next word
-PATIENCE = 10  # seconds in which a server must have been
+PATIENCE = 8  # seconds in which a server must have been
 SLOWEST = 10_000  # bytes in a second, or faster
 MOST = 2**28  # bytes of a file, more than any of these has
 PIECE = 2**16  # bytes at a time

@@ -27,7 +27,7 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
     (`MNIST/raw/…`, `cifar-10-batches-py/…`) or as image files `<name>/{train,test}/<class>/…` of
     any format that Pillow reads, in folders or in a zip `<name>.zip` or `<name>-….zip`. Else mnist
     and cifar10 are downloaded from the first mirror whose files have the right checksums; one that
-    sends less than 10 kB/s for 10 s is left for the next.
+    sends less than 10 kB/s for 8 s is left for the next.
 
     Files are checked, and nothing in them is run: of CIFAR-10 only the original ones are opened;
     IDX files in the place of MNIST's that fit each other are read, and `Dataset.source` says that
@@ -49,6 +49,7 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
         Training and test images, uint8, with their labels; and where they come from.
 
     Raises:
+        TypeError: for a name that is no text.
         FileNotFoundError: if PEEK_DATA is no folder, there is nothing by that name, or a class has
             no images.
         ConnectionError: if the download fails.
@@ -63,6 +64,8 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
         Traceback (most recent call last):
         FileNotFoundError: no data set 'moons': there are 'mnist', 'cifar10', 'digits', ...
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name is {name!r}; data sets have names such as 'mnist'")
     made = {"digits": digits, "digits-rgb": digits_rgb}
     if name in made:
         return cached(made[name])()
