@@ -307,11 +307,9 @@ def _folder(folder: Path, options: argparse.Namespace) -> Tensor:
     files = [str(file) for file in pictures.files_below(folder) if pictures.is_image(file)]
     if not files:
         pictures.read_folder(folder)  # says what is there instead
-    chosen = [files[k] for k in _drawn(len(files), options)]
-    found = []
-    for file in tqdm(chosen, "reading images", leave=False, disable=None):
-        picture = pictures.read_picture(Path(file))
-        found.append(_fitted(picture, options.size) if options.size else picture)
+    chosen = [Path(files[k]) for k in _drawn(len(files), options)]
+    bar = tqdm(chosen, "reading images", leave=False, disable=None)
+    found = pictures.read_pictures(bar, fit=lambda picture: _fitted(picture, options.size))
     shapes = {picture.pixels.shape[:2]: picture.name for picture in found}
     if len(shapes) > 1:
         two = list(shapes.items())[:2]
@@ -336,10 +334,12 @@ def _drawn(count: int, options: argparse.Namespace) -> list[int]:
     return torch.randperm(count, generator=draw)[: options.sample].sort().values.tolist()
 
 
-def _fitted(picture: Picture, size: int) -> Picture:
-    """The square in the middle, at another size."""
+def _fitted(picture: Picture, size: int | None) -> Picture:
+    """The square in the middle, at another size, if one is given."""
     import torch
 
+    if size is None:
+        return picture
     height, width = picture.pixels.shape[:2]
     side = min(height, width)
     top = (height - side) // 2
@@ -358,10 +358,17 @@ def _array(path: Path, options: argparse.Namespace) -> Tensor:
     import numpy as np
 
     from .images import as_images
+    from .outside import check_plain, words
 
     if options.size:
         raise ValueError("--size is for folders of images; bring the array to its size before")
-    array = np.load(path, mmap_mode="r", allow_pickle=False)  # only what is drawn is read
+    check_plain(path)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)  # only what is drawn is read
+    except Exception as why:  # of a damaged head NumPy raises anything
+        raise ValueError(
+            f"{path} cannot be read as an array ({words(why)}); save it with numpy.save"
+        ) from why
     if not isinstance(array, np.ndarray):  # an archive of several, whatever it is called
         raise ValueError(f"{path} holds several arrays; save one of them with numpy.save")
     _check_shape(array.shape, path)

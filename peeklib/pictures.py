@@ -8,27 +8,34 @@ What is decided here is decided for all images of a set at once, so that equal p
 
 Of several frames the first counts. Whatever a reader may want to know of that comes as notes.
 
-`zipfile.Path` has what is used here of `pathlib.Path`, so that both are read in one way.
+A damaged image is an error, as far as its format lets one see: PNG has checksums, and JPEG an end.
+Of BMP, TIFF without compression, or WebP, zeros in the place of pixels are pixels.
+
+`outside.Packed` has what is used here of `pathlib.Path`, so that both are read in one way.
 """
 
 import functools
 import io
-import lzma
 import os
+import re
 import warnings
-import zipfile
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-AnyPath = TypeVar("AnyPath", Path, zipfile.Path)
+from .outside import Packed, read_plain, shown, words
+
+AnyPath = TypeVar("AnyPath", Path, Packed)
+LARGEST = 2**28  # bytes of a file; of more pixels Pillow warns
+MOST = 8 * 10**9  # bytes of pixels of all images, as `images` has it
+FREE = 2**29  # bytes of pixels that any files may hold, however small they are
+RATIO = 500  # of more pixels to bytes in files: photographs and drawings have less, bombs more
 # What Pillow opens with the help of other programs, or only looks at from outside.
 UNFIT = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # Pictures that Pillow may be unable to read: to leave them out is worth a note.
@@ -38,8 +45,9 @@ LEFTOVERS = {
     *("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found"),
     *("system volume information", "thumbs.db", "desktop.ini"),
 }
-# RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know.
-ZIP_FAULTS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+SCANS = 100  # of a progressive JPEG, each over all pixels; most have ten
+# In JPEG, what begins a part; within coded pixels these bytes stand for other things.
+JPEG_PART = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
 
 class Picture(NamedTuple):
@@ -94,9 +102,9 @@ def read_folder(folder: str | os.PathLike) -> tuple[Tensor, list[str]]:
     images = [file for file in files if is_image(file)]
     if not images:
         raise FileNotFoundError(f"{root} has no images: {contents(files)}; {readable()}")
-    pixels, notes = combine([read_picture(file) for file in images])
+    pixels, notes = combine(read_pictures(images))
     for note in [*notes, *left_out(files)]:
-        warnings.warn(f"{root}: {note}", stacklevel=2)
+        warnings.warn(f"{shown(root)}: {note}", stacklevel=2)
     return pixels, [file.relative_to(root).as_posix() for file in images]
 
 
@@ -176,21 +184,20 @@ def left_out(files: Iterable[AnyPath]) -> list[str]:
     return [f"left out {', '.join(found)}, which Pillow does not read here"]
 
 
-def _files(folder: AnyPath, above: tuple[Path, ...] = ()) -> Iterator[AnyPath]:
+def _files(folder: AnyPath) -> Iterator[AnyPath]:
     """All files below a folder; links that lead in a circle are followed once."""
-    if isinstance(folder, Path):
-        here = folder.resolve()
-        if here in above:
-            return
-        above = (*above, here)
-    for path in visible(folder):
+    waiting = [(folder, frozenset())]
+    while waiting:
+        path, above = waiting.pop()
         if path.is_dir():
-            yield from _files(path, above)
-        else:
+            here = path.resolve() if isinstance(path, Path) else path
+            if here not in above:
+                waiting += [(inner, above | {here}) for inner in reversed(visible(path))]
+        elif path is not folder:
             yield path
 
 
-def _leads_up(path: Path | zipfile.Path) -> bool:
+def _leads_up(path: Path | Packed) -> bool:
     """Whether it is a link to a folder that it lies in."""
     if not isinstance(path, Path) or not path.is_symlink() or not path.is_dir():
         return False
@@ -218,6 +225,49 @@ def _suffixes() -> frozenset[str]:
 # One image
 
 
+def read_pictures(
+    files: Iterable[AnyPath], fit: Callable[[Picture], Picture] = lambda picture: picture
+) -> list[Picture]:
+    """The first image in each file.
+
+    Args:
+        files: in any format that Pillow decodes by itself, whatever their suffixes say.
+        fit: what is done to each before the next is read.
+
+    Returns:
+        In the order of the files.
+
+    Raises:
+        OSError, ValueError: as `read_picture`; and where the pixels take more than 8 GB, or so much
+            more than the files that they look like a decompression bomb.
+
+    Example:
+        >>> read_pictures([])
+        []
+    """
+    pictures = []
+    pixels = packed = 0
+    for file in files:
+        content = _content(file)
+        packed += len(content)
+        name = shown(file)
+        with _opened(content, name) as image:
+            _check_room(pixels + image.width * image.height, packed, name)  # at the least
+            pictures.append(fit(open_picture(image, name)))
+        pixels += pictures[-1].pixels.nbytes
+        _check_room(pixels, packed, name)
+    return pictures
+
+
+def _check_room(pixels: int, packed: int, name: str) -> None:
+    """Pixels take no more bytes than anyone needs, and not too much more than their files."""
+    if pixels > min(MOST, max(FREE, RATIO * packed)):
+        raise ValueError(
+            f"the images up to {name} have {packed:,} bytes in files and {pixels:,} or more as "
+            "pixels: too much, or a decompression bomb; take fewer or smaller ones"
+        )
+
+
 def read_picture(file: AnyPath) -> Picture:
     """The first image in a file, whatever its suffix says of its format.
 
@@ -225,20 +275,50 @@ def read_picture(file: AnyPath) -> Picture:
         OSError: for a file that is not to be had, or cannot be unpacked from a zip.
         ValueError: for one that holds no image, or a damaged one.
     """
+    with _opened(_content(file), shown(file)) as image:
+        return open_picture(image, shown(file))
+
+
+def _content(file: AnyPath) -> bytes:
+    return file.read_bytes(LARGEST) if isinstance(file, Packed) else read_plain(file, LARGEST)
+
+
+def _opened(content: bytes, name: str) -> Image.Image:
     try:
-        content = file.read_bytes()
-    except ZIP_FAULTS as why:
-        raise OSError(f"{file} cannot be unpacked ({why}); pack the zip file anew") from why
-    try:
-        with Image.open(io.BytesIO(content), formats=_formats()) as image:
-            return open_picture(image, str(file))
+        _check_whole(content)
+        return Image.open(io.BytesIO(content), formats=_formats())
     except Image.UnidentifiedImageError as why:
         what = "it is empty" if not content else f"it begins with {content[:8]!r}"
         raise ValueError(
-            f"{file} cannot be read as an image ({what}); replace or delete it"
+            f"{name} cannot be read as an image ({what}); replace or delete it"
         ) from why
     except Exception as why:  # Pillow's plugins raise errors of any kind
-        raise _unreadable(str(file), why) from why
+        raise _unreadable(name, why) from why
+
+
+def _check_whole(content: bytes) -> None:
+    """What decoding passes over: the checksums of PNG, and whether JPEG comes to its end."""
+    if content.startswith(b"\x89PNG"):
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.verify()
+    if content.startswith(b"\xff\xd8\xff"):
+        _check_parts(content)
+
+
+def _check_parts(jpeg: bytes) -> None:
+    """Part follows part up to the last, "end of image", and not too often over all pixels."""
+    place = 2
+    scans = 0
+    while part := JPEG_PART.search(jpeg, place):
+        if part[1] == b"\xd9":
+            break
+        scans += part[1] == b"\xda"
+        place = part.end()
+        place += int.from_bytes(jpeg[place : place + 2], "big")  # its length
+    else:
+        raise EOFError("its end is missing")
+    if scans > SCANS:
+        raise ValueError(f"it goes over all pixels {scans} times, as a bomb does")
 
 
 def open_picture(image: Image.Image, name: str) -> Picture:
@@ -251,15 +331,21 @@ def open_picture(image: Image.Image, name: str) -> Picture:
     try:
         halved = any(";16" in str(part) for tile in getattr(image, "tile", []) for part in tile)
         more = form not in ("MPO", "PSD") and getattr(image, "is_animated", False)
-        pixels = _pixels(ImageOps.exif_transpose(image))
+        pixels = _pixels(_upright(image))
     except Exception as why:  # Pillow's plugins raise errors of any kind
         raise _unreadable(name, why) from why
     return Picture(name, pixels, form, bool(more), halved and pixels.dtype == np.uint8)
 
 
 def _unreadable(name: str, why: Exception) -> ValueError:
-    told = " ".join(str(why).split()) or type(why).__name__
-    return ValueError(f"{name} cannot be read as an image ({told}); replace or delete it")
+    return ValueError(f"{name} cannot be read as an image ({words(why)}); replace or delete it")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As cameras say that they were held; others as they are, without the copy that Pillow makes."""
+    image.load()  # what says so may come behind the pixels
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -271,7 +357,8 @@ def _pixels(image: Image.Image) -> np.ndarray:
     if _may_be_transparent(image):
         pixels = np.asarray(image.convert("LA" if grey else "RGBA"))
         return pixels if pixels[..., -1].min() < 255 else pixels[..., :-1]
-    return np.atleast_3d(np.asarray(image.convert("L" if grey else "RGB")))
+    wanted = "L" if grey else "RGB"
+    return np.atleast_3d(np.asarray(image if image.mode == wanted else image.convert(wanted)))
 
 
 def _may_be_transparent(image: Image.Image) -> bool:

@@ -478,6 +478,33 @@ def test_a_program_with_two_files_of_one_name_is_refused(place, tmp_path):
         checked_copy(path)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_program_that_unpacks_without_end_is_refused(nested, place, tmp_path):
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/data.pkl", bytes(2**28 + 1))
+    path = tmp_path / "model.pt2"
+    path.write_bytes(bomb.getvalue())
+    if nested:
+        altered(place / "model.pt2", path, {"data/sample_inputs/model.pt": bomb.getvalue()})
+    with pytest.raises(ValueError, match=r"model\.pt2 .*bytes unpack to .*bomb"):
+        checked_copy(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4" * 9, b"PK\5\6" * 9, b"\x80" * 9])
+def test_a_file_that_is_no_network_is_named(content, tmp_path, capsys):
+    (tmp_path / "a.pt").write_bytes(content)
+    assert str(tmp_path / "a.pt") in failure([tmp_path / "a.pt", "images"], capsys)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\1\0v\0{'shape': ((("])
+def test_an_array_that_cannot_be_read_is_named(content, tmp_path, capsys):
+    (tmp_path / "a.npy").write_bytes(content)
+    assert f"{tmp_path / 'a.npy'} cannot be read" in failure(
+        ["torch.nn:ReLU", tmp_path / "a.npy"], capsys
+    )
+
+
 def parts(path):
     """Files of an archive, its directory, where that starts, and how many files there are."""
     archive = path.read_bytes()

@@ -25,6 +25,8 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from ..outside import look_into, open_zip, unpack, words
+
 PLAIN = (  # files of the archive that are bytes of tensors, or texts that nobody interprets
     r"[^/]+/(data/(weights/weight_|constants/tensor_)\d+|archive_format|archive_version|byteorder"
     r"|\.data/\w+|extra/[^/]+)|version|extra_files/[^/]+"  # the last two before PyTorch 2.8
@@ -49,6 +51,7 @@ KNOWN = frozenset(  # what an expression for a size may name
 )
 CONTAINERS = ("builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")
 TEXTS = ("as_string", "as_strings", "stack_trace")  # never part of code, whatever they hold
+ZIP = b"PK\3\4"  # what files begin with that torch.save and torch.export.save write
 WRITER = "torch.export.save writes them"
 HOW_TO = (
     'torch.export.export(model.eval(), (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))'
@@ -65,13 +68,22 @@ def read_program(path: str | Path) -> nn.Module:
         A module that takes batches of images, on the device that the program was exported on.
 
     Raises:
-        ValueError: for a file that is no exported program, that holds anything that could run
-            besides operators, or whose program takes one size of batch only.
+        OSError: for a file that is not to be had.
+        ValueError: for a file that is no exported program, that is damaged, that holds anything
+            that could run besides operators, that PyTorch cannot read, or whose program takes one
+            size of batch only.
 
     Example:
         >>> read_program("model.pt2")  # doctest: +SKIP
     """
-    program = torch.export.load(checked_copy(path))
+    copy = checked_copy(path)
+    try:
+        program = torch.export.load(copy)
+    except Exception as why:  # of any type, for a program of other versions or a damaged one
+        raise ValueError(
+            f"{path} is damaged, or of a version that PyTorch {torch.__version__} does not read "
+            f"({words(why)}); {WRITER}"
+        ) from why
     _check_batch(program, path)
     if _in_training(program):
         warnings.warn(
@@ -92,16 +104,20 @@ def checked_copy(path: str | Path) -> io.BytesIO:
         An archive in memory of the same files, with one directory that all readers find.
 
     Raises:
-        ValueError: for another kind of file, or for what could run besides operators.
+        OSError: for a file that is not to be had.
+        ValueError: for another kind of file, a damaged archive, one that unpacks to far more than
+            it should, or for what could run besides operators.
 
     Example:
         >>> checked_copy("model.pt2")  # doctest: +SKIP
     """
     copy = io.BytesIO()
     try:
-        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as checked:
-            _copy(archive, checked, path)
-    except zipfile.BadZipFile as why:
+        with open_zip(Path(path)) as folder, zipfile.ZipFile(copy, "w") as checked:
+            _copy(folder.archive, checked, path)
+    except OSError as why:
+        if why.errno:  # of the system, as for a file that is not there
+            raise
         raise ValueError(f"{path} is no exported program, or damaged: {why}; {WRITER}") from why
     copy.seek(0)
     return copy
@@ -113,9 +129,14 @@ def _copy(archive: zipfile.ZipFile, checked: zipfile.ZipFile, path: str | Path) 
         raise ValueError(f"{path} is no exported program; {WRITER}")
     if len({name.lower() for name in names}) < len(names):  # PyTorch takes a and A for one
         raise ValueError(f"{path} holds two files of one name")
-    for name in names:
-        content = archive.read(name)
-        if fault := _fault_of_entry(name, content):
+    for entry in archive.infolist():
+        name = entry.filename
+        content = unpack(archive, entry, f"{name} in {path}")
+        try:
+            fault = _fault_of_entry(name, content)
+        except (ValueError, RecursionError) as why:  # of JSON
+            raise ValueError(f"{name} in {path} is damaged ({words(why)}); {WRITER}") from why
+        if fault:
             raise ValueError(f"{path} was not read, as it could run code: {fault}")
         checked.writestr(zipfile.ZipInfo(name), content)
 
@@ -125,24 +146,23 @@ def _fault_of_entry(name: str, content: bytes) -> str:
     if re.fullmatch(PLAIN, name):
         return ""
     if name.endswith(".json"):
-        return next(_faults(_json(content)), "")
-    if name.endswith(".pt") and _holds_tensors_only(content):
+        return next(_faults(json.loads(content.decode())), "")
+    if name.endswith(".pt") and (not content or _is_of_tensors(content, name)):
         return ""
     return f"{name} holds more than tensors"
 
 
-def _json(content: bytes):
-    try:
-        return json.loads(content.decode())
-    except ValueError as why:
-        raise ValueError(f"part of the program is no JSON: {why}") from why
+def _is_of_tensors(content: bytes, name: str) -> bool:
+    """Whether a file in the archive, perhaps an archive itself, holds tensors only."""
+    if content.startswith(ZIP):
+        with look_into(io.BytesIO(content), len(content), name):
+            pass
+    return _holds_tensors_only(io.BytesIO(content))
 
 
-def _holds_tensors_only(content: bytes) -> bool:
-    if not content:
-        return True
+def _holds_tensors_only(file: Path | io.BytesIO) -> bool:
     try:
-        torch.load(io.BytesIO(content), weights_only=True)
+        torch.load(file, "cpu", weights_only=True)
     except Exception:  # whatever it meets that it does not know
         return False
     return True
@@ -263,6 +283,7 @@ def read_network(path: str | Path, *, unpickle: bool = False) -> nn.Module:
 
     Raises:
         FileNotFoundError: if there is none.
+        OSError: for a damaged archive.
         ValueError: for a pickle that is not wanted, for a file of weights alone, and for what
             `read_program` refuses.
 
@@ -303,24 +324,30 @@ def _kind(path: Path) -> str:
     """ "program", or what else it is, in words; nothing for what may be a pickle."""
     if path.suffix in KINDS:
         return KINDS[path.suffix]
-    if not zipfile.is_zipfile(path):
-        return ""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    with path.open("rb") as file:
+        if file.read(4) != ZIP:
+            return ""
+    with open_zip(path) as folder:
+        names = folder.archive.namelist()
     if any("/code/" in name for name in names):
         return "a TorchScript file, whose code cannot be watched"
     return "" if any(name.endswith("/data.pkl") for name in names) else "program"
 
 
 def _unpickled(path: Path, allowed: bool) -> nn.Module:
-    if _holds_tensors_only(path.read_bytes()):
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty; save it again")
+    if _holds_tensors_only(path):
         raise ValueError(f"{path} holds weights and no network (a state_dict); {INSTEAD}")
     if not allowed:
         raise ValueError(
             f"{path} is a pickle, or nothing known; to read a pickle can run any code that its "
             f"writer wished. {INSTEAD.capitalize()}; or allow it with --unsafe-unpickle"
         )
-    found = torch.load(path, map_location="cpu", weights_only=False)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as why:  # a pickle raises what its writer wished
+        raise ValueError(f"{path} cannot be read ({words(why)}); save it again") from why
     if not isinstance(found, nn.Module):
         raise ValueError(f"{path} holds a {type(found).__name__} and no network; {INSTEAD}")
     return found

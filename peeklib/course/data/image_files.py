@@ -1,13 +1,12 @@
 """Data sets of image files, `<name>/{train,test}/<class>/…`, in a folder or in a zip."""
 
-import glob
 import warnings
-import zipfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ...outside import open_zip, shown
 from ...pictures import (
     AnyPath,
     combine,
@@ -15,7 +14,7 @@ from ...pictures import (
     files_below,
     is_image,
     left_out,
-    read_picture,
+    read_pictures,
     readable,
     visible,
 )
@@ -24,7 +23,7 @@ from .dataset import Dataset, Split
 
 
 def find_image_files(name: str, root: Path, place: str) -> Dataset | None:
-    """The data set in the folder `<name>` of `root`, else in a zip `<name>*.zip`.
+    """The data set in the folder `<name>` of `root`, else in a zip `<name>.zip` or `<name>-….zip`.
 
     A zip is decoded once: the result is kept on disk until the file changes.
 
@@ -38,8 +37,9 @@ def find_image_files(name: str, root: Path, place: str) -> Dataset | None:
 
     Raises:
         FileNotFoundError: for a split or a class without images.
-        OSError: for a damaged zip.
-        ValueError: for images that cannot be read, or differ in shape or classes.
+        OSError: for a file or zip that is damaged, or unpacks to far more than it should.
+        ValueError: for images that cannot be read, differ in shape or classes, or hold far more
+            pixels than they should.
 
     Example:
         >>> find_image_files("cats", Path("no such folder"), "a folder") is None
@@ -47,7 +47,9 @@ def find_image_files(name: str, root: Path, place: str) -> Dataset | None:
     """
     if (root / name / "train").is_dir():
         return _read(name, root / name, place)
-    for file in sorted(root.glob(f"{glob.escape(name)}*.zip")):
+    for file in sorted(root.glob("*.zip")):
+        if not file.name.startswith(name) or file.name[len(name)].isalnum():  # cifar100 is another
+            continue
         stat = file.stat()
         stamp = stat.st_size, stat.st_mtime_ns
         if found := cached(_read_zip)(str(file), name, place, stamp=stamp):
@@ -58,15 +60,10 @@ def find_image_files(name: str, root: Path, place: str) -> Dataset | None:
 def _read_zip(path: str, name: str, place: str, *, stamp: tuple[int, int]) -> Dataset | None:
     """The data set in a zip, if it is there; by its `stamp`, a kept result knows the file again."""
     file = Path(path)
-    try:
-        archive = zipfile.ZipFile(file)
-    except zipfile.BadZipFile as why:
-        raise OSError(f"{file} is no zip file, or cut short; replace or delete it") from why
-    with archive:
-        for top in (f"{name}/", f"{file.stem}/", ""):
-            folder = zipfile.Path(archive, top)
+    with open_zip(file) as archive:
+        for folder in (archive / name, archive / file.stem, archive):
             if (folder / "train").is_dir():
-                return _read(name, folder, f"{file.name} in {place}")
+                return _read(name, folder, f"{shown(file.name)} in {place}")
     return None
 
 
@@ -82,7 +79,7 @@ def _read(name: str, folder: AnyPath, place: str) -> Dataset:
     numbers = {label: number for number, label in enumerate(sorted(train))}
     train_labels, train_files = _images(train, numbers)
     test_labels, test_files = _images(test, numbers)
-    pictures = [read_picture(file) for file in train_files + test_files]
+    pictures = read_pictures(train_files + test_files)
     # Together, so that what is done to training images is done to test images too.
     pixels, notes = combine(pictures)
     notes += left_out(file for files in [*train.values(), *test.values()] for file in files)
@@ -95,7 +92,7 @@ def _read(name: str, folder: AnyPath, place: str) -> Dataset:
         name,
         Split(pixels[: len(train_files)], train_labels),
         Split(pixels[len(train_files) :], test_labels),
-        tuple(numbers),
+        tuple(map(shown, numbers)),
         "; ".join([f"{formats} files, from {place}", *notes]),
     )
 
@@ -118,7 +115,7 @@ def _classes(folder: AnyPath, part: str) -> dict[str, list[AnyPath]]:
     if empty := [label for label, files in found.items() if not any(map(is_image, files))]:
         first = empty[0]
         raise FileNotFoundError(
-            f"classes {empty} have no images: in {split / first} {contents(found[first])}; "
+            f"classes {empty} have no images: in {shown(split / first)} {contents(found[first])}; "
             f"{readable()}. Add some, or remove the folder"
         )
     return found

@@ -10,9 +10,10 @@ import platformdirs
 from ...explorer import profile
 from ..cache import cached
 from .dataset import Dataset
+from .downloads import download
 from .image_files import find_image_files
 from .near_misses import near_miss
-from .originals import ORIGINALS, download, read_original
+from .originals import ORIGINALS, read_original
 from .stand_ins import digits, digits_rgb
 
 STAND_INS = {"mnist": "digits", "cifar10": "digits-rgb"}
@@ -24,9 +25,14 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
 
     Looked for in the folder that PEEK_DATA names, then in the user's cache: in torchvision's layout
     (`MNIST/raw/…`, `cifar-10-batches-py/…`) or as image files `<name>/{train,test}/<class>/…` of
-    any format that Pillow reads, in folders or in a zip `<name>*.zip`. Else mnist and cifar10 are
-    downloaded from the first mirror whose files have the right checksums, waiting at most 5 s for
-    each to answer.
+    any format that Pillow reads, in folders or in a zip `<name>.zip` or `<name>-….zip`. Else mnist
+    and cifar10 are downloaded from the first mirror whose files have the right checksums; one that
+    sends less than 10 kB/s for 8 s is left for the next.
+
+    Files are checked, and nothing in them is run: of CIFAR-10 only the original ones are opened;
+    IDX files in the place of MNIST's that fit each other are read, and `Dataset.source` says that
+    they are others. Damaged files are errors, as are archives and images that unpack to far more
+    than they should.
 
     Image files become bytes, grey if all are, else RGB; what that took (transparency laid on white
     or black, 16 bits scaled to 8, the first of several frames taken) is told in a warning and in
@@ -43,10 +49,11 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
         Training and test images, uint8, with their labels; and where they come from.
 
     Raises:
+        TypeError: for a name that is no text.
         FileNotFoundError: if PEEK_DATA is no folder, there is nothing by that name, or a class has
             no images.
         ConnectionError: if the download fails.
-        OSError: if MNIST, CIFAR-10 or a zip is there but damaged.
+        OSError: if MNIST, CIFAR-10 or a zip is there but damaged; the message names the file.
         ValueError: for image files that cannot be read, or differ in shape or classes.
 
     Example:
@@ -57,6 +64,8 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
         Traceback (most recent call last):
         FileNotFoundError: no data set 'moons': there are 'mnist', 'cifar10', 'digits', ...
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name is {name!r}; data sets have names such as 'mnist'")
     made = {"digits": digits, "digits-rgb": digits_rgb}
     if name in made:
         return cached(made[name])()
@@ -67,7 +76,7 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
     folder = _data_folder()
     try:
         return _find(name, folder)
-    except OSError as why:
+    except (OSError, ValueError) as why:
         if not stand_in:
             raise
         if not isinstance(why, ConnectionError):

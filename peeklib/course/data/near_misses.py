@@ -1,11 +1,11 @@
 """Data sets that are nearly there: in another folder, under another name, still packed."""
 
-import zipfile
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from ...outside import open_zip, shown
 from ...pictures import visible
 from .originals import ORIGINALS
 
@@ -76,16 +76,24 @@ def _plain(name: str) -> str:
 
 def _described(path: Path) -> str:
     """A path, and what it holds, in words."""
-    if path.is_dir():
-        inside = [one.name for one in visible(path)]
-    elif zipfile.is_zipfile(path):
-        inside = [one.name for one in visible(zipfile.Path(path))]
-    else:
-        return str(path)
+    inside = _inside(path)
+    if inside is None:
+        return shown(path)
     if not inside:
-        return f"{path}, which is empty"
+        return f"{shown(path)}, which is empty"
     more = ", …" if len(inside) > 4 else ""
-    return f"{path} with {', '.join(inside[:4])}{more}"
+    return f"{shown(path)} with {', '.join(inside[:4])}{more}"
+
+
+def _inside(path: Path) -> list[str] | None:
+    """The names in a folder or a zip, if it is one that can be read."""
+    try:
+        if path.is_dir():
+            return [shown(one.name) for one in visible(path)]
+        with open_zip(path) as archive:
+            return [shown(one.name) for one in visible(archive)]
+    except OSError:
+        return None
 
 
 def _wanted(name: str, root: Path) -> str:

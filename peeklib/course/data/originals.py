@@ -1,23 +1,30 @@
-"""MNIST and CIFAR-10 as torchvision keeps them: downloaded, their checksums compared, and read."""
+"""MNIST and CIFAR-10 as torchvision keeps them: checked, and read without running what they hold.
 
-import hashlib
-import time
+MNIST's are IDX files: 0, 0, the type (8, bytes), the number of axes, each axis' length in 32 bits,
+and the bytes. CIFAR-10's are pickles. Only those with the known checksums are opened, and they may
+name nothing but what arrays are made of.
+"""
+
+import math
+import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from hashlib import md5, sha256
+from io import BytesIO
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
+import numpy as np
 import torch
-from tqdm.auto import tqdm
 
+from ...outside import read_plain, shown, words
 from .dataset import Dataset, Split, channels_first
 
-TIMEOUT = 5  # seconds to wait for a server's next word
-PATIENCE = 10  # seconds after which a server must have been
-SLOWEST = 10_000  # bytes in a second, or faster
+ARRAYS = {  # what a pickled array names, in modules of NumPy of any version
+    "_reconstruct": np.empty(0).__reduce__()[0],
+    "ndarray": np.ndarray,
+    "dtype": np.dtype,
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,6 @@ class Original:
     folder: str  #: where that class reads, below its root
     files: tuple[str, ...]  #: what it reads there
     form: str  #: what these files are, for `Dataset.source`
-    size: int  #: height and width of the images
     mirrors: tuple[str, ...] = ()  #: of its archives, in the order to try; none: torchvision's own
     sums: Mapping[str, str] = field(default_factory=dict)  #: SHA-256 where torchvision checks none
 
@@ -61,7 +67,6 @@ ORIGINALS = {
             "t10k-labels-idx1-ubyte",
         ),
         form="IDX files",
-        size=28,
         sums={
             "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
             "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -74,7 +79,6 @@ ORIGINALS = {
         folder="cifar-10-batches-py",
         files=("batches.meta", "test_batch", *(f"data_batch_{k}" for k in range(1, 6))),
         form="batches",
-        size=32,
         # One archive, by others' reports with torchvision's md5 sum everywhere. The second is of
         # the Ray project; the last, its home, gave 55 kB/s in 2026 (pytorch/vision#9536).
         mirrors=(
@@ -88,7 +92,7 @@ ORIGINALS = {
 
 
 def read_original(name: str, root: Path, place: str) -> Dataset:
-    """What torchvision reads from `root`; files of other checksums are read with a warning.
+    """The data set in `root`; MNIST's files may be others, which `Dataset.source` and a warning say.
 
     Args:
         name: a key of ORIGINALS.
@@ -101,107 +105,104 @@ def read_original(name: str, root: Path, place: str) -> Dataset:
     Raises:
         OSError: if a file is missing or damaged, or does not fit the others; of CIFAR-10 also for
             another checksum.
-    """
-    from torchvision import datasets
 
+    Example:
+        >>> read_original("mnist", Path("no such folder"), "a folder")
+        Traceback (most recent call last):
+        OSError: MNIST in a folder is damaged: ...
+    """
     original = ORIGINALS[name]
-    kind = getattr(datasets, original.kind)
+    folder = root / original.folder
+    read = {"MNIST": _read_mnist, "CIFAR10": _read_cifar}[original.kind]
     try:
-        parts = [kind(root, train=train) for train in (True, False)]
-        for part in parts:
-            _check_fit(part, original)
-    except Exception as why:  # of any type: torchvision asserts some of what it expects
+        files = {file: read_plain(folder / file) for file in original.files}
+        train, test, classes = read(files)
+    except Exception as why:  # bytes that are no pickle raise anything
         raise OSError(
-            f"{original.kind} in {place} is damaged; replace or delete {root / original.folder}"
+            f"{original.kind} in {place} is damaged: {words(why)}; replace or delete {shown(folder)}"
         ) from why
     source = f"the original {original.form}, from {place}"
-    if not _is_true(original, root):
+    if any(sha256(files[file]).hexdigest() != known for file, known in original.sums.items()):
         source = f"{original.form} that are not the original ones (other checksums), from {place}"
-        warnings.warn(f"{root / original.folder} holds {source}", stacklevel=2)
-    train, test = (
-        Split(channels_first(part.data), torch.as_tensor(part.targets)) for part in parts
-    )
-    classes = tuple(label.split(" - ")[0] for label in parts[0].classes)  # MNIST's: "0 - zero" …
+        warnings.warn(f"{shown(folder)} holds {source}", stacklevel=2)
     return Dataset(name, train, test, classes, source)
 
 
-def _check_fit(part, original: Original) -> None:
-    """Whether one of torchvision's data sets has a label for each image, and images of its size.
-
-    Raises:
-        ValueError: if it has not.
-    """
-    labels = torch.as_tensor(part.targets)
-    if len(labels) != len(part.data):
-        raise ValueError(f"there are {len(part.data)} images and {len(labels)} labels")
-    if tuple(part.data.shape[1:3]) != (original.size, original.size):
-        raise ValueError(f"images have shape {tuple(part.data.shape[1:])}")
-    if labels.max() >= len(part.classes):
-        raise ValueError(f"there is a label {labels.max()}")
+def _split(images: np.ndarray, labels) -> Split:
+    """Images as files have them, and their labels, as tensors."""
+    return Split(channels_first(images), torch.as_tensor(labels, dtype=torch.int64))
 
 
-def _is_true(original: Original, root: Path) -> bool:
-    """Whether the files have the checksums that are known; torchvision compares those of CIFAR-10."""
-    for file, known in original.sums.items():
-        content = (root / original.folder / file).read_bytes()
-        if hashlib.sha256(content).hexdigest() != known:
-            return False
-    return True
+# MNIST
 
 
-def download(original: Original, root: Path) -> None:
-    """Unpack a data set into `root`, from the first server with archives of the right checksums.
-
-    Raises:
-        ConnectionError: if none has them; it names each server and what went wrong there.
-    """
-    from torchvision import datasets
-
-    servers = original.mirrors or getattr(datasets, original.kind).mirrors
-    failures = []
-    for server in servers:
-        try:
-            _unpack_all(original, server, root)
-            return
-        except (OSError, RuntimeError, ValueError, HTTPException) as why:
-            # no answer, or not the true file
-            words = " ".join(str(why).split())
-            failures.append(f"{urlsplit(server).netloc}: {words or type(why).__name__}")
-    raise ConnectionError(f"{original.kind} could not be had ({'; '.join(failures)})")
+def _read_mnist(files: Mapping[str, bytes]) -> tuple[Split, Split, tuple[str, ...]]:
+    """Training and test images, and classes."""
+    return _mnist_split(files, "train"), _mnist_split(files, "t10k"), tuple("0123456789")
 
 
-def _unpack_all(original: Original, server: str, root: Path) -> None:
-    """Everything from one server."""
-    from torchvision import datasets
-    from torchvision.datasets.utils import check_integrity, extract_archive
-
-    kind = getattr(datasets, original.kind)
-    each_file = hasattr(kind, "resources")  # is packed, as of MNIST; of CIFAR-10 the folder
-    archives = kind.resources if each_file else [(kind.filename, kind.tgz_md5)]
-    place = root / original.folder if each_file else root
-    place.mkdir(parents=True, exist_ok=True)
-    for name, md5 in archives:
-        packed = place / name
-        try:
-            _fetch(server + name, packed)
-            if not check_integrity(str(packed), md5):
-                raise ValueError(f"{name} is corrupted")
-            extract_archive(str(packed), str(place))
-        finally:
-            packed.unlink(missing_ok=True)
+def _mnist_split(files: Mapping[str, bytes], part: str) -> Split:
+    file = f"{part}-images-idx3-ubyte"
+    images = _of_idx(files[file], file, (28, 28))
+    file = f"{part}-labels-idx1-ubyte"
+    labels = _of_idx(files[file], file, ())
+    if len(labels) != len(images):
+        raise ValueError(f"{file} has {len(labels):,} labels for {len(images):,} images")
+    if labels.max() > 9:
+        place = int(labels.argmax())
+        raise ValueError(f"{file} has label {labels[place]} for image {place}; labels go up to 9")
+    return _split(images, labels)
 
 
-def _fetch(url: str, path: Path) -> None:
-    """Download a file, unless the server is silent or very slow."""
-    began = time.monotonic()
-    got = 0
-    request = Request(url, headers={"User-Agent": "peeklib"})
-    with urlopen(request, timeout=TIMEOUT) as answer, path.open("wb") as file:
-        with tqdm(total=answer.length, unit="B", unit_scale=True, leave=False) as progress:
-            while part := answer.read1(2**16):  # what has come, be it one byte
-                file.write(part)
-                progress.update(len(part))
-                got += len(part)
-                waited = time.monotonic() - began
-                if waited > PATIENCE and got < SLOWEST * waited:
-                    raise TimeoutError(f"only {got:,} bytes came in {waited:.0f} s")
+def _of_idx(content: bytes, file: str, sizes: tuple[int, ...]) -> np.ndarray:
+    """The array in an IDX file of bytes: things of the given sizes."""
+    axes = 1 + len(sizes)
+    start = 4 + 4 * axes
+    if content[:4] != bytes([0, 0, 8, axes]) or len(content) < start:
+        what = f"it begins with {content[:4]!r}" if content else "it is empty"
+        raise ValueError(f"{file} is no IDX file of bytes with {axes} axes: {what}")
+    shape = tuple(int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4))
+    if shape[1:] != sizes or not shape[0]:
+        raise ValueError(f"{file} says its shape is {shape}, not {('images', *sizes)}")
+    size = start + math.prod(shape)
+    if len(content) != size:
+        raise ValueError(f"{file} has {len(content):,} bytes; with shape {shape} it has {size:,}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+
+
+# CIFAR-10
+
+
+def _read_cifar(files: Mapping[str, bytes]) -> tuple[Split, Split, tuple[str, ...]]:
+    """Training and test images, and classes."""
+    from torchvision.datasets import CIFAR10
+
+    train = [_of_pickle(files[file], file, known) for file, known in CIFAR10.train_list]
+    test = [_of_pickle(files[file], file, known) for file, known in CIFAR10.test_list]
+    file = CIFAR10.meta["filename"]
+    names = _of_pickle(files[file], file, CIFAR10.meta["md5"])
+    return _batches(train), _batches(test), tuple(map(str, names[CIFAR10.meta["key"]]))
+
+
+def _batches(batches: list[dict]) -> Split:
+    pixels = np.vstack([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+    labels = [label for batch in batches for label in batch["labels"]]
+    return _split(pixels.transpose(0, 2, 3, 1), labels)
+
+
+def _of_pickle(content: bytes, file: str, known: str) -> dict:
+    """What a file holds, if it is the original one."""
+    if md5(content, usedforsecurity=False).hexdigest() != known:
+        raise ValueError(f"{file} is not the original one (another checksum)")
+    return _Arrays(BytesIO(content), encoding="latin1").load()
+
+
+class _Arrays(pickle.Unpickler):
+    """Makes plain values and arrays of a pickle, and nothing else."""
+
+    def find_class(self, module: str, name: str):
+        if (module, name) == ("_codecs", "encode"):
+            return super().find_class(module, name)
+        if module.partition(".")[0] == "numpy" and name in ARRAYS:
+            return ARRAYS[name]
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
