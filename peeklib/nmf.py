@@ -160,7 +160,7 @@ class CoupledFactors:
         ended = ", interrupted=True" if self.interrupted else ""
         return (
             f"CoupledFactors(rank={self.rank}, images={len(self.image_factor)}, "
-            f"blocks={list(self.factors)}, rmse={self.rmse:.4f}, "
+            f"blocks={list(self.factors)}, rmse={self.rmse:{_digits(self.rmse)}}, "
             f"relative_error={self.relative_error:.4f}, iterations={self.iterations}, "
             f"converged={self.converged}{ended})"
         )
@@ -245,6 +245,11 @@ class CoupledFactors:
                 if (Ft - before).abs().max() <= stop.tol * Ft.max():
                     break
         return _in_unit(Ft, -exponent).T.to(home)
+
+
+def _digits(size: float) -> str:
+    """How to write a number of any size, in few digits."""
+    return ".4f" if 1e-3 <= size < 1e6 or not size else ".3g"
 
 
 def _in_unit(Ft: Tensor, exponent: int) -> Tensor:
@@ -508,9 +513,8 @@ def _given_start(
             )
     W, exponent = data.join(init.factors)
     Wt, Ft = W.T, init.image_factor.T.to(data.device).double()
-    whole = times_two_to(Wt, exponent)
-    begin = measure
-    if _is_extreme(whole) or _is_extreme(Ft):
+    whole, begin = times_two_to(Wt, exponent), measure
+    if _is_extreme(whole.amax(dim=1), Ft.amax(dim=1)):
         Wt, Ft = _comparable(Wt, Ft)
         begin = scale
     else:
@@ -518,10 +522,10 @@ def _given_start(
     return Run(Wt.to(data.dtype).contiguous(), Ft.to(data.dtype).contiguous()), begin
 
 
-def _is_extreme(V: Tensor) -> bool:
-    """Whether components are so large or small that their squares may not be held."""
-    size = V.amax(dim=1)
-    return bool(((size > 2.0**50) | ((size > 0) & (size < 2.0**-60))).any())
+def _is_extreme(W: Tensor, F: Tensor) -> bool:
+    """Whether squares of factors or of their product may not be held, by components' largest entries."""
+    sizes = torch.cat([W, F, W * F])
+    return bool(((sizes > 2.0**50) | ((sizes > 0) & (sizes < 2.0**-60))).any())
 
 
 def _comparable(Wt: Tensor, Ft: Tensor) -> tuple[Tensor, Tensor]:
