@@ -420,11 +420,21 @@ def check_weights(blocks: Mapping, weights: Mapping | None) -> dict[str, float]:
             "give one weight for each block"
         )
     for name, weight in weights.items():
-        if not (isinstance(weight, Real) and math.isfinite(weight) and float(weight) > 0):
+        if not (
+            isinstance(weight, Real) and 0 < weight < math.inf and 0 < _float(weight) < math.inf
+        ):
             raise ValueError(
-                f"weight of block {name!r} is {weight!r}; weights are positive, finite numbers"
+                f"weight of block {name!r} is {weight!r:.60}; weights are positive, finite numbers"
             )
     return {name: float(weights[name]) for name in blocks}
+
+
+def _float(number: Real) -> float:
+    """It, or infinity for a whole number too large for a float."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -530,7 +540,8 @@ class Stack:
         """The stack of some images, by their places among those of all processes.
 
         Returns:
-            A copy of their columns, in the order asked for, multiplied as here.
+            A copy of their columns, in the order asked for, multiplied as here; where that leaves
+            their root mean square outside `ORDINARY`, times a power of two.
 
         Example:
             >>> X = stack({"input": torch.arange(6.0).reshape(2, 3)}, None, torch.device("cpu"))
@@ -542,7 +553,13 @@ class Stack:
         taken = {name: block[:, own] for name, block in self.blocks.items()}
         energies = share.sums([energy_of(block) for block in taken.values()])
         energy = dict(zip(taken, energies, strict=True))
-        return replace(self, blocks=taken, energy=energy, share=share)
+        some = replace(self, blocks=taken, energy=energy, share=share)
+        if not some.total_energy:
+            return some
+        count = len(images) * self.shape[0]
+        power = 2.0 ** _shift(math.log2(some.total_energy / count) / 2)
+        multipliers = {name: power * number for name, number in self.multipliers.items()}
+        return replace(some, multipliers=multipliers)
 
     def split(self, W: Tensor) -> dict[str, Tensor]:
         """A stacked factor, features × rank, cut into those of the blocks.
@@ -766,7 +783,7 @@ def _in_proportion(
     share = sum(4.0 ** (size - sizes[loudest]) for size in sizes.values())
     whole = sizes[loudest] + math.log2(share) / 2  # of ‖X‖ the binary logarithm
     mean = whole - math.log2(sum(own.count for own in kept.values())) / 2
-    shift = 0 if ORDINARY[0] <= mean <= ORDINARY[1] else -round(mean)
+    shift = _shift(mean)
     least = whole + math.log2(faint) if faint else -math.inf
     units, multipliers = {}, {}
     for name, own in kept.items():
@@ -780,6 +797,11 @@ def _in_proportion(
             if not own.energy:
                 units[name], multipliers[name] = units[loudest], multipliers[loudest]
     return units, multipliers
+
+
+def _shift(mean: float) -> int:
+    """The exponent of what X is multiplied with, by the binary logarithm of its root mean square."""
+    return 0 if ORDINARY[0] <= mean <= ORDINARY[1] else -round(mean)
 
 
 def _exponent(number: float) -> int:

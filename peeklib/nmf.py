@@ -165,7 +165,7 @@ class CoupledFactors:
         ended = ", interrupted=True" if self.interrupted else ""
         return (
             f"CoupledFactors(rank={self.rank}, images={len(self.image_factor)}, "
-            f"blocks={list(self.factors)}, rmse={self.rmse:.4f}, "
+            f"blocks={list(self.factors)}, rmse={self.rmse:{_digits(self.rmse)}}, "
             f"relative_error={self.relative_error:.4f}, iterations={self.iterations}, "
             f"converged={self.converged}{ended})"
         )
@@ -250,6 +250,11 @@ class CoupledFactors:
                 if (Ft - before).abs().max() <= stop.tol * Ft.max():
                     break
         return _in_unit(Ft, -exponent).T.to(home)
+
+
+def _digits(size: float) -> str:
+    """How to write a number of any size, in few digits."""
+    return ".4f" if 1e-3 <= size < 1e6 or not size else ".3g"
 
 
 def _in_unit(Ft: Tensor, exponent: int) -> Tensor:
@@ -588,7 +593,7 @@ def _given_start(data: Stack, init: CoupledFactors) -> tuple[Run, Callable[[Grou
     W, exponent = data.join(init.factors)
     Wt, Ft = W.T, init.image_factor.T.to(data.device).double()
     whole, of_F = times_two_to(Wt, exponent), data.share.largest(Ft)
-    (extreme,) = data.share.decided([_is_extreme(whole.amax(dim=1)) or _is_extreme(of_F)])
+    (extreme,) = data.share.decided([_is_extreme(whole.amax(dim=1), of_F)])
     begin = scale if extreme else measure
     if extreme:
         Wt, Ft = _comparable(Wt, Ft, of_F[:, None])
@@ -597,9 +602,10 @@ def _given_start(data: Stack, init: CoupledFactors) -> tuple[Run, Callable[[Grou
     return Run(Wt.to(data.dtype).contiguous(), Ft.to(data.dtype).contiguous()), begin
 
 
-def _is_extreme(size: Tensor) -> bool:
-    """Whether components are so large or small that their squares may not be held."""
-    return bool(((size > 2.0**50) | ((size > 0) & (size < 2.0**-60))).any())
+def _is_extreme(W: Tensor, F: Tensor) -> bool:
+    """Whether squares of factors or of their product may not be held, by components' largest entries."""
+    sizes = torch.cat([W, F, W * F])
+    return bool(((sizes > 2.0**50) | ((sizes > 0) & (sizes < 2.0**-60))).any())
 
 
 def _comparable(Wt: Tensor, Ft: Tensor, of_F: Tensor) -> tuple[Tensor, Tensor]:

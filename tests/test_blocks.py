@@ -214,7 +214,7 @@ def test_weights_come_in_the_order_of_the_blocks():
     assert list(weights.items()) == [("a", 3.0), ("b", 2.0)]
 
 
-@pytest.mark.parametrize("weight", ["2", None, [1.0]])
+@pytest.mark.parametrize("weight", ["2", None, [1.0], 10**400, 1e-400])
 def test_a_weight_that_is_no_number_is_named(weight):
     with pytest.raises((TypeError, ValueError), match="'relu'"):
         check_weights({"relu": torch.ones(1, 1)}, {"relu": weight})
@@ -256,6 +256,13 @@ def test_some_images():
     torch.testing.assert_close(dense(data.take(some)), dense(data)[:, some])
     torch.testing.assert_close(data.columns(some), dense(data)[:, some].T)
     assert data.take(some).total_energy == pytest.approx(dense(data)[:, some].square().sum().item())
+
+
+def test_images_that_are_small_beside_the_others_are_large_among_themselves():
+    block = torch.ones(3, 9)
+    block[:, 5] = 1e20
+    some = stack_up({"input": block}).take(torch.tensor([0, 4]))
+    assert 0.25 < some.total_energy / 6 < 4
 
 
 def test_energy_is_summed_in_float64():
