@@ -420,9 +420,7 @@ def check_weights(blocks: Mapping, weights: Mapping | None) -> dict[str, float]:
             "give one weight for each block"
         )
     for name, weight in weights.items():
-        if not (
-            isinstance(weight, Real) and 0 < weight < math.inf and 0 < _float(weight) < math.inf
-        ):
+        if not (isinstance(weight, Real) and 0 < _float(weight) < math.inf):
             raise ValueError(
                 f"weight of block {name!r} is {weight!r:.60}; weights are positive, finite numbers"
             )
