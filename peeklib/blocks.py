@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import NoReturn
 
@@ -24,6 +24,8 @@ from .crew import each, enough
 from .sparse import Sparse, entries, is_sparse
 
 CHUNK = 1 << 17  # entries of a block that are worked on at a time where a temporary is needed
+ORDINARY = -10, 20  # binary logarithms of the root mean square of an X that is used as it is
+FAINTEST = 2.0**-27  # of ‖X‖: a share of it whose square float64 does not see beside 1
 WIDE = {"g": np.float64, "G": np.complex128}  # types that PyTorch has not → the nearest
 
 
@@ -245,9 +247,8 @@ def power_near(block: Tensor | Sparse) -> float:
         8.0
     """
     lowest, highest = block.aminmax()
-    _, exponent = math.frexp(max(-lowest.item(), highest.item()))
-    most = math.frexp(torch.finfo(block.dtype).max)[1] - 8
-    return 2.0 ** max(-most, min(exponent, most))
+    most = _exponent(torch.finfo(block.dtype).max) - 8
+    return 2.0 ** _within(_exponent(max(-lowest.item(), highest.item())), most)
 
 
 def check_count(value, name: str, most: float = math.inf, of: str = "", *, least: int = 1) -> int:
@@ -430,18 +431,37 @@ class Stack:
     """X: all blocks on top of each other, each times the square root of its weight.
 
     It multiplies from the right, `V @ X` and `V @ X.T`, block by block, so that the data is not
-    copied.
+    copied. Every size is computed with alike. Where the root mean square of X would lie outside
+    `ORDINARY`, X is a power of two times that, with a root mean square near 1. A block whose share
+    of X is too small to be seen in float64 counts as if it were `FAINTEST` of it, which changes
+    nothing for the others. A block of very large or small numbers is kept in a unit of its own.
 
     Example:
         >>> X = stack({"input": torch.ones(3, 6)}, {"input": 4}, torch.device("cpu"))
         >>> torch.ones(1, 3) @ X  # the block counts twice: the root of its weight
         tensor([[6., 6., 6., 6., 6., 6.]])
+        >>> X = stack({"input": torch.full((3, 6), 1e-30)}, None, torch.device("cpu"))
+        >>> X.units["input"] == 2**-99, round(X.total_energy)  # of 18 entries near 1
+        (True, 29)
     """
 
-    blocks: dict[str, Tensor | Sparse]  #: features × images, without their weights
+    blocks: dict[str, Tensor | Sparse]  #: features × images, without weights, each in its unit
     rows: dict[str, slice]  #: of each block in X
-    energy: dict[str, float]  #: ‖block‖² without its weight, summed in float64
-    weights: dict[str, float]
+    energy: dict[str, float]  #: ‖block‖² in the square of its unit, summed in float64
+    weights: dict[str, float]  #: as they were given
+    units: dict[str, float]  #: a power of two; 1 where numbers are of ordinary size
+    multipliers: dict[str, float]  #: of each block, as it is kept, in X
+
+    @classmethod
+    def of(cls, X: Tensor) -> "Stack":
+        """X itself, as one block of that name, whatever its size.
+
+        Example:
+            >>> Stack.of(torch.ones(3, 6)).total_energy
+            18.0
+        """
+        one = {"X": 1.0}
+        return cls({"X": X}, {"X": slice(0, len(X))}, {"X": energy_of(X)}, one, one, one)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -461,8 +481,8 @@ class Stack:
 
     @property
     def total_energy(self) -> float:
-        """‖X‖², weights included."""
-        return sum(self.weights[name] * energy for name, energy in self.energy.items())
+        """‖X‖², in which weights are included."""
+        return sum(self.multipliers[name] ** 2 * energy for name, energy in self.energy.items())
 
     @property
     def T(self) -> "_Turned":
@@ -476,12 +496,12 @@ class Stack:
         def multiply(images: slice) -> None:
             for name, block in dense.items():
                 part = V[:, self.rows[name]]
-                out[:, images].addmm_(part, block[:, images], alpha=self.weights[name] ** 0.5)
+                out[:, images].addmm_(part, block[:, images], alpha=self.multipliers[name])
 
         each(self.shape[1], multiply, least=enough(V.numel()))
         for name, block in self.blocks.items():
             if isinstance(block, Sparse):
-                out.add_(V[:, self.rows[name]] @ block, alpha=self.weights[name] ** 0.5)
+                out.add_(V[:, self.rows[name]] @ block, alpha=self.multipliers[name])
         return out
 
     def columns(self, images: Tensor) -> Tensor:
@@ -500,14 +520,14 @@ class Stack:
         for name, block in self.blocks.items():
             part = block[:, images]
             columns = part.dense() if isinstance(part, Sparse) else part
-            parts.append(columns.T * self.weights[name] ** 0.5)
+            parts.append(columns.T * self.multipliers[name])
         return torch.cat(parts, dim=1)
 
     def take(self, images: Tensor) -> "Stack":
         """The stack of some images.
 
         Returns:
-            A copy of their columns, in the order asked for, with the same weights.
+            A copy of their columns, in the order asked for, multiplied as here.
 
         Example:
             >>> X = stack({"input": torch.arange(6.0).reshape(2, 3)}, None, torch.device("cpu"))
@@ -516,13 +536,14 @@ class Stack:
                     [5., 3.]])
         """
         taken = {name: block[:, images] for name, block in self.blocks.items()}
-        return _measured(taken, self.weights)
+        energy = {name: energy_of(block) for name, block in taken.items()}
+        return replace(self, blocks=taken, energy=energy)
 
     def split(self, W: Tensor) -> dict[str, Tensor]:
         """A stacked factor, features × rank, cut into those of the blocks.
 
         Returns:
-            By block its rows, without its weight, features of the block × rank.
+            By block its rows, in the unit in which the block is kept, features of the block × rank.
 
         Example:
             >>> blocks = {"input": torch.ones(3, 6), "relu": torch.ones(4, 6)}
@@ -530,7 +551,53 @@ class Stack:
             >>> parts["input"].shape, parts["relu"].shape
             (torch.Size([3, 2]), torch.Size([4, 2]))
         """
-        return {name: W[rows] / self.weights[name] ** 0.5 for name, rows in self.rows.items()}
+        return {name: W[rows] / self.multipliers[name] for name, rows in self.rows.items()}
+
+    def join(self, factors: Mapping[str, Tensor]) -> Tensor:
+        """The factors of blocks as one of X.
+
+        Args:
+            factors: by block, in the unit of the data, features × rank.
+
+        Returns:
+            features × rank, in float64.
+
+        Example:
+            >>> X = stack({"input": torch.ones(3, 6)}, {"input": 4}, torch.device("cpu"))
+            >>> X.join({"input": torch.ones(3, 1)}).T
+            tensor([[2., 2., 2.]], dtype=torch.float64)
+        """
+        parts = []
+        for name in self.rows:
+            scale = self.multipliers[name] / self.units[name]
+            parts.append(factors[name].to(self.device).double() * scale)
+        return torch.cat(parts)
+
+    def powers(self, factors: Mapping[str, Tensor]) -> tuple[dict[str, float], float]:
+        """What takes factors to the unit of the data, as powers of two.
+
+        Args:
+            factors: as from `split`, for an image factor whose entries are near 1.
+
+        Returns:
+            By block the power for its factor, and the one for the image factor: 1, but for numbers
+            at an end of what their type holds. There the latter takes over a part of the size.
+
+        Example:
+            >>> X = stack({"input": torch.full((3, 6), 1e-30)}, None, torch.device("cpu"))
+            >>> found = X.powers({"input": torch.ones(3, 2)})
+            >>> found == ({"input": 2**-99}, 1)
+            True
+        """
+        limits, moved = torch.finfo(self.dtype), 0
+        top, bottom = _exponent(limits.max), _exponent(limits.tiny) + 6
+        sizes = []
+        for name, W in factors.items():
+            if W.any():
+                sizes.append(_exponent(W.max().item()) + _exponent(self.units[name]) - 1)
+        if sizes:
+            moved = min(max(0, bottom - min(sizes)), top - max(sizes))
+        return {name: unit * 2.0**moved for name, unit in self.units.items()}, 2.0**-moved
 
 
 class _Turned:
@@ -548,24 +615,30 @@ class _Turned:
                 if start < stop:
                     block = self.T.blocks[name][start - rows.start : stop - rows.start]
                     product = block.times(V) if isinstance(block, Sparse) else V @ block.T
-                    torch.mul(product, self.T.weights[name] ** 0.5, out=out[:, start:stop])
+                    torch.mul(product, self.T.multipliers[name], out=out[:, start:stop])
 
         each(self.T.shape[0], multiply, least=enough(V.numel()))
         return out
 
 
 def stack(
-    blocks: Mapping[str, Tensor | Sparse], weights: Mapping | None, device: torch.device
+    blocks: Mapping[str, Tensor | Sparse],
+    weights: Mapping | None,
+    device: torch.device,
+    *,
+    faint: float = FAINTEST,
 ) -> Stack:
     """One matrix on `device`, features × images, in float64 if all blocks are, else in float32.
 
-    A block that is there already, in that type, is used as it is. Where one is sparse, all are on
-    the CPU.
+    In float64 too where the sizes of blocks lie so far apart that float32 cannot hold all of their
+    factors. A block that is there already, in that type and of ordinary size, is used as it is; one
+    of extreme size is copied. Where one is sparse, all are on the CPU.
 
     Args:
         blocks: that have passed `check_blocks`.
         weights: dict of name → positive number; None: all 1.
         device: where to compute.
+        faint: the least share of ‖X‖ that a block counts for, unless it is zero.
 
     Returns:
         The blocks, their weights, and where each lies in X.
@@ -577,46 +650,132 @@ def stack(
         ((7, 6), slice(3, 7, None), torch.Size([2, 6]))
     """
     weights = check_weights(blocks, weights)
-    doubles = all(block.dtype == torch.float64 for block in blocks.values())
-    dtype = torch.float64 if doubles else torch.float32
     if any(isinstance(block, Sparse) for block in blocks.values()):
         device = torch.device("cpu")
-    moved = {name: block.to(device=device, dtype=dtype) for name, block in blocks.items()}
-    return _measured(moved, weights)
+    kept = {}
+    for name, block in blocks.items():
+        kept[name] = _Kept.of(block.to(device=device, dtype=block.dtype))
+    dtype = _common_type(list(kept.values()))
+    kept = {name: own.to(dtype) for name, own in kept.items()}
+    units, multipliers = _in_proportion(kept, weights, faint)
+    return Stack(
+        blocks={name: own.block for name, own in kept.items()},
+        rows=_rows(blocks),
+        energy={name: own.energy for name, own in kept.items()},
+        weights=weights,
+        units=units,
+        multipliers=multipliers,
+    )
 
 
-def check_size(data: Stack) -> None:
-    """Whether a factorization can be computed with numbers of this size.
+@dataclass(frozen=True)
+class _Kept:
+    """A block in a unit in which its squares can be summed."""
 
-    Raises:
-        ValueError: for zeros, or for numbers whose squares would be lost.
+    block: Tensor | Sparse
+    unit: float
+    energy: float
 
-    Example:
-        >>> check_size(stack({"relu": torch.full((4, 6), 1e-20)}, None, torch.device("cpu")))
-        Traceback (most recent call last):
-        ValueError: the root mean square of ['relu'] is 1e-20, too far from 1 to compute with; rescale them
-    """
-    names = list(data.blocks)
-    if not any(block.any() for block in data.blocks.values()):
-        raise ValueError(f"every entry of {names} is zero; there is nothing to factorize")
-    lost = [name for name in names if not data.energy[name] and data.blocks[name].any()]
-    size = (sum(data.energy.values()) / math.prod(data.shape)) ** 0.5
-    if lost:
-        size = min(power_near(data.blocks[name]) for name in lost)
-    if not 1e-9 < size < 1e9:
-        raise ValueError(
-            f"the root mean square of {lost or names} is {size:.1g}, "
-            "too far from 1 to compute with; rescale them"
-        )
+    @classmethod
+    def of(cls, block: Tensor | Sparse) -> "_Kept":
+        """As it is, or else a copy that is not far from 1."""
+        energy = energy_of(block)
+        if 2.0**-80 < energy < 2.0**80:
+            return cls(block, 1.0, energy)
+        unit = power_near(block)
+        if unit != 1:
+            block = block * (1 / unit)
+        return cls(block, unit, energy_of(block))
+
+    @property
+    def norm(self) -> float:
+        """The binary logarithm of ‖block‖ in the unit of the data; −∞ for zeros."""
+        if not self.energy:
+            return -math.inf
+        return math.log2(self.energy) / 2 + math.log2(self.unit)
+
+    @property
+    def mean(self) -> float:
+        """Likewise of the root mean square."""
+        return self.norm - math.log2(math.prod(self.block.shape)) / 2
+
+    def to(self, dtype: torch.dtype) -> "_Kept":
+        if dtype == self.block.dtype:
+            return self
+        block = self.block.to(dtype=dtype, device=self.block.device)
+        return _Kept(block, self.unit, energy_of(block))
 
 
-def _measured(blocks: dict[str, Tensor | Sparse], weights: dict[str, float]) -> Stack:
+def _common_type(kept: Sequence[_Kept]) -> torch.dtype:
+    """The type in which all blocks, and factors of theirs, can be held."""
+    if all(own.block.dtype == torch.float64 for own in kept):
+        return torch.float64
+    sizes = [own.mean for own in kept if own.energy] or [0.0]
+    held = min(sizes) >= -150 and max(sizes) <= 128 and max(sizes) - min(sizes) <= 200
+    return torch.float32 if held else torch.float64
+
+
+def _in_proportion(
+    kept: Mapping[str, _Kept], weights: Mapping[str, float], faint: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """By block its unit and its multiplier in X; see `Stack`."""
+    sizes = {name: own.norm + math.log2(weights[name]) / 2 for name, own in kept.items()}
+    loudest = max(sizes, key=lambda name: sizes[name])
+    if sizes[loudest] == -math.inf:  # all are zero
+        return dict.fromkeys(kept, 1.0), {name: weights[name] ** 0.5 for name in kept}
+    share = sum(4.0 ** (size - sizes[loudest]) for size in sizes.values())
+    whole = sizes[loudest] + math.log2(share) / 2  # of ‖X‖ the binary logarithm
+    mean = whole - math.log2(sum(math.prod(own.block.shape) for own in kept.values())) / 2
+    shift = 0 if ORDINARY[0] <= mean <= ORDINARY[1] else -round(mean)
+    least = whole + math.log2(faint) if faint else -math.inf
+    units, multipliers = {}, {}
+    for name, own in kept.items():
+        lift = math.ceil(max(0, least - sizes[name])) if own.energy else 0
+        root, exponent = math.frexp(weights[name] ** 0.5)
+        exponent = _within(exponent + shift + lift)
+        units[name] = own.unit if own.energy else 2.0**-exponent
+        multipliers[name] = math.ldexp(root, exponent + _exponent(units[name]) - 1)
+    if faint:  # zeros stay zero whatever they are multiplied with
+        for name, own in kept.items():
+            if not own.energy:
+                units[name], multipliers[name] = units[loudest], multipliers[loudest]
+    return units, multipliers
+
+
+def _exponent(number: float) -> int:
+    """n, where 2ⁿ is the power of two next above it."""
+    return math.frexp(number)[1]
+
+
+def _within(exponent: int, most: int = 1000) -> int:
+    """So that a power of two and its inverse can be written."""
+    return max(-most, min(exponent, most))
+
+
+def _rows(blocks: Mapping[str, Tensor | Sparse]) -> dict[str, slice]:
+    """Of each block in the stack."""
     rows, first = {}, 0
     for name, block in blocks.items():
         rows[name] = slice(first, first + len(block))
         first += len(block)
-    energy = {name: energy_of(block) for name, block in blocks.items()}
-    return Stack(blocks, rows, energy, weights)
+    return rows
+
+
+def check_not_zero(data: Stack) -> None:
+    """Whether there is anything to factorize.
+
+    Raises:
+        ValueError: for zeros.
+
+    Example:
+        >>> check_not_zero(stack({"relu": torch.zeros(4, 6)}, None, torch.device("cpu")))
+        Traceback (most recent call last):
+        ValueError: every entry of ['relu'] is zero; there is nothing to factorize
+    """
+    if not any(data.energy.values()):
+        raise ValueError(
+            f"every entry of {list(data.blocks)} is zero; there is nothing to factorize"
+        )
 
 
 def energy_of(block: Tensor | Sparse) -> float:

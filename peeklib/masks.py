@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .blocks import Stack, stack
+from .blocks import Stack
 from .nmf import random_start
 from .solvers import Group, Run, hals_update, is_slow
 
@@ -36,7 +36,7 @@ class Masked:
     """X, dealt into groups, its rows and columns by group; a group is filled up with zeros.
 
     Example:
-        >>> data = stack({"input": torch.ones(3, 6)}, None, torch.device("cpu"))
+        >>> data = Stack.of(torch.ones(3, 6))
         >>> X = hide(data, seed=0)
         >>> X.seen.blocks["X"].int()  # three groups, of one feature and two images each
         tensor([[0, 0, 1, 1, 1, 1],
@@ -74,7 +74,7 @@ def hide(data: Stack, seed: int) -> Masked:
         A copy of all entries, weights included: those to fit, and those to predict.
 
     Example:
-        >>> data = stack({"input": torch.ones(30, 50)}, None, torch.device("cpu"))
+        >>> data = Stack.of(torch.ones(30, 50))
         >>> X = hide(data, seed=0)
         >>> X.hidden.shape, X.seen.total_energy
         (torch.Size([10, 3, 5]), 1350.0)
@@ -87,14 +87,16 @@ def hide(data: Stack, seed: int) -> Masked:
     features, images = features.to(data.device), images.to(data.device)
     X = torch.zeros(groups * height, groups * width, dtype=data.dtype, device=data.device)
     for name, rows in data.rows.items():
-        X[features[rows, None], images] = data.blocks[name] * data.weights[name] ** 0.5
+        block = data.blocks[name]
+        assert isinstance(block, Tensor)  # sparse ones are refused
+        X[features[rows, None], images] = block * data.multipliers[name]
     tiles = X.view(groups, height, groups, width).diagonal(dim1=0, dim2=2)
     hidden = tiles.permute(2, 0, 1).clone()
     tiles.zero_()
     entries = (features // height).bincount() @ (images // width).bincount()
     share = entries.item() / math.prod(data.shape)
     energy = data.total_energy
-    seen = stack({"X": X}, None, data.device)
+    seen = Stack.of(X)
     return Masked(seen, hidden, features, images, share * energy, (1 - share) * energy)
 
 
@@ -128,7 +130,7 @@ def start(X: Masked, data: Stack, rank: int, seed: int) -> Run:
         A run on X, of factors that are zero where its groups are filled up.
 
     Example:
-        >>> data = stack({"input": torch.ones(3, 7)}, None, torch.device("cpu"))
+        >>> data = Stack.of(torch.ones(3, 7))
         >>> start(hide(data, seed=0), data, rank=2, seed=0).Ft.count_nonzero(dim=1)
         tensor([7, 7])
     """
@@ -148,7 +150,7 @@ def feature_means(X: Masked) -> tuple[Tensor, Tensor]:
         A model of rank 1, 1 × rows of X and 1 × its columns.
 
     Example:
-        >>> data = stack({"input": torch.ones(3, 6)}, None, torch.device("cpu"))
+        >>> data = Stack.of(torch.ones(3, 6))
         >>> [V.unique() for V in feature_means(hide(data, seed=0))]
         [tensor([1.]), tensor([1.])]
     """
@@ -171,7 +173,7 @@ def hidden_error(X: Masked, Wt: Tensor, Ft: Tensor) -> float:
         The root mean square of their residuals over that of the data.
 
     Example:
-        >>> data = stack({"input": torch.ones(3, 6)}, None, torch.device("cpu"))
+        >>> data = Stack.of(torch.ones(3, 6))
         >>> hidden_error(hide(data, seed=0), torch.ones(1, 3), torch.ones(1, 6))
         0.0
     """
@@ -193,7 +195,7 @@ def fit_seen(X: Masked, runs: list[Run], after_round: Callable[[], object]) -> l
         a round; and their errors of the seen entries, as from `hidden_error`.
 
     Example:
-        >>> data = stack({"input": torch.eye(2).repeat(4, 5)}, None, torch.device("cpu"))
+        >>> data = Stack.of(torch.eye(2).repeat(4, 5))
         >>> X = hide(data, seed=0)
         >>> (run,) = fit_seen(X, [start(X, data, rank=2, seed=0)], after_round=list)
         >>> hidden_error(X, run.Wt, run.Ft) < 0.01 < hidden_error(X, *feature_means(X))
@@ -225,6 +227,7 @@ def _round(group: Group, X: Masked) -> None:
         run.pace = run.pace.faster() if helped[-1] else run.pace.slower()
         run.go_on(min(loss, run.loss), X.seen_energy)
     group.accept(W, F, beta, helped)
+    group.balance(group.F.square().sum(dim=1), group.W.square().sum(dim=1))
 
 
 def _update(V: Tensor, U: Tensor, B: Tensor, rows: Sequence[slice], groups: int) -> None:

@@ -34,8 +34,8 @@ from .blocks import (
     Stack,
     check_blocks,
     check_count,
+    check_not_zero,
     check_seed,
-    check_size,
     device_of,
     full_precision,
     pick_device,
@@ -230,9 +230,9 @@ class CoupledFactors:
                 )
         home = device_of(blocks)
         weights = {name: self.weights[name] for name in checked}
-        new = stack(checked, weights, pick_device(None, home))
-        Wt = torch.cat([self.factors[name].T * weights[name] ** 0.5 for name in checked], dim=1)
-        Wt = Wt.to(dtype=new.dtype, device=new.device)
+        new = stack(checked, weights, pick_device(None, home), faint=0)
+        W, unit = _joined(new, {name: self.factors[name] for name in checked})
+        Wt = W.to(new.dtype).contiguous()
         Ft = Wt.new_zeros(self.rank, new.shape[1])
         with crew(new.device):
             B, G = Wt @ new, Wt @ Wt.T
@@ -241,7 +241,18 @@ class CoupledFactors:
                 hals_update(Ft, B, G, [slice(0, self.rank)], sweeps=1)
                 if (Ft - before).abs().max() <= stop.tol * Ft.max():
                     break
-        return Ft.T.to(home)
+        return _divided(Ft, unit).T.to(home)
+
+
+def _divided(Ft: Tensor, unit: float) -> Tensor:
+    """The image factor under factors that are `unit` times as large."""
+    F = (Ft.double() / unit).to(Ft.dtype)
+    if not F.isfinite().all() or (Ft.any() and not F.any()):
+        raise ValueError(
+            f"the images are some {Ft.max().item() / unit:.0e} times as large as those that were "
+            f"fitted, which {str(F.dtype)[6:]} cannot hold; give them in another unit"
+        )
+    return F
 
 
 @full_precision()
@@ -304,7 +315,7 @@ def coupled_nmf(
     if init is None:
         run, begin = Run(*random_start(data, rank, seed)), _first_step(solver)
     else:
-        run, begin = Run(*_given_start(data, rank, init)), measure
+        run, begin = _given_start(data, rank, init)
     with crew(data.device):
         sample = _sample(data, rank, stop) if solver == "auto" and init is None else None
         (fit,) = _fit(data, sample, [run], solver, begin, stop, progress)
@@ -341,7 +352,7 @@ def checked_stack(blocks, ranks: Iterable[int], solver: str, weights, device) ->
     for rank in ranks:
         check_count(rank, "rank", min(features, images), fewer)
     data = stack(blocks, weights, pick_device(device, device_of(blocks)))
-    check_size(data)
+    check_not_zero(data)
     return data
 
 
@@ -466,8 +477,10 @@ def _first_step(solver: str) -> Callable[[Group], None]:
     return measure if solver == "mu" else scale
 
 
-def _given_start(data: Stack, rank: int, init: CoupledFactors) -> tuple[Tensor, Tensor]:
-    """The factors of an earlier fit, rank × features and rank × images, once they are checked."""
+def _given_start(
+    data: Stack, rank: int, init: CoupledFactors
+) -> tuple[Run, Callable[[Group], None]]:
+    """The factors of an earlier fit, once they are checked, and how to begin with them."""
     shapes = {name: (rows.stop - rows.start, rank) for name, rows in data.rows.items()}
     found = {name: tuple(W.shape) for name, W in init.factors.items()}
     if found != shapes or tuple(init.image_factor.shape) != (data.shape[1], rank):
@@ -480,10 +493,40 @@ def _given_start(data: Stack, rank: int, init: CoupledFactors) -> tuple[Tensor, 
             raise ValueError(
                 "init has negative, NaN or infinite entries; start from non-negative factors"
             )
-    W = torch.cat([init.factors[name] * data.weights[name] ** 0.5 for name in data.rows])
-    Wt = W.T.to(dtype=data.dtype, device=data.device).contiguous()
-    Ft = init.image_factor.T.to(dtype=data.dtype, device=data.device).contiguous()
-    return Wt, Ft
+    W, unit = _joined(data, init.factors)
+    F = init.image_factor.T.to(data.device).double()
+    begin = measure
+    if _is_extreme(W * unit) or _is_extreme(F):
+        W, F = _comparable(W, F)
+        begin = scale
+    else:
+        W = W * unit
+    return Run(W.to(data.dtype).contiguous(), F.to(data.dtype).contiguous()), begin
+
+
+def _joined(data: Stack, factors: Mapping[str, Tensor]) -> tuple[Tensor, float]:
+    """The factor of the stack, rank × features, its largest entry near 1; and what to multiply with.
+
+    In float64, whatever sizes meet.
+    """
+    size = max(power_near(W) for W in factors.values())
+    W = data.join({name: W.double() / size for name, W in factors.items()})
+    unit = power_near(W)
+    return (W / unit).T, unit * size
+
+
+def _is_extreme(V: Tensor) -> bool:
+    """Whether components are so large or small that their squares may not be held."""
+    size = V.amax(dim=1)
+    return bool(((size > 2.0**50) | ((size > 0) & (size < 2.0**-60))).any())
+
+
+def _comparable(Wt: Tensor, Ft: Tensor) -> tuple[Tensor, Tensor]:
+    """The same components, all together times some number, largest entries 1 or less."""
+    W, F = Wt.amax(dim=1, keepdim=True), Ft.amax(dim=1, keepdim=True)
+    size = W.log2() + F.log2()
+    power = torch.exp2(size - size.max())
+    return (Wt / W).nan_to_num(0), (Ft / F * power).nan_to_num(0)
 
 
 def _result(data: Stack, run: Run) -> CoupledFactors:
@@ -492,13 +535,15 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
     size = torch.where(size > 0, size, 1.0)
     order = (run.Wt.square().sum(dim=1) * size**2).argsort(descending=True, stable=True)
     Wt, Ft = (run.Wt * size[:, None])[order], (run.Ft / size[:, None])[order]
-    factors = data.split(Wt.T)
-    lost = residuals(data, factors, Ft)
+    kept = data.split(Wt.T)
+    lost = residuals(data, kept, Ft)
+    rmse, relative_error = whole_errors(data, lost)
+    powers, of_F = data.powers(kept)
     return CoupledFactors(
-        image_factor=Ft.T,
-        factors=factors,
-        rmse=(sum(lost.values()) / math.prod(data.shape)) ** 0.5,
-        relative_error=(sum(lost.values()) / sum(data.energy.values())) ** 0.5,
+        image_factor=(Ft * of_F).T,
+        factors={name: W * powers[name] for name, W in kept.items()},
+        rmse=rmse,
+        relative_error=relative_error,
         block_errors=block_errors(data, lost),
         history=np.array(run.history),
         converged=run.converged,
@@ -509,16 +554,40 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
     )
 
 
+def whole_errors(data: Stack, lost: Mapping[str, float]) -> tuple[float, float]:
+    """Errors over all blocks, whatever their weights.
+
+    Args:
+        data: what was factorized.
+        lost: the `residuals`.
+
+    Returns:
+        The root mean square residual in the unit of the data, and ‖residual‖ / ‖data‖.
+
+    Example:
+        >>> data = stack({"input": torch.ones(6, 8)}, None, torch.device("cpu"))
+        >>> whole_errors(data, {"input": 12.0})
+        (0.5, 0.5)
+    """
+    largest = max(data.units[name] for name, energy in data.energy.items() if energy)
+    left = energy = 0.0
+    for name, residual in lost.items():
+        share = data.units[name] / largest
+        left += share * share * residual
+        energy += share * share * data.energy[name]
+    return largest * (left / math.prod(data.shape)) ** 0.5, (left / energy) ** 0.5
+
+
 def residuals(data: Stack, factors: Mapping[str, Tensor], Ft: Tensor) -> dict[str, float]:
     """‖A − O Fᵀ‖² of each block, whatever its weight.
 
     Args:
         data: what was factorized.
-        factors: by block, features × rank.
+        factors: by block, features × rank, in the unit in which the block is kept.
         Ft: rank × images.
 
     Returns:
-        By block, in the square of the data's unit, summed in float64.
+        By block, in the square of that unit, summed in float64.
 
     Example:
         >>> data = stack({"input": torch.ones(6, 8)}, None, torch.device("cpu"))

@@ -264,7 +264,8 @@ def _stability(
     data: Stack, ranks: Sequence[int], seeds: Sequence[int], progress: bool
 ) -> list[float]:
     """By rank, how alike the components from two seeds are, on average over the pairs."""
-    ask = {"weights": data.weights, "device": data.device, "progress": progress}
+    weights = {name: multiplier**2 for name, multiplier in data.multipliers.items()}
+    ask = {"weights": weights, "device": data.device, "progress": progress}
     with all_or_nothing():
         sweep = rank_sweep(data.blocks, ranks, seeds, **ask)
     found = []
@@ -277,7 +278,7 @@ def _stability(
 
 def _factors(data: Stack, fit: CoupledFactors) -> tuple[Tensor, Tensor]:
     """Of the weighted data, rank × features and rank × images."""
-    parts = [W.T * data.weights[name] ** 0.5 for name, W in fit.factors.items()]
+    parts = [W.T * data.multipliers[name] for name, W in fit.factors.items()]
     return torch.cat(parts, dim=1), fit.image_factor.T
 
 

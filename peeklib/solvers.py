@@ -36,6 +36,7 @@ EPS = 1e-9  # added to the denominator of MU; the paper adds "a small constant" 
 START, GROW, GROW_BOUND, SHRINK = 0.3, 1.1, 1.01, 1.5  # the extrapolation, see Ang & Gillis (2019)
 BLOCK = 17  # components that one product of a sweep serves
 WINDOW = 5  # rounds whose progress decides whether to stop
+APART = 2.0**30  # so many times larger than the other a factor of a component may become
 LOOK = 256  # images among which a dead component finds its new start
 
 Update = Callable[[Tensor, Tensor, Tensor, Sequence[slice]], None]
@@ -454,6 +455,44 @@ class Group:
             F = torch.where(yes, F, self.F)
         self.W, self.F, self.Wy = W, F, Wy
 
+    def balance(self, of_F: Tensor, of_W: Tensor, moved: Tensor | None = None) -> list[int]:
+        """Give both factors of a component one size, where they have drifted far apart.
+
+        Only their product counts, and extrapolation takes size from one to the other, round by
+        round, up to where squares vanish. A power of two is moved, so that nothing is rounded.
+
+        Args:
+            of_F, of_W: by component ‖F_k‖² and ‖W_k‖², total rank.
+            moved: which components to look at; None: all.
+
+        Returns:
+            Components where there is nothing to balance: one factor is zero, or their product
+            vanishes.
+
+        Example:
+            >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+            >>> group = Group(X, 12.0, [Run(torch.full((1, 3), 2.0**40), torch.ones(1, 4))])
+            >>> group.balance(torch.tensor([4.0]), torch.tensor([3 * 2.0**80]))
+            []
+            >>> group.W[0, 0] == group.F[0, 0] == 2**20
+            tensor(True)
+        """
+        ratio = of_W / of_F
+        far = ~((ratio > APART**-2) & (ratio < APART**2))  # NaN too
+        if moved is not None:
+            far &= moved
+        return [k for k in far.nonzero().flatten().tolist() if not self._balance(k)]
+
+    def _balance(self, k: int) -> bool:
+        of_W, of_F = self.W[k].max().item(), self.F[k].max().item()
+        if not of_W * of_F > torch.finfo(self.W.dtype).tiny ** 0.5:
+            return False
+        power = 2.0 ** round((math.log2(of_F) - math.log2(of_W)) / 2)
+        self.W[k] *= power
+        self.Wy[k] *= power
+        self.F[k] /= power
+        return True
+
 
 _all_or_nothing: ContextVar[bool] = ContextVar("all_or_nothing", default=False)
 
@@ -553,7 +592,7 @@ def scale(group: Group) -> None:
     """
     B, G, H = group.F @ group.X.T, group.grams(group.F), group.grams(group.W)
     parts = zip(group.sums(B, group.W), group.sums(G, H), strict=True)
-    best = group.by_row(explained / model for explained, model in parts)
+    best = group.by_row(explained / model if model else 1 for explained, model in parts)
     group.F = group.F * best
     _start_from(group, B * best, G * best**2, H)
 
@@ -624,8 +663,8 @@ def _round(group: Group, solver: str) -> None:
     H = group.grams(group.W)
     for run, loss in zip(group.active, group.losses(B, G, group.W, H), strict=True):
         run.go_on(loss, group.energy)
-    if solver != "mu":  # which can move nothing that is zero
-        _revive(group, _dead(G, H))
+    if solver != "mu":  # which keeps them balanced, and can move nothing that is zero
+        _mend(group, G, H)
 
 
 def _move_to(group: Group, F: Tensor, beta: Tensor) -> None:
@@ -643,7 +682,7 @@ def _move_to(group: Group, F: Tensor, beta: Tensor) -> None:
     ]
     group.accept(W, F, beta, helped)
     moved = group.by_row(helped)[:, 0] > 0
-    _revive(group, _dead(G, H) & moved)
+    _mend(group, G, H, moved)
 
 
 def _helped(run: Run, loss: float, energy: float) -> bool:
@@ -688,7 +727,7 @@ def kkt_residuals(X, Wt: list[Tensor], Ft: list[Tensor]) -> list[float]:
         Ft: of each fit its rank × images factor.
 
     Returns:
-        One number for each fit.
+        One number for each fit; infinity for a model of zeros, which no step can change.
 
     Example:
         >>> W, F = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0]])
@@ -696,12 +735,23 @@ def kkt_residuals(X, Wt: list[Tensor], Ft: list[Tensor]) -> list[float]:
         >>> there, round(beside, 2)
         (0.0, 0.09)
     """
+    pairs = [_balanced(*pair) for pair in zip(Wt, Ft, strict=True)]
+    Wt, Ft = [W for W, _ in pairs], [F for _, F in pairs]
     cuts = [len(W) for W in Wt]
     of_F, of_W = (torch.cat(Wt) @ X).split(cuts), (torch.cat(Ft) @ X.T).split(cuts)
     residuals = []
     for W, F, BF, BW in zip(Wt, Ft, of_F, of_W, strict=True):
-        residuals.append(max(_move(F, BF, W @ W.T), _move(W, BW, F @ F.T)))
+        moves = _move(F, BF, W @ W.T), _move(W, BW, F @ F.T)
+        residuals.append(math.nan if any(map(math.isnan, moves)) else max(moves))
     return residuals
+
+
+def _balanced(W: Tensor, F: Tensor) -> tuple[Tensor, Tensor]:
+    """The same model, both factors of each component of one size."""
+    ratio = F.amax(dim=1, keepdim=True).sqrt() / W.amax(dim=1, keepdim=True).sqrt()
+    power = ratio / torch.frexp(ratio).mantissa  # of two, so that nothing is rounded
+    power = torch.where(power.isfinite() & (power > 0), power, 1.0)
+    return W * power, F / power
 
 
 def _move(V: Tensor, B: Tensor, G: Tensor) -> float:
@@ -709,21 +759,26 @@ def _move(V: Tensor, B: Tensor, G: Tensor) -> float:
     weight = G.diagonal()
     step = V - (V + (B - G @ V) * _inverse(weight)[:, None]).clamp_(min=0)
     size = weight @ V.square().sum(dim=1)
-    if not size > 0:
-        return 0.0
+    if size == 0:
+        return math.inf
     return ((weight @ step.square().sum(dim=1)) / size).sqrt().item()
 
 
-def _dead(G: Tensor, H: Tensor) -> Tensor:
-    """Which components are zero in one of the factors, by their Gram matrices."""
-    return (_inverse(G.diagonal()) == 0) | (_inverse(H.diagonal()) == 0)
+def _mend(group: Group, G: Tensor, H: Tensor, moved: Tensor | None = None) -> None:
+    """Balance components, and start dead ones again.
+
+    Args:
+        group: its runs, after a round.
+        G, H: the Gram matrices of F and W after the round.
+        moved: which components are those of runs that the round helped; None: all.
+    """
+    dead = group.balance(G.diagonal(), H.diagonal(), moved)
+    if dead:
+        _revive(group, dead)
 
 
-def _revive(group: Group, dead: Tensor) -> None:
+def _revive(group: Group, dead: Sequence[int]) -> None:
     """Start components that are dead again, from what the model lacks most in some image."""
-    rows_of_dead = dead.nonzero().flatten().tolist()
-    if not rows_of_dead:
-        return
     X, count = group.X, group.X.shape[1]
     chosen = (
         torch.linspace(0, count - 1, min(LOOK, count), dtype=torch.float32)
@@ -731,7 +786,7 @@ def _revive(group: Group, dead: Tensor) -> None:
         .to(group.F.device)
     )
     for run, rows in zip(group.active, group.rows, strict=True):
-        mine = [k for k in rows_of_dead if rows.start <= k < rows.stop]
+        mine = [k for k in dead if rows.start <= k < rows.stop]
         if not mine or run.revived >= len(run.Wt):  # some have nothing left to explain
             continue
         model = group.F[rows][:, chosen].T @ group.W[rows]

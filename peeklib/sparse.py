@@ -106,6 +106,9 @@ class Sparse:
         """
         return self if dtype == self.dtype else Sparse(self.matrix.astype(str(dtype)[6:]))
 
+    def __mul__(self, number: float) -> "Sparse":
+        return Sparse(self.matrix * number)
+
     def any(self) -> bool:
         """Whether anything in it is not zero."""
         return bool(self.values.any())

@@ -34,15 +34,15 @@ from .blocks import (
     as_tensor,
     check_blocks,
     check_count,
+    check_not_zero,
     check_seed,
-    check_size,
     device_of,
     full_precision,
     pick_device,
     stack,
 )
 from .crew import crew
-from .nmf import CoupledFactors, block_errors, residuals
+from .nmf import CoupledFactors, block_errors, residuals, whole_errors
 from .solvers import Stop, hals_update, is_slow
 
 Modes = dict[str, list[Tensor]]  # by block, for each mode but the images a factor
@@ -197,7 +197,7 @@ def coupled_ntf(
         clock = time.perf_counter()
         modes, Ft = _random_start(data, shapes, rank, seed)
         Ft *= ((_stacked(modes) @ data) * Ft).sum() / (_gram(modes) * (Ft @ Ft.T)).sum()
-        history = [_relative(data, sum(_lost(data, modes, Ft).values()))]
+        history = [_relative(data, _weighted(data, _lost(data, modes, Ft)))]
         while len(history) <= stop.max_iter and not is_slow(history, stop.tol):
             history.append(_relative(data, _round(data, shapes, modes, Ft)))
         seconds = time.perf_counter() - clock
@@ -211,7 +211,7 @@ def _checked_stack(blocks, rank: int, device) -> tuple[Stack, dict[str, tuple[in
     tensors = _tensors(blocks)
     matrices = check_blocks(_flat(tensors))
     data = stack(matrices, None, pick_device(device, device_of(blocks)))
-    check_size(data)
+    check_not_zero(data)
     return data, {name: tuple(block.shape[:-1]) for name, block in tensors.items()}
 
 
@@ -292,7 +292,30 @@ def _round(data: Stack, shapes: dict[str, tuple[int, ...]], modes: Modes, Ft: Te
         B, G = _update_mode(last, factors, Tj, GF)
         V = factors[last]
         loss += ((G.double() * (V @ V.T)).sum() - 2 * (B.double() * V).sum()).item()
+    _balance(modes, Ft)
     return loss
+
+
+def _balance(modes: Modes, Ft: Tensor) -> None:
+    """The first mode of a block takes over the size of others, and of F, once that is far from 1.
+
+    In place, by powers of two, which round nothing: their products are the same, and do not vanish.
+    """
+    of_F = _far_from_one(Ft)
+    Ft /= of_F
+    for first, *rest in modes.values():
+        first *= of_F
+        for V in rest:
+            size = _far_from_one(V)
+            V /= size
+            first *= size
+
+
+def _far_from_one(V: Tensor) -> Tensor:
+    """By row, as a column, the power of two near its largest entry; 1 where that is near 1, or 0."""
+    size = V.amax(dim=1, keepdim=True)
+    far = (size > 0) & ((size < 2.0**-20) | (size > 2.0**20))
+    return torch.where(far, size / torch.frexp(size).mantissa, 1.0)
 
 
 def _update_mode(mode: int, factors: list[Tensor], T: Tensor, GF: Tensor) -> tuple[Tensor, Tensor]:
@@ -315,9 +338,13 @@ def _along(T: Tensor, others: list[Tensor], mode: int) -> Tensor:
 
 
 def _lost(data: Stack, modes: Modes, Ft: Tensor) -> dict[str, float]:
-    """‖X_j − model‖² of each block."""
-    factors = {name: khatri_rao(factors).T for name, factors in modes.items()}
-    return residuals(data, factors, Ft)
+    """‖X_j − model‖² of each block, in the square of the unit in which it is kept."""
+    return residuals(data, data.split(_stacked(modes).T), Ft)
+
+
+def _weighted(data: Stack, lost: Mapping[str, float]) -> float:
+    """‖X − model‖²."""
+    return sum(data.multipliers[name] ** 2 * residual for name, residual in lost.items())
 
 
 def _relative(data: Stack, loss: float) -> float:
@@ -328,15 +355,19 @@ def _result(
     data: Stack, modes: Modes, Ft: Tensor, history: list[float], converged: bool, seconds: float
 ) -> CoupledTensors:
     lost = _lost(data, modes, Ft)
+    rmse, relative_error = whole_errors(data, lost)
     Ft, size = _unit(Ft)
     modes = {name: _first_with_units(factors, size) for name, factors in modes.items()}
     order = _gram(modes).diagonal().argsort(descending=True, stable=True)
+    powers, of_F = data.powers(data.split(_stacked(modes).T))
+    for name, (first, *rest) in modes.items():
+        modes[name] = [first / data.multipliers[name] * powers[name], *rest]
     return CoupledTensors(
-        image_factor=Ft[order].T,
+        image_factor=Ft[order].T * of_F,
         factors={name: khatri_rao(factors)[order].T for name, factors in modes.items()},
         modes={name: [V[order].T for V in factors] for name, factors in modes.items()},
-        rmse=(sum(lost.values()) / math.prod(data.shape)) ** 0.5,
-        relative_error=_relative(data, sum(lost.values())),
+        rmse=rmse,
+        relative_error=relative_error,
         block_errors=block_errors(data, lost),
         history=np.array(history),
         converged=converged,

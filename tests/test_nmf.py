@@ -686,18 +686,6 @@ BAD_BLOCKS = {
     ),
     "complex": ({**GOOD, "relu": torch.ones(4, 6) * 1j}, TypeError, ["'relu'", "complex"]),
     "all zero": ({"relu": torch.zeros(4, 6)}, ValueError, ["'relu'", "zero"]),
-    "too faint": ({"relu": 1e-20 * torch.ones(4, 6)}, ValueError, ["'relu'", "1e-20", "rescale"]),
-    "too loud": ({"relu": 1e20 * torch.ones(4, 6)}, ValueError, ["'relu'", "1e+20", "rescale"]),
-    "too faint for squares": (
-        {**GOOD, "relu": 1e-200 * torch.ones(4, 6).double(), "input": torch.ones(3, 6).double()},
-        ValueError,
-        ["'relu'", "1e-200", "rescale"],
-    ),
-    "infinite in float32": (
-        {**GOOD, "relu": 1e39 * torch.ones(4, 6).double()},
-        ValueError,
-        ["'relu'", "rescale"],
-    ),
 }
 BAD_OPTIONS = {
     "rank 0": ({"rank": 0}, ValueError, ["rank is 0", "6 images", "between 1 and 6"]),
