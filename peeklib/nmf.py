@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 
 from . import storage
 from .blocks import (
+    Block,
     Stack,
     check_blocks,
     check_count,
@@ -61,7 +62,6 @@ from .solvers import (
     scale,
     side_by_side,
 )
-from .sparse import Sparse
 
 SAMPLE = 3000  # images that "auto" begins with,
 PER_COMPONENT = 60  # and at least how many for each component
@@ -276,7 +276,8 @@ def coupled_nmf(
     Args:
         blocks: dict of name → matrix, features × images, non-negative, all with the same images;
             tensors, arrays or tables of any type of real number, or sparse matrices (of SciPy or
-            PyTorch), which are never written out, and computed with on the CPU.
+            PyTorch), which are never written out, and computed with on the CPU; or a store on disk,
+            larger than memory, which each iteration reads once.
         rank: number of components, from 1 to min(stacked features, images).
         solver: "auto", "hals" or "mu". "mu" is the paper's update. "hals" is hierarchical
             alternating least squares. "auto" is HALS made faster: it extrapolates, undoing what
@@ -594,10 +595,18 @@ def residuals(data: Stack, factors: Mapping[str, Tensor], Ft: Tensor) -> dict[st
         >>> residuals(data, {"input": torch.ones(6, 1)}, torch.full((1, 8), 3.0))
         {'input': 192.0}
     """
-    return {name: _residual(data.blocks[name], W, Ft) for name, W in factors.items()}
+    lost, on_disk = dict.fromkeys(factors, 0.0), data.on_disk
+    for images, part in data.chunks():
+        for name, W in factors.items():
+            block, F = part.blocks[name], Ft[:, images]
+            if name in on_disk and isinstance(block, Tensor):  # images first, as they were read
+                lost[name] += _residual(block.T, F.T, W.T)
+            else:
+                lost[name] += _residual(block, W, F)
+    return lost
 
 
-def _residual(block: Tensor | Sparse, W: Tensor, Ft: Tensor) -> float:
+def _residual(block: Block, W: Tensor, Ft: Tensor) -> float:
     """‖block − W Fᵀ‖², some rows at a time, summed in float64.
 
     Squares are taken in a unit in which they do not vanish: a layer may be small beside others.
@@ -754,7 +763,7 @@ def rank_sweep(
 
     "auto" draws and compresses its sample once, for the largest rank, so its fits differ a little
     from those of `coupled_nmf`. As many fits run at a time as work in the memory that the data
-    takes. An interrupt returns the fits so far, and the sweep says so in `interrupted`.
+    takes, or of a store in half of its memory. An interrupt returns the fits so far, and the sweep says so in `interrupted`.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.
@@ -815,10 +824,10 @@ def _several(values, name: str, example: str) -> list:
 
 
 def _groups(data: Stack, pairs: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-    """Fits to go side by side: as many as work in the memory that X takes, at least one."""
+    """Fits to go side by side: as many as work in the memory there is, at least one."""
     features, images = data.shape
     row = 10 * features + 5 * images  # numbers that one component needs in passing
-    room, groups = features * images // row, [[]]
+    room, groups = data.room // row, [[]]
     for pair in pairs:
         if groups[-1] and sum(rank for rank, _ in groups[-1]) + pair[0] > room:
             groups.append([])

@@ -16,15 +16,16 @@ group`: first `scale`, `measure` or `place_images`, then `iterate`. What comes o
 goes into the next.
 """
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import accumulate, product
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,7 +107,7 @@ def _inverse(weight: Tensor) -> Tensor:
     return torch.where(weight > torch.finfo(weight.dtype).tiny, weight, torch.inf).reciprocal()
 
 
-@functools.cache
+@cache
 def _gpu():
     """The module of the fused kernel, or None where Triton is not installed."""
     try:
@@ -136,7 +137,7 @@ def _sweep(V: Tensor, B: Tensor, G: Tensor) -> None:
         v += moved[: len(v)]
 
 
-place = functools.partial(hals_update, sweeps=12)  # from zero, nearly to the end
+place = partial(hals_update, sweeps=12)  # from zero, nearly to the end
 UPDATES: dict[str, Update] = {"auto": hals_update, "hals": hals_update, "mu": mu_update}
 
 
@@ -164,6 +165,21 @@ class LowRank:
     def __rmatmul__(self, V: Tensor) -> Tensor:
         return (V @ self.Q) @ self.B
 
+    @property
+    def at_once(self) -> int:
+        """How many images are in memory: all."""
+        return self.shape[1]
+
+    def pass_over(self, image_factor: Callable[["LowRank", slice], Tensor]) -> Tensor:
+        """F Xᵀ for an F that may depend on X, as of a `Stack`.
+
+        Example:
+            >>> X = LowRank(torch.ones(4, 2), torch.ones(2, 6))
+            >>> X.pass_over(lambda part, images: torch.ones(1, 4) @ part)
+            tensor([[96., 96., 96., 96.]])
+        """
+        return image_factor(self, slice(0, self.shape[1])) @ self.T
+
     def columns(self, images: Tensor) -> Tensor:
         """Some columns, as rows.
 
@@ -188,7 +204,7 @@ def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
     four products with X, shared by every rank and seed fitted afterwards.
 
     Args:
-        X: a matrix or a `Stack`, features × images.
+        X: a matrix, a `Stack` or a block on disk, features × images.
         width: how many directions.
         seed: of the sketch.
         iterations: more of them bring the directions closer to the singular ones.
@@ -206,8 +222,20 @@ def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
     sketch = torch.randn(width, X.shape[1], generator=generator, dtype=X.dtype).to(X.device)
     Q = _orthonormal(sketch @ X.T)  # width × features
     for _ in range(iterations):
-        Q = _orthonormal((Q @ X) @ X.T)
+        Q = _orthonormal(_pass_over(X, partial(_project, Q)))
     return LowRank(Q.T, Q @ X)
+
+
+def _project(Q: Tensor, part, _: slice) -> Tensor:
+    """Some images, k × images."""
+    return Q @ part
+
+
+def _pass_over(X, image_factor: Callable[[Any, slice], Tensor]) -> Tensor:
+    """F Xᵀ for an F that may depend on X: of a matrix, or of what knows how to read itself once."""
+    if isinstance(X, Tensor):
+        return image_factor(X, slice(0, X.shape[1])) @ X.T
+    return X.pass_over(image_factor)
 
 
 def _orthonormal(V: Tensor) -> Tensor:
@@ -613,8 +641,14 @@ def place_images(group: Group) -> None:
         tensor([[1., 1., 1., 1.]])
     """
     F = group.W.new_zeros(len(group.W), group.X.shape[1])
-    place(F, group.W @ group.X, group.grams(group.W), group.rows)
-    _move_to(group, F, beta=group.by_row(0 for _ in group.active))
+    G = group.grams(group.W)
+
+    def place_part(part: Matrix, images: slice) -> Tensor:
+        place(F[:, images], group.W @ part, G, group.rows)
+        return F[:, images]
+
+    B = group.X.pass_over(place_part)
+    _move_to(group, F, B, beta=group.by_row(0 for _ in group.active))
 
 
 def iterate(
@@ -650,15 +684,18 @@ def iterate(
 
 def _round(group: Group, solver: str) -> None:
     """F, then W."""
-    update = UPDATES[solver]
     if solver == "auto":
-        F = group.F.clone()
-        update(F, group.Wy @ group.X, group.grams(group.Wy), group.rows)
-        beta = group.by_row(run.pace.beta for run in group.active)
-        _move_to(group, torch.lerp(group.F, F, 1 + beta).clamp_(min=0), beta)
+        _extrapolated_round(group)
         return
-    update(group.F, group.W @ group.X, group.grams(group.W), group.rows)
-    B, G = group.F @ group.X.T, group.grams(group.F)
+    update, H = UPDATES[solver], group.grams(group.W)
+
+    def update_part(part: Matrix, images: slice) -> Tensor:
+        F = group.F[:, images]
+        update(F, group.W @ part, H, group.rows)
+        return F
+
+    B = group.X.pass_over(update_part)
+    G = group.grams(group.F)
     update(group.W, B, G, group.rows)
     H = group.grams(group.W)
     for run, loss in zip(group.active, group.losses(B, G, group.W, H), strict=True):
@@ -667,13 +704,27 @@ def _round(group: Group, solver: str) -> None:
         _mend(group, G, H)
 
 
-def _move_to(group: Group, F: Tensor, beta: Tensor) -> None:
+def _extrapolated_round(group: Group) -> None:
+    """A round of "auto": the images of a part of X are moved, and their share for W is summed."""
+    beta = group.by_row(run.pace.beta for run in group.active)
+    F, G = group.F.clone(), group.grams(group.Wy)
+
+    def move_part(part: Matrix, images: slice) -> Tensor:
+        found = F[:, images]
+        UPDATES["auto"](found, group.Wy @ part, G, group.rows)
+        return torch.lerp(group.F[:, images], found, 1 + beta, out=found).clamp_(min=0)
+
+    B = group.X.pass_over(move_part)
+    _move_to(group, F, B, beta)
+
+
+def _move_to(group: Group, F: Tensor, B: Tensor, beta: Tensor) -> None:
     """The rest of a round of "auto": find W for this F, extrapolate, and undo what raised the loss.
 
-    beta: how far beyond W the next round begins, a column with an entry for each row.
+    B: F Xᵀ. beta: how far beyond W the next round begins, a column with an entry for each row.
     """
     W = group.Wy.clone()
-    B, G = F @ group.X.T, group.grams(F)
+    G = group.grams(F)
     UPDATES["auto"](W, B, G, group.rows)
     H = group.grams(W)
     losses = group.losses(B, G, W, H)
@@ -738,7 +789,14 @@ def kkt_residuals(X, Wt: list[Tensor], Ft: list[Tensor]) -> list[float]:
     pairs = [_balanced(*pair) for pair in zip(Wt, Ft, strict=True)]
     Wt, Ft = [W for W, _ in pairs], [F for _, F in pairs]
     cuts = [len(W) for W in Wt]
-    of_F, of_W = (torch.cat(Wt) @ X).split(cuts), (torch.cat(Ft) @ X.T).split(cuts)
+    W, F, parts = torch.cat(Wt), torch.cat(Ft), []
+
+    def multiply(part, images: slice) -> Tensor:
+        parts.append(W @ part)
+        return F[:, images]
+
+    of_W = _pass_over(X, multiply).split(cuts)
+    of_F = torch.cat(parts, dim=1).split(cuts)
     residuals = []
     for W, F, BF, BW in zip(Wt, Ft, of_F, of_W, strict=True):
         moves = _move(F, BF, W @ W.T), _move(W, BW, F @ F.T)
@@ -781,7 +839,7 @@ def _revive(group: Group, dead: Sequence[int]) -> None:
     """Start components that are dead again, from what the model lacks most in some image."""
     X, count = group.X, group.X.shape[1]
     chosen = (
-        torch.linspace(0, count - 1, min(LOOK, count), dtype=torch.float32)
+        torch.linspace(0, count - 1, min(LOOK, X.at_once), dtype=torch.float32)
         .long()
         .to(group.F.device)
     )

@@ -63,12 +63,15 @@ class Stored:
     name: str
     path: Path  #: of the file
     shape: tuple[int, int]  #: features, images
-    dtype: torch.dtype  #: float32 or float64
+    dtype: torch.dtype  #: in which it is computed with
     bounds: tuple[float, float]  #: its lowest and highest number, as they were recorded
     memory: float  #: GB that computing with it may take, see `open_store`
-    start: int  #: bytes before the first number
+    in_file: torch.dtype  #: of its numbers there, float32 or float64
+    start: int  #: bytes before the first number there
     chosen: Tensor | None = None  #: which images of the file, indices; None: all
-    unit: float = 1.0  #: what numbers are divided by as they are read, a power of two
+    #: numbers are multiplied with it as they are read, a power of two
+    scale: float = 1.0
+    device: torch.device = torch.device("cpu")  #: where they are brought to
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -78,19 +81,14 @@ class Stored:
         return f"Stored({self.name!r}: {self.shape[0]} features × {self.shape[1]} images, {size})"
 
     @property
-    def device(self) -> torch.device:
-        """The CPU, where parts of it are read to."""
-        return torch.device("cpu")
-
-    @property
     def T(self) -> "_Turned":
         """The block on its side, for products from the left."""
         return _Turned(self)
 
     @property
     def bytes_per_image(self) -> int:
-        """What one image takes."""
-        return self.shape[0] * self.dtype.itemsize
+        """What one image takes in the file."""
+        return self.shape[0] * self.in_file.itemsize
 
     @property
     def nbytes(self) -> int:
@@ -103,7 +101,7 @@ class Stored:
 
     def aminmax(self) -> tuple[Tensor, Tensor]:
         """Its lowest and its highest number, also where only some images are chosen."""
-        low, high = (torch.tensor(bound / self.unit, dtype=self.dtype) for bound in self.bounds)
+        low, high = (torch.tensor(bound * self.scale, dtype=self.dtype) for bound in self.bounds)
         return low, high
 
     def any(self) -> bool:
@@ -119,16 +117,39 @@ class Stored:
         images = images.cpu() if self.chosen is None else self.chosen[images.cpu()]
         return replace(self, shape=(self.shape[0], len(images)), chosen=images)
 
-    def __truediv__(self, unit: float) -> "Stored":
-        """The block in another unit, a power of two."""
-        return replace(self, unit=self.unit * unit)
+    def to(self, *, dtype: torch.dtype, device: torch.device) -> "Stored":
+        """The block, to be read in that precision and brought to that device."""
+        return replace(self, dtype=dtype, device=device)
+
+    def __mul__(self, scale: float) -> "Stored":
+        return replace(self, scale=self.scale * scale)
+
+    def __truediv__(self, scale: float) -> "Stored":
+        return self * (1 / scale)
+
+    def as_read(self, rows: Tensor) -> Tensor:
+        """What was read from the file, as it is computed with.
+
+        Args:
+            rows: images × features; overwritten.
+
+        Returns:
+            features × images.
+        """
+        if self.scale != 1:
+            rows *= self.scale
+        return rows.to(dtype=self.dtype, device=self.device).T
 
     def __getitem__(self, chosen) -> Tensor:
         """Some features, or [:, images], or both, in memory."""
         rows, images = chosen if isinstance(chosen, tuple) else (chosen, slice(None))
-        features, images = torch.arange(len(self))[rows], torch.arange(self.shape[1])[images]
+        features, images = (
+            torch.arange(len(self))[_on_cpu(rows)],
+            torch.arange(self.shape[1])[_on_cpu(images)],
+        )
         part = self.take(torch.atleast_1d(images))
-        block = torch.empty(*features.shape, part.shape[1], dtype=self.dtype)
+        size = *features.shape, part.shape[1]
+        block = torch.empty(size, dtype=self.dtype, device=self.device)
         if images.numel():
             for place, chunk in part.chunks():
                 block[..., place] = chunk[rows]
@@ -160,34 +181,39 @@ class Stored:
             features × images, in memory that is overwritten once the next is asked for.
         """
         features, images = self.shape
-        room = int(self.memory * 1e9 / PARTS / (images * self.dtype.itemsize))
+        room = int(self.memory * 1e9 / PARTS / (images * self.in_file.itemsize))
         parts = _parts(features, max(1, room))
         size = images, parts[0].stop
-        buffers = [torch.empty(size, dtype=self.dtype) for _ in parts[:2]]
+        buffers = [torch.empty(size, dtype=self.in_file) for _ in parts[:2]]
 
         def read(rows: slice, turn: int) -> Tensor:
             return self._read_features(buffers[turn], rows)
 
         for found in _ahead(read, parts):
-            yield _in_unit(found, self.unit).T
+            yield self.as_read(found)
 
     def __rmatmul__(self, V: Tensor) -> Tensor:  # k × features → k × images
-        parts = [V @ chunk for _, chunk in self.chunks()]
-        return torch.cat(parts, dim=1)
+        out = V.new_empty(len(V), self.shape[1])
+        for images, chunk in self.chunks():
+            out[:, images] = V @ chunk
+        return out
 
-    def times(self, V: Tensor) -> Tensor:
-        """The product with the images of each row of V.
+    def pass_over(self, image_factor: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        """The product of the block on its side with what may depend on it, read once.
 
         Args:
-            V: k × images.
+            image_factor: takes some images, features × images, and which these are; gives a matrix
+                k × images.
 
         Returns:
             k × features.
         """
-        out = V.new_zeros(len(V), len(self))
+        total = None
         for images, chunk in self.chunks():
-            out += V[:, images] @ chunk.T
-        return out
+            product = image_factor(chunk, images) @ chunk.T
+            total = product if total is None else total.add_(product)
+        assert total is not None  # there are images
+        return total
 
     def read_into(self, buffer: Tensor, images: slice) -> Tensor:
         """Some images as they are in the file.
@@ -214,7 +240,7 @@ class Stored:
         """Some features, in a row, of all images: one piece of the file for each of these."""
         found = buffer[:, : rows.stop - rows.start]
         images = range(self.shape[1]) if self.chosen is None else self.chosen.tolist()
-        skip = self.start + rows.start * self.dtype.itemsize
+        skip = self.start + rows.start * self.in_file.itemsize
         with self.path.open("rb", buffering=0) as file:
             for image, piece in zip(images, found.numpy(), strict=True):
                 file.seek(skip + image * self.bytes_per_image)
@@ -236,6 +262,10 @@ class Stored:
         return runs
 
 
+def _on_cpu(chosen):
+    return chosen.cpu() if isinstance(chosen, Tensor) else chosen
+
+
 class _Turned:
     """Images × features of a block."""
 
@@ -243,7 +273,7 @@ class _Turned:
         self.T = block
 
     def __rmatmul__(self, V: Tensor) -> Tensor:  # k × images → k × features
-        return self.T.times(V)
+        return self.T.pass_over(lambda _, images: V[:, images])
 
 
 def _fill(file: FileIO, found: np.ndarray) -> None:
@@ -290,7 +320,7 @@ def chunks(blocks: Sequence[Stored], at_once: int) -> Iterator[tuple[slice, list
     parts = _parts(blocks[0].shape[1], at_once)
     sizes = [(parts[0].stop, len(block)) for block in blocks] if parts else []
     pairs = list(zip(sizes, blocks, strict=False))
-    buffers = [[torch.empty(size, dtype=block.dtype) for size, block in pairs] for _ in parts[:2]]
+    buffers = [[torch.empty(size, dtype=b.in_file) for size, b in pairs] for _ in parts[:2]]
 
     def read(images: slice, turn: int) -> tuple[slice, list[Tensor]]:
         pairs = zip(blocks, buffers[turn], strict=True)
@@ -298,7 +328,7 @@ def chunks(blocks: Sequence[Stored], at_once: int) -> Iterator[tuple[slice, list
 
     for images, found in _ahead(read, parts):
         pairs = zip(blocks, found, strict=True)
-        yield images, [_in_unit(rows, block.unit).T for block, rows in pairs]
+        yield images, [block.as_read(rows) for block, rows in pairs]
 
 
 def _parts(count: int, at_once: int) -> list[slice]:
@@ -317,8 +347,13 @@ def _ahead(read: Callable[[slice, int], Found], parts: Sequence[slice]) -> Itera
             yield found
 
 
-def _in_unit(rows: Tensor, unit: float) -> Tensor:
-    return rows if unit == 1 else rows.div_(unit)
+def held(blocks: Mapping[str, Any], share: float) -> dict[str, Any]:
+    """Blocks, those on disk read at once if all of them fit into a share of their memory."""
+    on_disk = [block for block in blocks.values() if isinstance(block, Stored)]
+    size = sum(block.nbytes for block in on_disk)
+    if any(size > share * block.memory * 1e9 for block in on_disk):
+        return dict(blocks)
+    return {name: b[:] if isinstance(b, Stored) else b for name, b in blocks.items()}
 
 
 # Folders
@@ -435,13 +470,14 @@ def _stored(file: Path, fact: dict[str, Any], images: int, memory: float) -> Sto
             (count, features), by_column, dtype = np.lib.format.read_array_header_1_0(opened)
             start = opened.tell()
         block = Stored(
-            fact["name"],
-            file,
-            (features, images),
-            DTYPES[dtype],
-            tuple(fact["bounds"]),
-            memory,
-            start,
+            name=fact["name"],
+            path=file,
+            shape=(features, images),
+            dtype=DTYPES[dtype],
+            bounds=tuple(fact["bounds"]),
+            memory=memory,
+            in_file=DTYPES[dtype],
+            start=start,
         )
         if by_column or count != images or file.stat().st_size != start + block.nbytes:
             raise ValueError(f"it has {file.stat().st_size} bytes")

@@ -358,3 +358,157 @@ def test_directions_are_those_in_memory(stored, kind):
         assert ours.scale == pytest.approx(theirs.scale, rel=1e-4)
         torch.testing.assert_close(ours.vector, theirs.vector, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(ours.scores, theirs.scores, rtol=1e-3, atol=1e-4)
+
+
+# Factorization
+
+
+@pytest.fixture
+def planted():
+    """Two blocks of one image factor, and noise."""
+    F = random(4, 60, seed=1) * (random(4, 60, seed=2) > 0.5)
+    blocks = {}
+    for k, features in enumerate((30, 9)):
+        blocks[f"relu{k}"] = (
+            random(features, 4, seed=3 + k) @ F + random(features, 60, seed=5 + k) / 9
+        )
+    return blocks
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    """A function: blocks as a store, with a memory that is so large a part of them."""
+
+    def put(blocks, share):
+        with create(tmp_path / "acts") as writer:
+            for name, block in blocks.items():
+                writer.append(name, block)
+        size = sum(block.nbytes for block in blocks.values())
+        return open_store(tmp_path / "acts", memory=share * size / 1e9)
+
+    return put
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Bytes of each read from a store."""
+    sizes, read_into = [], Stored.read_into
+
+    def counted(self, buffer, images):
+        found = read_into(self, buffer, images)
+        sizes.append(found.nbytes)
+        return found
+
+    monkeypatch.setattr(Stored, "read_into", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("solver", ["auto", "hals", "mu"])
+def test_a_fit_of_a_store_is_that_of_memory(planted, on_disk, solver):
+    how = {"solver": solver, "max_iter": 12, "weights": {"relu0": 1, "relu1": 3}}
+    ours = pk.coupled_nmf(on_disk(planted, 1), 3, **how)
+    theirs = pk.coupled_nmf(planted, 3, **how)
+    assert ours.relative_error == pytest.approx(theirs.relative_error, rel=1e-4)
+    assert ours.iterations == theirs.iterations
+    torch.testing.assert_close(ours.image_factor, theirs.image_factor, rtol=1e-3, atol=1e-3)
+    for name, W in theirs.factors.items():
+        torch.testing.assert_close(ours.factors[name], W, rtol=1e-3, atol=1e-3)
+        assert ours.block_errors[name] == pytest.approx(theirs.block_errors[name], rel=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["auto", "hals", "mu"])
+def test_a_round_reads_the_data_once_in_chunks_of_an_eighth_of_the_memory(
+    planted, on_disk, read, solver
+):
+    store = on_disk(planted, 1)
+    passes = []
+    for rounds in (4, 6):
+        read.clear()
+        pk.coupled_nmf(store, 3, solver=solver, max_iter=rounds, tol=0, init=start(planted))
+        passes.append(sum(read) / store.nbytes)
+    assert passes[1] - passes[0] == 2
+    assert passes[0] <= 4 + 5  # how large it is, the start, the end
+    assert sum(read[-4:-2]) <= store["relu0"].memory * 1e9 / 8  # of both blocks
+
+
+def start(blocks):
+    return pk.coupled_nmf(blocks, 3, solver="hals", max_iter=1)
+
+
+def test_what_half_the_memory_holds_is_read_once_and_the_fit_is_that_of_memory(
+    planted, on_disk, read
+):
+    store = on_disk(planted, 2.01)
+    fit = pk.coupled_nmf(store, 3)
+    assert sum(read) == store.nbytes
+    assert torch.equal(fit.image_factor, pk.coupled_nmf(planted, 3).image_factor)
+
+
+def test_blocks_on_disk_and_in_memory_go_together(planted, on_disk):
+    store = on_disk({"relu1": planted["relu1"]}, 1)
+    sparse = planted["relu0"].to_sparse()
+    for other in (planted["relu0"], sparse):
+        fit = pk.coupled_nmf({"relu0": other, **store}, 3)
+        expected = pk.coupled_nmf(planted, 3)
+        assert fit.relative_error == pytest.approx(expected.relative_error, rel=1e-4)
+
+
+def test_fits_of_a_sweep_share_passes_where_half_the_memory_holds_their_work(
+    planted, on_disk, read
+):
+    how = {"seeds": [0, 1, 2], "max_iter": 9, "tol": 0, "solver": "hals"}
+    store = on_disk(planted, 1.9)
+    table = pk.rank_sweep(store, [1], **how).table()
+    expected = pk.rank_sweep(planted, [1], **how).table()
+    assert np.allclose(table.relative_error, expected.relative_error, rtol=1e-4)
+    assert sum(read) <= (9 + 2 + 3 * 2) * store.nbytes  # rounds, the start, what comes of each
+
+
+def test_the_sample_that_a_fit_begins_on_may_stay_on_disk_too(monkeypatch, on_disk):
+    monkeypatch.setattr(pk.nmf, "SAMPLE", 40)
+    monkeypatch.setattr(pk.nmf, "PER_COMPONENT", 1)
+    X = {"relu": random(150, 3, seed=1) @ random(3, 200, seed=2) + random(150, 200, seed=3) / 9}
+    fit, expected = pk.coupled_nmf(on_disk(X, 1), 3), pk.coupled_nmf(X, 3)
+    assert fit.history[:3] == pytest.approx(expected.history[:3], rel=1e-4)
+    assert fit.relative_error == pytest.approx(expected.relative_error, rel=1e-4)
+
+
+def test_new_images_are_placed_from_a_store(planted, on_disk):
+    fit = pk.coupled_nmf(planted, 3)
+    F = fit.transform(on_disk(planted, 1))
+    torch.testing.assert_close(F, fit.transform(planted), rtol=1e-3, atol=1e-3)
+
+
+def test_a_dead_component_starts_again_on_disk(on_disk):
+    X = {"relu": torch.block_diag(*[torch.ones(4, 10)] * 3)}
+    begin = pk.coupled_nmf(X, 3, max_iter=0)
+    begin.image_factor[:, 2] = 0
+    begin.factors["relu"][:, 2] = 0
+    fit = pk.coupled_nmf(on_disk(X, 1), 3, init=begin, solver="hals")
+    assert fit.relative_error < 1e-3
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_stores_of_any_size_are_fitted_alike(planted, on_disk, size):
+    X = {name: block * size for name, block in planted.items()}
+    fit = pk.coupled_nmf(on_disk(X, 1), 3)
+    assert fit.relative_error == pytest.approx(pk.coupled_nmf(X, 3).relative_error, rel=1e-4)
+
+
+def test_negative_stores_are_refused_by_block(tmp_path):
+    with create(tmp_path / "acts") as writer:
+        writer.append("conv", torch.tensor([[1.0, -2]]))
+    with pytest.raises(ValueError, match=r"block 'conv' on disk goes down to -2; .*clip"):
+        pk.coupled_nmf(open_store(tmp_path / "acts"), 1)
+
+
+def test_components_of_a_stored_layer_are_directions(planted, on_disk):
+    store = on_disk(planted, 1)
+    fit = pk.coupled_nmf(planted, 3)
+    (found, *_) = pk.directions.nmf(store["relu0"], 2, fit=fit, layer="relu0")
+    (expected, *_) = pk.directions.nmf(planted["relu0"], 2, fit=fit, layer="relu0")
+    assert torch.equal(found.vector, expected.vector) and found.scale == expected.scale
+    alone = pk.directions.nmf(store["relu0"], 2, layer="relu0")
+    assert alone[0].scale == pytest.approx(
+        pk.directions.nmf(planted["relu0"], 2, layer="relu0")[0].scale, rel=1e-3
+    )
