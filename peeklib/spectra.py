@@ -41,8 +41,8 @@ def spectrum(block: Tensor | Stored) -> Tensor:
         tensor([4., 3.], dtype=torch.float64)
     """
     if isinstance(block, Stored) and not block.fits(COPIES):
-        with crew(block.device):
-            return torch.linalg.svdvals(_triangular_of_stored(block))
+        _check_room(block)
+        return torch.linalg.svdvals(triangle(block))
     X = as_matrix(block).double()
     with crew(X.device):
         return torch.linalg.svdvals(_triangular(X if len(X) >= X.shape[1] else X.T))
@@ -67,8 +67,8 @@ def _triangular(tall: Tensor) -> Tensor:
     return torch.linalg.qr(torch.cat(triangles), mode="r").R
 
 
-def _triangular_of_stored(block: Stored) -> Tensor:
-    """R of a QR decomposition of the longer side, some rows at a time (as `_triangular`)."""
+def _check_room(block: Stored) -> None:
+    """Whether its memory holds the triangular factor of a block."""
     short = min(block.shape)
     if COPIES * 8 * short**2 > block.memory * 1e9:
         raise ValueError(
@@ -77,15 +77,29 @@ def _triangular_of_stored(block: Stored) -> Tensor:
             f"{block.memory:g}; give fewer images, block[:, :1000], or take the leading ones from "
             "pk.directions.singular"
         )
+
+
+@full_precision()
+def triangle(block: Stored) -> Tensor:
+    """R of a QR decomposition of the longer side, read and decomposed part by part.
+
+    Args:
+        block: features × images, on disk.
+
+    Returns:
+        n × n with the singular values of the block, in float64, where n = min(features, images).
+    """
+    short = min(block.shape)
     wide = block.shape[1] > len(block)
     parts = (chunk.T for _, chunk in block.chunks()) if wide else block.by_features()
-    R = torch.zeros(short, short, dtype=torch.float64)
-    waiting = [R]  # as many rows as make a step worth its while
-    for part in parts:
-        waiting.append(part.to(torch.float64, copy=True))
-        if sum(map(len, waiting)) >= 2 * short:
-            waiting = [_triangular(torch.cat(waiting))]
-    return _triangular(torch.cat(waiting))
+    waiting, rows = [], 0  # as many rows as make a step worth its while
+    with crew(block.device):
+        for part in parts:
+            waiting.append(part.to(torch.float64, copy=True))
+            rows += len(part)
+            if rows >= 2 * short:
+                waiting, rows = [_triangular(torch.cat(waiting))], short
+        return _triangular(torch.cat(waiting))
 
 
 @full_precision()

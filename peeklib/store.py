@@ -69,8 +69,8 @@ class Stored:
     in_file: torch.dtype  #: of its numbers there, float32 or float64
     start: int  #: bytes before the first number there
     chosen: Tensor | None = None  #: which images of the file, indices; None: all
-    #: numbers are multiplied with it as they are read, a power of two
-    scale: float = 1.0
+    scale: float = 1.0  #: what numbers are multiplied with as they are read,
+    above_zero: bool = False  #: and whether those below zero are then set to zero
     device: torch.device = torch.device("cpu")  #: where they are brought to
 
     def __len__(self) -> int:
@@ -101,12 +101,15 @@ class Stored:
 
     def aminmax(self) -> tuple[Tensor, Tensor]:
         """Its lowest and its highest number, also where only some images are chosen."""
-        low, high = (torch.tensor(bound * self.scale, dtype=self.dtype) for bound in self.bounds)
+        bounds = torch.tensor(self.bounds, dtype=torch.float64) * self.scale
+        if self.above_zero:
+            bounds = bounds.clamp(min=0)
+        low, high = bounds.sort().values.to(self.dtype)
         return low, high
 
     def any(self) -> bool:
         """Whether anything in it is not zero."""
-        return any(self.bounds)
+        return any(bound.item() for bound in self.aminmax())
 
     def take(self, images: Tensor) -> "Stored":
         """The block of some images, which are read when they are needed.
@@ -122,7 +125,12 @@ class Stored:
         return replace(self, dtype=dtype, device=device)
 
     def __mul__(self, scale: float) -> "Stored":
+        assert scale > 0 or not self.above_zero
         return replace(self, scale=self.scale * scale)
+
+    def part_above_zero(self) -> "Stored":
+        """The block with zero for what is below it."""
+        return replace(self, above_zero=True)
 
     def __truediv__(self, scale: float) -> "Stored":
         return self * (1 / scale)
@@ -138,6 +146,8 @@ class Stored:
         """
         if self.scale != 1:
             rows *= self.scale
+        if self.above_zero:
+            rows.clamp_(min=0)
         return rows.to(dtype=self.dtype, device=self.device).T
 
     def __getitem__(self, chosen) -> Tensor:
@@ -437,6 +447,16 @@ def open_store(path: str | os.PathLike, *, memory: float = MEMORY) -> Store:
     return Store(path, blocks)
 
 
+def is_store(path: str | os.PathLike) -> bool:
+    """Whether a folder is a store that was recorded to its end.
+
+    Example:
+        >>> is_store("nowhere")
+        False
+    """
+    return (Path(path) / MARK).is_file()
+
+
 def _facts(path: Path) -> dict[str, Any]:
     """What stands in the marker of a whole store."""
     if not path.exists():
@@ -444,7 +464,7 @@ def _facts(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"there is no store {str(path)!r}{left if _part(path).is_dir() else ''}"
         )
-    if not (path / MARK).is_file():
+    if not is_store(path):
         what = "was not recorded to its end" if (path / "0.npy").is_file() else "is no store"
         raise ValueError(
             f"{str(path)!r} {what}: it has no {MARK!r}; record(…, store=path) makes a store"
@@ -669,7 +689,7 @@ def check_free(path: Path) -> None:
         )
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if (path / MARK).is_file():
+    if is_store(path):
         raise FileExistsError(
             f"there is a store at {str(path)!r} already; open it: pk.open_store({str(path)!r}), "
             f"delete it: shutil.rmtree({str(path)!r}), or name another path"

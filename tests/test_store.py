@@ -448,8 +448,8 @@ def test_blocks_on_disk_and_in_memory_go_together(planted, on_disk):
     store = on_disk({"relu1": planted["relu1"]}, 1)
     sparse = planted["relu0"].to_sparse()
     for other in (planted["relu0"], sparse):
-        fit = pk.coupled_nmf({"relu0": other, **store}, 3)
-        expected = pk.coupled_nmf(planted, 3)
+        fit = pk.coupled_nmf({"relu0": other, **store}, 3, max_iter=9)
+        expected = pk.coupled_nmf(planted, 3, max_iter=9)
         assert fit.relative_error == pytest.approx(expected.relative_error, rel=1e-4)
 
 
@@ -512,3 +512,38 @@ def test_components_of_a_stored_layer_are_directions(planted, on_disk):
     assert alone[0].scale == pytest.approx(
         pk.directions.nmf(planted["relu0"], 2, layer="relu0")[0].scale, rel=1e-3
     )
+
+
+# The whole analysis
+
+
+def test_a_peek_keeps_every_neuron_on_disk_and_finds_what_it_finds_in_memory(tmp_path):
+    layers = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 9), nn.GELU()
+    model = nn.Sequential(*layers)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    how = {"ranks": (1, 2), "negative": "split", "progress": False, "device": "cpu"}
+    expected = pk.peek(model, IMAGES, memory=1, **how)
+    found = pk.peek(model, IMAGES, memory=1e-4, store=tmp_path / "acts", **how)
+    assert found.layers.kept.tolist() == ["all", "all"]
+    assert "split" in found.layers.negatives.tolist()
+    numbers = expected.layers.select_dtypes("number")
+    assert np.allclose(found.layers[numbers.columns].astype(float), numbers, rtol=1e-4)
+    assert np.allclose(found.errors, expected.errors, rtol=1e-3)
+    for key, directions in expected.directions.items():
+        assert [d.name for d in found.directions[key]] == [d.name for d in directions]
+    layer = model[:2](IMAGES).detach().flatten(1).T
+    torch.testing.assert_close(open_store(tmp_path / "acts")["1"][:], layer)
+
+
+def test_a_peek_does_not_write_over_what_is_there(model, tmp_path):
+    (tmp_path / "mine").write_text("notes")
+    with pytest.raises(FileExistsError, match="another path"):
+        pk.peek(model, IMAGES, store=tmp_path, progress=False)
+
+
+def test_load_says_what_opens_a_store(model, tmp_path):
+    record(model, IMAGES, store=tmp_path / "acts")
+    with pytest.raises(IsADirectoryError, match=r"pk\.open_store"):
+        pk.load(tmp_path / "acts")
