@@ -428,11 +428,21 @@ def check_weights(blocks: Mapping, weights: Mapping | None) -> dict[str, float]:
             "give one weight for each block"
         )
     for name, weight in weights.items():
-        if not (isinstance(weight, Real) and math.isfinite(weight) and float(weight) > 0):
+        if not (
+            isinstance(weight, Real) and 0 < weight < math.inf and 0 < _float(weight) < math.inf
+        ):
             raise ValueError(
-                f"weight of block {name!r} is {weight!r}; weights are positive, finite numbers"
+                f"weight of block {name!r} is {weight!r:.60}; weights are positive, finite numbers"
             )
     return {name: float(weights[name]) for name in blocks}
+
+
+def _float(number: Real) -> float:
+    """It, or infinity for a whole number too large for a float."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -618,7 +628,8 @@ class Stack:
         """The stack of some images.
 
         Returns:
-            A copy of their columns, in the order asked for, multiplied as here.
+            A copy of their columns, in the order asked for, multiplied as here; where that leaves
+            their root mean square outside `ORDINARY`, times a power of two.
 
         Example:
             >>> X = stack({"input": torch.arange(6.0).reshape(2, 3)}, None, torch.device("cpu"))
@@ -631,7 +642,12 @@ class Stack:
             taken[name] = block.take(images) if isinstance(block, Stored) else block[:, images]
         taken = held(taken, SAMPLED)
         energy = {name: energy_of(block) for name, block in taken.items()}
-        return replace(self, blocks=taken, energy=energy)
+        some = replace(self, blocks=taken, energy=energy)
+        if not some.total_energy:
+            return some
+        power = 2.0 ** _shift(math.log2(some.total_energy / math.prod(some.shape)) / 2)
+        multipliers = {name: power * number for name, number in self.multipliers.items()}
+        return replace(some, multipliers=multipliers)
 
     def split(self, W: Tensor) -> dict[str, Tensor]:
         """A stacked factor, features × rank, cut into those of the blocks.
@@ -647,51 +663,69 @@ class Stack:
         """
         return {name: W[rows] / self.multipliers[name] for name, rows in self.rows.items()}
 
-    def join(self, factors: Mapping[str, Tensor]) -> Tensor:
-        """The factors of blocks as one of X.
+    def join(self, factors: Mapping[str, Tensor]) -> tuple[Tensor, int]:
+        """The factors of blocks as one of X, whatever sizes meet.
 
         Args:
             factors: by block, in the unit of the data, features × rank.
 
         Returns:
-            features × rank, in float64.
+            The factor, features × rank, in float64, in a unit that is a power of two, so that its
+            largest entry is near 1; and the exponent of that.
 
         Example:
             >>> X = stack({"input": torch.ones(3, 6)}, {"input": 4}, torch.device("cpu"))
-            >>> X.join({"input": torch.ones(3, 1)}).T
+            >>> W, exponent = X.join({"input": torch.ones(3, 1)})
+            >>> W.T * 2**exponent
             tensor([[2., 2., 2.]], dtype=torch.float64)
         """
-        parts = []
+        parts, exponents = [], []
         for name in self.rows:
-            scale = self.multipliers[name] / self.units[name]
-            parts.append(factors[name].to(self.device).double() * scale)
-        return torch.cat(parts)
+            size = power_near(factors[name])
+            share, exponent = math.frexp(self.multipliers[name])
+            parts.append(factors[name].to(self.device).double() / size * share)
+            exponents.append(exponent + _exponent(size) - _exponent(self.units[name]))
+        own = [n for part, n in zip(parts, exponents, strict=True) if part.any()]
+        top = max(own, default=0)
+        scaled = [part * 2.0 ** min(n - top, 0) for part, n in zip(parts, exponents, strict=True)]
+        return torch.cat(scaled), top
 
-    def powers(self, factors: Mapping[str, Tensor]) -> tuple[dict[str, float], float]:
-        """What takes factors to the unit of the data, as powers of two.
+    def exponent_of(self, factors: Mapping[str, Tensor]) -> int:
+        """Which power of two factors take over from F, so that all can be held.
 
         Args:
-            factors: as from `split`, for an image factor whose entries are near 1.
+            factors: as from `split`, for an F whose entries are near 1.
 
         Returns:
-            By block the power for its factor, and the one for the image factor: 1, but for numbers
-            at an end of what their type holds. There the latter takes over a part of the size.
+            0, but for numbers at an end of what their type holds.
 
         Example:
-            >>> X = stack({"input": torch.full((3, 6), 1e-30)}, None, torch.device("cpu"))
-            >>> found = X.powers({"input": torch.ones(3, 2)})
-            >>> found == ({"input": 2**-99}, 1)
-            True
+            >>> X = stack({"input": torch.full((3, 6), 1e-40)}, None, torch.device("cpu"))
+            >>> X.exponent_of({"input": torch.ones(3, 2)})  # 10⁻⁴⁰ has few digits
+            7
         """
-        limits, moved = torch.finfo(self.dtype), 0
-        top, bottom = _exponent(limits.max), _exponent(limits.tiny) + 6
-        sizes = []
+        limits, sizes = torch.finfo(self.dtype), []
         for name, W in factors.items():
             if W.any():
                 sizes.append(_exponent(W.max().item()) + _exponent(self.units[name]) - 1)
-        if sizes:
-            moved = min(max(0, bottom - min(sizes)), top - max(sizes))
-        return {name: unit * 2.0**moved for name, unit in self.units.items()}, 2.0**-moved
+        if not sizes:
+            return 0
+        missing = _exponent(limits.tiny) + 1 - min(sizes)
+        return min(max(0, missing), _exponent(limits.max) - max(sizes))
+
+
+def times_two_to(V: Tensor, exponent: int) -> Tensor:
+    """V times a power of two that may be larger or smaller than its type can hold.
+
+    Example:
+        >>> times_two_to(torch.tensor([2.0**-100]), 200) == 2.0**100
+        tensor([True])
+    """
+    most = _exponent(torch.finfo(V.dtype).max) - 8
+    while exponent:
+        step = _within(exponent, most)
+        V, exponent = V * 2.0**step, exponent - step
+    return V
 
 
 class _Turned:
@@ -770,6 +804,8 @@ class _Kept:
         unit = power_near(block)
         if unit != 1:
             block = block * (1 / unit)
+            rest = min(1.0, power_near(block))  # of the smallest numbers that there are
+            block, unit = block * (1 / rest), unit * rest
         return cls(block, unit, energy_of(block))
 
     @property
@@ -811,14 +847,14 @@ def _in_proportion(
     share = sum(4.0 ** (size - sizes[loudest]) for size in sizes.values())
     whole = sizes[loudest] + math.log2(share) / 2  # of ‖X‖ the binary logarithm
     mean = whole - math.log2(sum(math.prod(own.block.shape) for own in kept.values())) / 2
-    shift = 0 if ORDINARY[0] <= mean <= ORDINARY[1] else -round(mean)
+    shift = _shift(mean)
     least = whole + math.log2(faint) if faint else -math.inf
     units, multipliers = {}, {}
     for name, own in kept.items():
         lift = math.ceil(max(0, least - sizes[name])) if own.energy else 0
         root, exponent = math.frexp(weights[name] ** 0.5)
-        exponent = _within(exponent + shift + lift)
-        units[name] = own.unit if own.energy else 2.0**-exponent
+        exponent += shift + lift
+        units[name] = own.unit if own.energy else 2.0 ** -_within(exponent)
         multipliers[name] = math.ldexp(root, exponent + _exponent(units[name]) - 1)
     if faint:  # zeros stay zero whatever they are multiplied with
         for name, own in kept.items():
@@ -827,13 +863,18 @@ def _in_proportion(
     return units, multipliers
 
 
+def _shift(mean: float) -> int:
+    """The exponent of what X is multiplied with, by the binary logarithm of its root mean square."""
+    return 0 if ORDINARY[0] <= mean <= ORDINARY[1] else -round(mean)
+
+
 def _exponent(number: float) -> int:
     """n, where 2ⁿ is the power of two next above it."""
     return math.frexp(number)[1]
 
 
 def _within(exponent: int, most: int = 1000) -> int:
-    """So that a power of two and its inverse can be written."""
+    """−most … most, so that a power of two and its inverse can be written."""
     return max(-most, min(exponent, most))
 
 

@@ -43,6 +43,7 @@ from .blocks import (
     power_near,
     rows_at_once,
     stack,
+    times_two_to,
 )
 from .crew import crew, each, enough
 from .solvers import (
@@ -73,7 +74,8 @@ class CoupledFactors:
     """Blocks ≈ factors[name] @ image_factor.T, all factors non-negative.
 
     The columns of F have root mean square 1, so `factors` carry the units of the data (grey level,
-    activation); components are ordered from strong to weak. Errors are of the data as given,
+    activation); at the very ends of what their type holds (below 10⁻³⁷ and above 10³⁸ in float32),
+    F has a power of two of that size. Components are ordered from strong to weak. Errors are of the data as given,
     whatever the weights: squares of residuals in the data's own precision, summed in float64. The
     factors are on the device of the first block, wherever they were computed.
 
@@ -158,7 +160,7 @@ class CoupledFactors:
         ended = ", interrupted=True" if self.interrupted else ""
         return (
             f"CoupledFactors(rank={self.rank}, images={len(self.image_factor)}, "
-            f"blocks={list(self.factors)}, rmse={self.rmse:.4f}, "
+            f"blocks={list(self.factors)}, rmse={self.rmse:{_digits(self.rmse)}}, "
             f"relative_error={self.relative_error:.4f}, iterations={self.iterations}, "
             f"converged={self.converged}{ended})"
         )
@@ -207,7 +209,8 @@ class CoupledFactors:
 
         Raises:
             TypeError, ValueError: for bad blocks, blocks that were not fitted, or have another
-                number of rows; for a bad `max_iter` or `tol`.
+                number of rows; for a bad `max_iter` or `tol`; for images of a size that the factor
+                cannot be written for in their type.
 
         Example:
             >>> import peeklib as pk
@@ -231,8 +234,8 @@ class CoupledFactors:
         home = device_of(blocks)
         weights = {name: self.weights[name] for name in checked}
         new = stack(checked, weights, pick_device(None, home), faint=0)
-        W, unit = _joined(new, {name: self.factors[name] for name in checked})
-        Wt = W.to(new.dtype).contiguous()
+        W, exponent = new.join(self.factors)
+        Wt = W.T.to(new.dtype).contiguous()
         Ft = Wt.new_zeros(self.rank, new.shape[1])
         with crew(new.device):
             B, G = Wt @ new, Wt @ Wt.T
@@ -241,16 +244,22 @@ class CoupledFactors:
                 hals_update(Ft, B, G, [slice(0, self.rank)], sweeps=1)
                 if (Ft - before).abs().max() <= stop.tol * Ft.max():
                     break
-        return _divided(Ft, unit).T.to(home)
+        return _in_unit(Ft, -exponent).T.to(home)
 
 
-def _divided(Ft: Tensor, unit: float) -> Tensor:
-    """The image factor under factors that are `unit` times as large."""
-    F = (Ft.double() / unit).to(Ft.dtype)
+def _digits(size: float) -> str:
+    """How to write a number of any size, in few digits."""
+    return ".4f" if 1e-3 <= size < 1e6 or not size else ".3g"
+
+
+def _in_unit(Ft: Tensor, exponent: int) -> Tensor:
+    """The image factor times a power of two."""
+    F = times_two_to(Ft.double(), exponent).to(Ft.dtype)
     if not F.isfinite().all() or (Ft.any() and not F.any()):
+        far = "large" if exponent > 0 else "small"
         raise ValueError(
-            f"the images are some {Ft.max().item() / unit:.0e} times as large as those that were "
-            f"fitted, which {str(F.dtype)[6:]} cannot hold; give them in another unit"
+            f"the images are so {far} beside those that were fitted that their factor, around "
+            f"2^{exponent}, cannot be written in {str(F.dtype)[6:]}; give them in another unit"
         )
     return F
 
@@ -271,6 +280,11 @@ def coupled_nmf(
 ) -> CoupledFactors:
     """Factorize all blocks at once with one shared image factor (Saini & Papalexakis 2018, eq. 1).
 
+    Any size of numbers will do: c times the data has the fit of the data, with c times the factors,
+    and so it is with c times all weights. A block that is too small to matter beside others gets
+    the factor that fits best to their F. All is computed in float64 if all blocks are in it, or
+    differ in size by more than 10⁶⁰; else in float32.
+
     An interrupt (Ctrl-C, the stop button) returns the factors found so far, with `converged` False.
 
     Args:
@@ -287,7 +301,8 @@ def coupled_nmf(
         weights: dict of name → positive number that multiplies the block's term of the objective;
             None: all 1.
         seed: of the random start.
-        init: start from these factors instead of random ones.
+        init: start from these factors instead of random ones, as they are; of extreme size (2⁵⁰
+            beside the data, or between themselves), they are scaled to fit first.
         device: where to compute; None takes a GPU if there is one. The factors come back on the
             first block's device.
         max_iter: iterations at most.
@@ -481,7 +496,10 @@ def _first_step(solver: str) -> Callable[[Group], None]:
 def _given_start(
     data: Stack, rank: int, init: CoupledFactors
 ) -> tuple[Run, Callable[[Group], None]]:
-    """The factors of an earlier fit, once they are checked, and how to begin with them."""
+    """The factors of an earlier fit, once they are checked, and how to begin with them.
+
+    They are joined in float64, as they may be of any size beside the data.
+    """
     shapes = {name: (rows.stop - rows.start, rank) for name, rows in data.rows.items()}
     found = {name: tuple(W.shape) for name, W in init.factors.items()}
     if found != shapes or tuple(init.image_factor.shape) != (data.shape[1], rank):
@@ -494,32 +512,21 @@ def _given_start(
             raise ValueError(
                 "init has negative, NaN or infinite entries; start from non-negative factors"
             )
-    W, unit = _joined(data, init.factors)
-    F = init.image_factor.T.to(data.device).double()
-    begin = measure
-    if _is_extreme(W * unit) or _is_extreme(F):
-        W, F = _comparable(W, F)
+    W, exponent = data.join(init.factors)
+    Wt, Ft = W.T, init.image_factor.T.to(data.device).double()
+    whole, begin = times_two_to(Wt, exponent), measure
+    if _is_extreme(whole.amax(dim=1), Ft.amax(dim=1)):
+        Wt, Ft = _comparable(Wt, Ft)
         begin = scale
     else:
-        W = W * unit
-    return Run(W.to(data.dtype).contiguous(), F.to(data.dtype).contiguous()), begin
+        Wt = whole
+    return Run(Wt.to(data.dtype).contiguous(), Ft.to(data.dtype).contiguous()), begin
 
 
-def _joined(data: Stack, factors: Mapping[str, Tensor]) -> tuple[Tensor, float]:
-    """The factor of the stack, rank × features, its largest entry near 1; and what to multiply with.
-
-    In float64, whatever sizes meet.
-    """
-    size = max(power_near(W) for W in factors.values())
-    W = data.join({name: W.double() / size for name, W in factors.items()})
-    unit = power_near(W)
-    return (W / unit).T, unit * size
-
-
-def _is_extreme(V: Tensor) -> bool:
-    """Whether components are so large or small that their squares may not be held."""
-    size = V.amax(dim=1)
-    return bool(((size > 2.0**50) | ((size > 0) & (size < 2.0**-60))).any())
+def _is_extreme(W: Tensor, F: Tensor) -> bool:
+    """Whether squares of factors or of their product may not be held, by components' largest entries."""
+    sizes = torch.cat([W, F, W * F])
+    return bool(((sizes > 2.0**50) | ((sizes > 0) & (sizes < 2.0**-60))).any())
 
 
 def _comparable(Wt: Tensor, Ft: Tensor) -> tuple[Tensor, Tensor]:
@@ -539,10 +546,10 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
     kept = data.split(Wt.T)
     lost = residuals(data, kept, Ft)
     rmse, relative_error = whole_errors(data, lost)
-    powers, of_F = data.powers(kept)
+    exponent = data.exponent_of(kept)
     return CoupledFactors(
-        image_factor=(Ft * of_F).T,
-        factors={name: W * powers[name] for name, W in kept.items()},
+        image_factor=(Ft * 2.0**-exponent).T,
+        factors={name: W * 2.0**exponent * data.units[name] for name, W in kept.items()},
         rmse=rmse,
         relative_error=relative_error,
         block_errors=block_errors(data, lost),

@@ -46,6 +46,10 @@ Update = Callable[[Tensor, Tensor, Tensor, Sequence[slice]], None]
 def mu_update(V: Tensor, B: Tensor, G: Tensor, rows: Sequence[slice]) -> None:
     """The multiplicative rule of Lee & Seung (2001, theorem 1), in place: the loss never rises.
 
+    `EPS` in the denominator is no part of the theorem. It is not seen while denominators are far
+    above 10⁻⁹, which `blocks.Stack` sees to: an X whose root mean square lies below 2⁻¹⁰ or above
+    2²⁰ is scaled to 1, all others are taken to the letter.
+
     Args:
         V: the factor, total rank × n.
         B: the other factor times the data, total rank × n.

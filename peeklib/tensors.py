@@ -359,11 +359,12 @@ def _result(
     Ft, size = _unit(Ft)
     modes = {name: _first_with_units(factors, size) for name, factors in modes.items()}
     order = _gram(modes).diagonal().argsort(descending=True, stable=True)
-    powers, of_F = data.powers(data.split(_stacked(modes).T))
+    exponent = data.exponent_of(data.split(_stacked(modes).T))
     for name, (first, *rest) in modes.items():
-        modes[name] = [first / data.multipliers[name] * powers[name], *rest]
+        kept = first / data.multipliers[name]
+        modes[name] = [kept * 2.0**exponent * data.units[name], *rest]
     return CoupledTensors(
-        image_factor=Ft[order].T * of_F,
+        image_factor=Ft[order].T * 2.0**-exponent,
         factors={name: khatri_rao(factors)[order].T for name, factors in modes.items()},
         modes={name: [V[order].T for V in factors] for name, factors in modes.items()},
         rmse=rmse,

@@ -214,7 +214,7 @@ def test_weights_come_in_the_order_of_the_blocks():
     assert list(weights.items()) == [("a", 3.0), ("b", 2.0)]
 
 
-@pytest.mark.parametrize("weight", ["2", None, [1.0]])
+@pytest.mark.parametrize("weight", ["2", None, [1.0], 10**400, 1e-400])
 def test_a_weight_that_is_no_number_is_named(weight):
     with pytest.raises((TypeError, ValueError), match="'relu'"):
         check_weights({"relu": torch.ones(1, 1)}, {"relu": weight})
@@ -258,6 +258,13 @@ def test_some_images():
     assert data.take(some).total_energy == pytest.approx(dense(data)[:, some].square().sum().item())
 
 
+def test_images_that_are_small_beside_the_others_are_large_among_themselves():
+    block = torch.ones(3, 9)
+    block[:, 5] = 1e20
+    some = stack_up({"input": block}).take(torch.tensor([0, 4]))
+    assert 0.25 < some.total_energy / 6 < 4
+
+
 def test_energy_is_summed_in_float64():
     big = torch.tensor([[1e4] + [1.0] * 3000])  # in float32 1e8 + 1 is 1e8
     assert energy_of(big) == 1e8 + 3000
@@ -279,6 +286,40 @@ def test_float64_only_if_all_are(kinds, expected):
 def test_a_block_that_is_right_already_is_not_copied():
     block = torch.ones(2, 3)
     assert stack_up({"input": block}).blocks["input"].data_ptr() == block.data_ptr()
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e30, 4e37])
+def test_a_block_of_extreme_size_is_kept_in_a_unit_of_its_own(size):
+    block = size * count_up(2, 3).float()
+    data = stack_up({"input": block})
+    assert torch.equal(data.blocks["input"].double() * data.units["input"], block.double())
+    assert 0.25 < data.total_energy / 6 < 4
+
+
+def test_a_block_that_is_too_small_to_be_seen_is_made_larger_and_its_factor_smaller_again():
+    X, Y = count_up(2, 3).float(), count_up(4, 3).float()
+    data = stack_up({"input": X, "relu": 1e-25 * Y})
+    share = dense(data)[data.rows["relu"]].norm() / dense(data).norm()
+    assert 2**-27 <= share < 2**-25
+    W = torch.ones(6, 2)
+    factors = {name: V * data.units[name] for name, V in data.split(W).items()}
+    joined, exponent = data.join(factors)
+    torch.testing.assert_close(joined * 2.0**exponent, W.double())
+    assert stack_up({"input": X}).multipliers == {"input": 1}
+
+
+def test_sizes_that_float32_cannot_hold_are_kept_in_float64():
+    tiny, huge = torch.full((2, 3), 1e-40), torch.full((4, 3), 1e38)
+    assert stack_up({"tiny": tiny}).dtype == stack_up({"huge": huge}).dtype == torch.float32
+    assert stack_up({"tiny": tiny, "huge": huge}).dtype == torch.float64
+    assert stack_up({"ones": tiny + 1, "huge": 1e99 * huge.double()}).dtype == torch.float64
+
+
+def test_new_images_are_weighed_as_the_fit_was_be_they_zero():
+    new = {"input": torch.zeros(2, 3).double(), "relu": count_up(4, 3).double()}
+    data = stack(check_blocks(new), {"input": 9, "relu": 0.25}, CPU, faint=0)
+    joined, exponent = data.join({name: torch.ones_like(block) for name, block in new.items()})
+    assert (joined * 2.0**exponent).unique().tolist() == [0.5, 3]
 
 
 def test_a_device_that_was_asked_for_is_taken():

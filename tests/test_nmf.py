@@ -641,6 +641,12 @@ def test_the_error_of_a_faint_block_beside_others_is_not_lost():
     assert fainter == pytest.approx(faint, rel=1e-3) and faint > 0.1
 
 
+@pytest.mark.parametrize(("size", "shown"), [(1, "rmse=0."), (1e-30, "e-31, "), (1e30, "e+29, ")])
+def test_an_error_is_shown_whatever_its_size(size, shown):
+    X = size * rand(9, 30, seed=1)
+    assert shown in repr(coupled_nmf({"X": X}, 2, max_iter=3))
+
+
 # Bad input
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from scipy.optimize import nnls
@@ -135,6 +136,23 @@ def test_the_kkt_residual_is_zero_only_where_nothing_moves(blocks, settled):
     freed = W.clone()
     freed[W == 0] = 0.1 * W.max()  # an entry that should be zero and is not
     assert (W == 0).any() and solvers.kkt_residuals(data, [freed], [F])[0] > 0.01
+
+
+@pytest.mark.parametrize("solver", ["auto", "hals"])
+def test_rounds_do_not_see_how_components_are_scaled(blocks, solver):
+    start = coupled_nmf(blocks, 4, max_iter=2)
+    factors = {name: W * 2.0**40 for name, W in start.factors.items()}
+    apart = replace(start, factors=factors, image_factor=start.image_factor / 2.0**40)
+    fits = [coupled_nmf(blocks, 4, solver=solver, init=init) for init in (start, apart)]
+    assert np.array_equal(fits[0].history, fits[1].history) and fits[0].kkt == fits[1].kkt
+
+
+def test_size_that_wandered_from_one_factor_to_the_other_is_moved_back(blocks):
+    data, (W, F) = stack_up(blocks), (rand(2, 25), rand(2, 40))
+    for scale in (2.0**-80, 2.0**80):
+        group = solvers.Group(data, data.total_energy, [solvers.Run(W * scale, F / scale)])
+        dead = group.balance(group.F.square().sum(dim=1), group.W.square().sum(dim=1))
+        assert not dead and torch.equal(group.W, W) and torch.equal(group.F, F)
 
 
 def test_the_kkt_residual_does_not_see_how_components_are_scaled(blocks):
