@@ -915,7 +915,12 @@ def energy_of(block: Block) -> float:
         25.0
     """
     if isinstance(block, Stored):
-        return sum(energy_of(chunk.T) for _, chunk in block.chunks())
+        energy = sum(energy_of(chunk.T) for _, chunk in block.chunks())
+        if math.isnan(energy):
+            raise ValueError(
+                f"block {block.name!r} has NaN, unlike when it was recorded: {block.path}"
+            )
+        return energy
     return sum(part.double().square().sum().item() for part in block.split(rows_at_once(block)))
 
 

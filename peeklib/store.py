@@ -60,7 +60,7 @@ class Stored:
                 [5., 3.]]), tensor([[3., 5., 7.]]))
     """
 
-    name: str
+    name: str  #: of the layer
     path: Path  #: of the file
     shape: tuple[int, int]  #: features, images
     dtype: torch.dtype  #: in which it is computed with
@@ -96,7 +96,14 @@ class Stored:
         return self.bytes_per_image * self.shape[1]
 
     def fits(self, copies: int) -> bool:
-        """Whether so many copies of the whole fit into the memory that there is for it."""
+        """Whether so many copies of the whole fit into the memory that there is for it.
+
+        Example:
+            >>> float32 = torch.float32
+            >>> block = Stored("relu", Path("0.npy"), (3, 10), float32, (-1, 4), 1.0, float32, 128)
+            >>> block.fits(copies=2), block.fits(copies=10**8)
+            (True, False)
+        """
         return copies * self.nbytes <= self.memory * 1e9
 
     def aminmax(self) -> tuple[Tensor, Tensor]:
@@ -116,12 +123,25 @@ class Stored:
 
         Args:
             images: indices.
+
+        Example:
+            >>> float32 = torch.float32
+            >>> block = Stored("relu", Path("0.npy"), (3, 10), float32, (-1, 4), 1.0, float32, 128)
+            >>> block.take(torch.tensor([5, 2])).shape
+            (3, 2)
         """
         images = images.cpu() if self.chosen is None else self.chosen[images.cpu()]
         return replace(self, shape=(self.shape[0], len(images)), chosen=images)
 
     def to(self, *, dtype: torch.dtype, device: torch.device) -> "Stored":
-        """The block, to be read in that precision and brought to that device."""
+        """The block, to be read in that precision and brought to that device.
+
+        Example:
+            >>> float32 = torch.float32
+            >>> block = Stored("relu", Path("0.npy"), (3, 10), float32, (-1, 4), 1.0, float32, 128)
+            >>> block.to(dtype=torch.float64, device=torch.device("cpu")).dtype
+            torch.float64
+        """
         return replace(self, dtype=dtype, device=device)
 
     def __mul__(self, scale: float) -> "Stored":
@@ -129,7 +149,14 @@ class Stored:
         return replace(self, scale=self.scale * scale)
 
     def part_above_zero(self) -> "Stored":
-        """The block with zero for what is below it."""
+        """The block with zero for what is below it.
+
+        Example:
+            >>> float32 = torch.float32
+            >>> block = Stored("relu", Path("0.npy"), (3, 10), float32, (-1, 4), 1.0, float32, 128)
+            >>> block.aminmax(), (block * -1).part_above_zero().aminmax()
+            ((tensor(-1.), tensor(4.)), (tensor(0.), tensor(1.)))
+        """
         return replace(self, above_zero=True)
 
     def __truediv__(self, scale: float) -> "Stored":
@@ -153,10 +180,8 @@ class Stored:
     def __getitem__(self, chosen) -> Tensor:
         """Some features, or [:, images], or both, in memory."""
         rows, images = chosen if isinstance(chosen, tuple) else (chosen, slice(None))
-        features, images = (
-            torch.arange(len(self))[_on_cpu(rows)],
-            torch.arange(self.shape[1])[_on_cpu(images)],
-        )
+        features = torch.arange(len(self))[_on_cpu(rows)]
+        images = torch.arange(self.shape[1])[_on_cpu(images)]
         part = self.take(torch.atleast_1d(images))
         size = *features.shape, part.shape[1]
         block = torch.empty(size, dtype=self.dtype, device=self.device)
@@ -179,7 +204,8 @@ class Stored:
         """All of it, some images at a time; see `chunks`.
 
         Yields:
-            Which images, and features × images, in memory that is overwritten once the next is asked for.
+            Which images, and features × images, in memory that is overwritten once the next is
+                asked for.
         """
         for images, [chunk] in chunks([self], images_at_once([self])):
             yield images, chunk
@@ -304,6 +330,12 @@ def images_at_once(blocks: Sequence[Stored]) -> int:
 
     Raises:
         ValueError: for a memory that does not hold two chunks of one image.
+
+    Example:
+        >>> float32 = torch.float32
+        >>> block = Stored("relu", Path("0.npy"), (3, 10), float32, (-1, 4), 1.0, float32, 128)
+        >>> images_at_once([block])  # an eighth of the memory, by 12 bytes
+        10416666
     """
     memory = min(block.memory for block in blocks)
     each = sum(block.bytes_per_image for block in blocks)
@@ -311,7 +343,7 @@ def images_at_once(blocks: Sequence[Stored]) -> int:
     if not count:
         raise ValueError(
             f"an image of {len(blocks)} blocks takes {each / 1e9:.3g} GB and memory is {memory:g}; "
-            f"open the store with memory={PARTS * each / 1e9:.2g} or more, or give fewer blocks"
+            f"open the store with memory={1.01 * PARTS * each / 1e9:.3g} or more, or give fewer blocks"
         )
     return count
 
@@ -326,6 +358,15 @@ def chunks(blocks: Sequence[Stored], at_once: int) -> Iterator[tuple[slice, list
     Yields:
         Which images; of each block features × images, in memory that is overwritten once the next
             is asked for.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with create(f"{folder}/acts") as writer:
+        ...         writer.append("relu", torch.tensor([[0.0, 1, 2]]))
+        ...     blocks = list(open_store(f"{folder}/acts").values())
+        ...     [(images, chunk.tolist()) for images, [chunk] in chunks(blocks, at_once=2)]
+        [(slice(0, 2, None), [[0.0, 1.0]]), (slice(2, 3, None), [[2.0]])]
     """
     parts = _parts(blocks[0].shape[1], at_once)
     sizes = [(parts[0].stop, len(block)) for block in blocks] if parts else []
@@ -358,7 +399,14 @@ def _ahead(read: Callable[[slice, int], Found], parts: Sequence[slice]) -> Itera
 
 
 def held(blocks: Mapping[str, Any], share: float) -> dict[str, Any]:
-    """Blocks, those on disk read at once if all of them fit into a share of their memory."""
+    """Blocks, those on disk read at once if all of them fit into a share of their memory.
+
+    Example:
+        >>> float32 = torch.float32
+        >>> block = Stored("relu", Path("0.npy"), (3, 10), float32, (-1, 4), 1.0, float32, 128)
+        >>> held({"relu": block, "input": torch.ones(1, 10)}, share=1e-8)["relu"] is block
+        True
+    """
     on_disk = [block for block in blocks.values() if isinstance(block, Stored)]
     size = sum(block.nbytes for block in on_disk)
     if any(size > share * block.memory * 1e9 for block in on_disk):
@@ -443,7 +491,9 @@ def open_store(path: str | os.PathLike, *, memory: float = MEMORY) -> Store:
     facts = _facts(path)
     blocks = {}
     for number, fact in enumerate(facts["blocks"]):
-        blocks[fact["name"]] = _stored(path / f"{number}.npy", fact, facts["images"], memory)
+        blocks[fact["name"]] = _stored(
+            path.absolute() / f"{number}.npy", fact, facts["images"], memory
+        )
     return Store(path, blocks)
 
 
@@ -681,6 +731,11 @@ def check_free(path: Path) -> None:
 
     Raises:
         FileExistsError, FileNotFoundError: as `create`.
+
+    Example:
+        >>> check_free(Path("nowhere/acts"))
+        Traceback (most recent call last):
+        FileNotFoundError: there is no folder 'nowhere' to make the store 'acts' in; make it first
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(

@@ -331,6 +331,13 @@ def test_a_file_that_shrank_is_an_error(stored):
         block[:]
 
 
+def test_numbers_that_were_changed_to_nan_are_no_fit(planted, on_disk):
+    store = on_disk(planted, 1)
+    np.load(store["relu1"].path, mmap_mode="r+")[3, 5] = np.nan
+    with pytest.raises(ValueError, match="block 'relu1' has NaN"):
+        pk.coupled_nmf(store, 3)
+
+
 # Analyses
 
 
