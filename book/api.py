@@ -16,6 +16,7 @@ WINGS = {
     "The method": {
         "images": "Images",
         "hooks": "Activations of a network",
+        "store": "Activations on disk",
         "nmf": "Coupled factorization",
         "ranks": "Which rank?",
         "estimator": "For scikit-learn",

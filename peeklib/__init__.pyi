@@ -39,6 +39,9 @@ from .ranks import RankChoice as RankChoice
 from .ranks import choose_rank as choose_rank
 from .spectra import effective_rank as effective_rank
 from .spectra import spectrum as spectrum
+from .store import Store as Store
+from .store import Stored as Stored
+from .store import open_store as open_store
 from .study import scores as scores
 from .study.analysis import peek as peek
 from .study.compare import Checkpoints as Checkpoints

@@ -23,10 +23,13 @@ from torch import Tensor
 from .crew import each, enough
 from .shares import Share
 from .sparse import Sparse, entries, is_sparse
+from .store import Stored, chunks, held, images_at_once
 
 CHUNK = 1 << 17  # entries of a block that are worked on at a time where a temporary is needed
+SAMPLED, WHOLE = 1 / 4, 1 / 2  # of the memory that blocks on disk may take, to be held in it
 ORDINARY = -10, 20  # binary logarithms of the root mean square of an X that is used as it is
 FAINTEST = 2.0**-27  # of ‖X‖: a share of it whose square float64 does not see beside 1
+Block = Tensor | Sparse | Stored
 WIDE = {"g": np.float64, "G": np.complex128}  # types that PyTorch has not → the nearest
 
 
@@ -78,15 +81,16 @@ def as_matrix(block, name: str = "block") -> Tensor:
     return block
 
 
-def as_block(block, name: str = "block") -> Tensor | Sparse:
+def as_block(block, name: str = "block") -> Block:
     """As `as_matrix`, for what takes a sparse block as it is.
 
     Args:
-        block: what `as_tensor` takes, or a sparse matrix of SciPy or PyTorch; of any sign.
+        block: what `as_tensor` takes, a sparse matrix of SciPy or PyTorch, or one of a store on
+            disk; of any sign.
         name: what to call it in an error.
 
     Returns:
-        A tensor where it was, or a sparse block on the CPU.
+        A tensor where it was, a sparse block on the CPU, or the stored one.
 
     Raises:
         TypeError, ValueError: as `as_matrix`.
@@ -95,6 +99,8 @@ def as_block(block, name: str = "block") -> Tensor | Sparse:
         >>> as_block(torch.eye(3).to_sparse()).shape
         (3, 3)
     """
+    if isinstance(block, Stored):
+        return block  # which was checked when it was recorded
     if not is_sparse(block):
         return as_matrix(block, name)
     _check_axes(block, name)
@@ -126,7 +132,7 @@ def _check_finite(block: Tensor | Sparse, name: str) -> None:
 
 def _places(block: Tensor | Sparse, is_bad: Callable[[Tensor], Tensor]) -> Tensor:
     """Row and image of each bad value, bad values × 2."""
-    return block.places(is_bad) if isinstance(block, Sparse) else is_bad(block).nonzero()
+    return is_bad(block).nonzero() if isinstance(block, Tensor) else block.places(is_bad)
 
 
 def as_tensor(block, name: str = "block") -> Tensor:
@@ -231,7 +237,7 @@ def _refuse_sparse(name: str, shape: Sequence[int], method: str) -> NoReturn:
     )
 
 
-def power_near(block: Tensor | Sparse) -> float:
+def power_near(block: Block) -> float:
     """The power of two next above the largest entry; 1 for zeros.
 
     To divide by it and to multiply by it again rounds nothing, and squares of what is between can
@@ -347,7 +353,7 @@ def as_labels(labels, count: int) -> Tensor:
     return labels.long()
 
 
-def check_blocks(blocks: Mapping) -> dict[str, Tensor | Sparse]:
+def check_blocks(blocks: Mapping) -> dict[str, Block]:
     """Blocks that can be factorized together: finite, non-negative, of the same images.
 
     Returns:
@@ -375,11 +381,14 @@ def check_blocks(blocks: Mapping) -> dict[str, Tensor | Sparse]:
             f"blocks differ in their number of images: {images}; record all from the same images"
         )
     for name, block in checked.items():
-        if block.aminmax()[0] < 0:
+        lowest = block.aminmax()[0].item()
+        if lowest < 0:
             remedy = (
                 'record it with negative="clip" (set them to zero) '
                 'or negative="split" (two blocks, one for each sign)'
             )
+            if isinstance(block, Stored):
+                raise ValueError(f"block {name!r} on disk goes down to {lowest:.3g}; {remedy}")
             bad = _places(block, lambda values: values < 0)
             _refuse(bad, name, "negative values", remedy)
     return checked
@@ -440,7 +449,8 @@ class Stack:
     """X: all blocks on top of each other, each times the square root of its weight.
 
     It multiplies from the right, `V @ X` and `V @ X.T`, block by block, so that the data is not
-    copied. Every size is computed with alike. Where the root mean square of X would lie outside
+    copied; where blocks are on disk, some images at a time, so that it is never all in memory.
+    Every size is computed with alike. Where the root mean square of X would lie outside
     `ORDINARY`, X is a power of two times that, with a root mean square near 1. A block whose share
     of X is too small to be seen in float64 counts as if it were `FAINTEST` of it, which changes
     nothing for the others. A block of very large or small numbers is kept in a unit of its own.
@@ -454,7 +464,7 @@ class Stack:
         (True, 29)
     """
 
-    blocks: dict[str, Tensor | Sparse]  #: features × images, without weights, each in its unit
+    blocks: dict[str, Block]  #: features × images, without weights, each in its unit
     rows: dict[str, slice]  #: of each block in X
     energy: dict[str, float]  #: ‖block‖² of all images, in the square of its unit, in float64
     weights: dict[str, float]  #: as they were given
@@ -500,7 +510,90 @@ class Stack:
         """Xᵀ, for products from the left."""
         return _Turned(self)
 
+    @property
+    def on_disk(self) -> dict[str, Stored]:
+        """The blocks that are read as they are needed."""
+        return {name: block for name, block in self.blocks.items() if isinstance(block, Stored)}
+
+    @property
+    def at_once(self) -> int:
+        """How many images are in memory at a time: all, unless there are blocks on disk."""
+        on_disk = list(self.on_disk.values())
+        return min(images_at_once(on_disk), self.shape[1]) if on_disk else self.shape[1]
+
+    @property
+    def room(self) -> int:
+        """How many numbers work on the stack may hold: as many as it has, or half the memory."""
+        memory = [block.memory for block in self.on_disk.values()]
+        if not memory:
+            return self.shape[0] * self.share.images
+        return int(min(memory) * 1e9 / 2 / self.dtype.itemsize)
+
+    def chunks(self) -> Iterator[tuple[slice, "Stack"]]:
+        """X in one piece; or where there are blocks on disk, read some images at a time.
+
+        Yields:
+            Which images, and the stack of them, whose blocks are overwritten once the next is asked
+            for.
+
+        Example:
+            >>> X = stack({"input": torch.ones(3, 6)}, None, torch.device("cpu"))
+            >>> [(images, part is X) for images, part in X.chunks()]
+            [(slice(0, 6, None), True)]
+        """
+        on_disk = self.on_disk
+        if not on_disk:
+            yield slice(0, self.shape[1]), self
+            return
+        for images, found in chunks(list(on_disk.values()), self.at_once):
+            read = dict(zip(on_disk, found, strict=True))
+            parts = {}
+            for name, block in self.blocks.items():
+                parts[name] = read[name] if isinstance(block, Stored) else block[:, images]
+            yield images, replace(self, blocks=parts)
+
+    def pass_over(self, image_factor: Callable[["Stack", slice], Tensor]) -> Tensor:
+        """F Xᵀ, for an F that may depend on X, in one pass over the data.
+
+        Args:
+            image_factor: takes a part of X, and which images that is; gives the columns of F for
+                them, k × images.
+
+        Returns:
+            k × features.
+
+        Example:
+            >>> X = stack({"input": torch.ones(3, 6)}, None, torch.device("cpu"))
+            >>> X.pass_over(lambda part, images: torch.ones(1, 3) @ part)
+            tensor([[18., 18., 18.]])
+        """
+        total = None
+        for images, part in self.chunks():
+            product = part._onto_features(image_factor(part, images))
+            total = product if total is None else total.add_(product)
+        assert total is not None  # there are images
+        return self.share.total(total)
+
+    def _onto_features(self, V: Tensor) -> Tensor:  # k × images → k × features
+        out = V.new_empty(len(V), self.shape[0])
+
+        def multiply(features: slice) -> None:
+            for name, rows in self.rows.items():
+                start, stop = max(rows.start, features.start), min(rows.stop, features.stop)
+                if start < stop:
+                    block = self.blocks[name][start - rows.start : stop - rows.start]
+                    product = block.times(V) if isinstance(block, Sparse) else V @ block.T
+                    torch.mul(product, self.multipliers[name], out=out[:, start:stop])
+
+        each(self.shape[0], multiply, least=enough(V.numel()))
+        return out
+
     def __rmatmul__(self, V: Tensor) -> Tensor:  # k × features → k × images
+        if self.on_disk:
+            out = V.new_empty(len(V), self.shape[1])
+            for images, part in self.chunks():
+                out[:, images] = V @ part
+            return out
         out = V.new_zeros(len(V), self.shape[1])
         dense = {name: block for name, block in self.blocks.items() if isinstance(block, Tensor)}
 
@@ -548,7 +641,10 @@ class Stack:
                     [5., 3.]])
         """
         own, share = self.share.mine(images), self.share.among(images)
-        taken = {name: block[:, own] for name, block in self.blocks.items()}
+        taken = {}
+        for name, block in self.blocks.items():
+            taken[name] = block.take(own) if isinstance(block, Stored) else block[:, own]
+        taken = held(taken, SAMPLED)
         energies = share.sums([energy_of(block) for block in taken.values()])
         energy = dict(zip(taken, energies, strict=True))
         some = replace(self, blocks=taken, energy=energy, share=share)
@@ -645,22 +741,11 @@ class _Turned:
         self.T = stack
 
     def __rmatmul__(self, V: Tensor) -> Tensor:  # k × images → k × features
-        out = V.new_empty(len(V), self.T.shape[0])
-
-        def multiply(features: slice) -> None:
-            for name, rows in self.T.rows.items():
-                start, stop = max(rows.start, features.start), min(rows.stop, features.stop)
-                if start < stop:
-                    block = self.T.blocks[name][start - rows.start : stop - rows.start]
-                    product = block.times(V) if isinstance(block, Sparse) else V @ block.T
-                    torch.mul(product, self.T.multipliers[name], out=out[:, start:stop])
-
-        each(self.T.shape[0], multiply, least=enough(V.numel()))
-        return self.T.share.total(out)
+        return self.T.pass_over(lambda _, images: V[:, images])
 
 
 def stack(
-    blocks: Mapping[str, Tensor | Sparse],
+    blocks: Mapping[str, Block],
     weights: Mapping | None,
     device: torch.device,
     *,
@@ -671,7 +756,8 @@ def stack(
 
     In float64 too where the sizes of blocks lie so far apart that float32 cannot hold all of their
     factors. A block that is there already, in that type and of ordinary size, is used as it is; one
-    of extreme size is copied. Where one is sparse, all are on the CPU.
+    of extreme size is copied. Blocks on disk are read if half of their memory holds them, or else
+    stay there. Where one is sparse, all are on the CPU.
 
     Args:
         blocks: that have passed `check_blocks`.
@@ -690,6 +776,7 @@ def stack(
         ((7, 6), slice(3, 7, None), torch.Size([2, 6]))
     """
     weights = check_weights(blocks, weights)
+    blocks = held(blocks, WHOLE)
     if any(isinstance(block, Sparse) for block in blocks.values()):
         device = torch.device("cpu")
     share, kept = share or Share.whole(next(iter(blocks.values())).shape[1]), {}
@@ -713,13 +800,13 @@ def stack(
 class _Kept:
     """A block in a unit in which its squares can be summed."""
 
-    block: Tensor | Sparse
+    block: Block
     unit: float
     energy: float
     share: Share
 
     @classmethod
-    def of(cls, block: Tensor | Sparse, share: Share) -> "_Kept":
+    def of(cls, block: Block, share: Share) -> "_Kept":
         """As it is, or else a copy that is not far from 1."""
         (energy,) = share.sums([energy_of(block)])
         if 2.0**-80 < energy < 2.0**80:
@@ -756,7 +843,7 @@ class _Kept:
         return _Kept(block, self.unit, energy, self.share)
 
 
-def _power_near_all(block: Tensor | Sparse, share: Share) -> float:
+def _power_near_all(block: Block, share: Share) -> float:
     """`power_near` the entries of all processes."""
     return share.most(power_near(block) if block.any() else 0.0) or 1.0
 
@@ -812,7 +899,7 @@ def _within(exponent: int, most: int = 1000) -> int:
     return max(-most, min(exponent, most))
 
 
-def _rows(blocks: Mapping[str, Tensor | Sparse]) -> dict[str, slice]:
+def _rows(blocks: Mapping[str, Block]) -> dict[str, slice]:
     """Of each block in the stack."""
     rows, first = {}, 0
     for name, block in blocks.items():
@@ -838,7 +925,7 @@ def check_not_zero(data: Stack) -> None:
         )
 
 
-def energy_of(block: Tensor | Sparse) -> float:
+def energy_of(block: Block) -> float:
     """‖block‖² of a matrix, summed in float64, some rows at a time.
 
     Returns:
@@ -848,10 +935,17 @@ def energy_of(block: Tensor | Sparse) -> float:
         >>> energy_of(torch.tensor([[3.0, 4.0]]))
         25.0
     """
+    if isinstance(block, Stored):
+        energy = sum(energy_of(chunk.T) for _, chunk in block.chunks())
+        if math.isnan(energy):
+            raise ValueError(
+                f"block {block.name!r} has NaN, unlike when it was recorded: {block.path}"
+            )
+        return energy
     return sum(part.double().square().sum().item() for part in block.split(rows_at_once(block)))
 
 
-def rows_at_once(block: Tensor | Sparse) -> int:
+def rows_at_once(block: Block) -> int:
     """How many rows of a block make about `CHUNK` entries.
 
     Returns:

@@ -23,6 +23,7 @@ from .blocks import Stack, rows_at_once
 from .shares import Share, all_or_none, as_json, check_alike
 from .solvers import Group, Pace, Run
 from .sparse import Sparse
+from .store import Stored
 
 SECONDS = 60  # from one checkpoint to the next, at least,
 PART = 0.05  # and the part of the time that writing may take
@@ -179,8 +180,12 @@ def _content(data: Stack) -> dict[str, float]:
     """By block, the sum of its entries, each times a number that depends on its row and image."""
     share = data.share
     images = torch.linspace(1, 2, share.images, dtype=torch.float64)[share.here].to(data.device)
-    own = [_weighted_sum(block, images) for block in data.blocks.values()]
-    return dict(zip(data.blocks, share.sums(own), strict=True))
+    own = dict.fromkeys(data.blocks, 0.0)
+    for some, part in data.chunks():
+        for name, block in part.blocks.items():
+            assert not isinstance(block, Stored)  # it was read
+            own[name] += _weighted_sum(block, images[some])
+    return dict(zip(own, share.sums([*own.values()]), strict=True))
 
 
 def _weighted_sum(block: Tensor | Sparse, images: Tensor) -> float:

@@ -19,6 +19,9 @@ from torch import Tensor
 from .blocks import as_labels, as_matrix, check_count, check_seed, full_precision, power_near
 from .nmf import CoupledFactors, coupled_nmf
 from .solvers import all_or_nothing, compress
+from .store import Stored
+
+COPIES = 4  # of a block that is held, in all
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,9 +107,9 @@ def neurons(
     """
     if select not in ("variance", "random"):
         raise ValueError(f'select is {select!r}; it is "variance" or "random"')
-    X = as_matrix(activations, layer or "activations")
+    X = _matrix(activations, layer)
     size = power_near(X)
-    spread = (X / size).std(dim=1, correction=0)  # neurons, in units of `size`
+    spread = _spread(X / size)  # neurons, in units of `size`
     varies = spread > 0
     if among is not None:
         varies &= _checked_among(among, X)
@@ -118,10 +121,11 @@ def neurons(
         generator = torch.Generator().manual_seed(check_seed(seed))
         order = torch.randperm(len(alive), generator=generator).to(alive.device)
     found = []
-    for neuron in alive[order[:count]].tolist():
-        axis = X.new_zeros(len(X))
+    chosen = alive[order[:count]]
+    for neuron, scores in zip(chosen.tolist(), X[chosen], strict=True):
+        axis = torch.zeros(len(X), dtype=X.dtype, device=X.device)
         axis[neuron] = 1
-        scores = X[neuron].clone()  # a view would hold all of X
+        scores = scores.clone()  # a view would hold those of all
         scale = size * spread[neuron].item()
         found.append(Direction(axis, scale, layer, f"neuron {neuron}", scores))
     return found
@@ -156,7 +160,7 @@ def random(
     """
     if not 0 < tail <= 1:
         raise ValueError(f"tail is {tail}; it is a share, above 0 and at most 1")
-    X = as_matrix(activations, layer or "activations")
+    X = _matrix(activations, layer)
     check_count(count, "count")
     generator = torch.Generator().manual_seed(check_seed(seed))
     V = torch.randn(math.ceil(count / tail), len(X), generator=generator, dtype=X.dtype)
@@ -196,7 +200,7 @@ def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> 
         >>> [round(direction.scale, 4) for direction in singular(Φ, 2)]
         [3.0, 2.0]
     """
-    X = as_matrix(activations, layer or "activations")
+    X = _matrix(activations, layer)
     check_count(count, "count", min(X.shape), _in_layer("singular values", layer))
     size = power_near(X)
     sketch = compress(X / size, min(*X.shape, count + 10), seed, iterations=6)  # X ≈ Q B
@@ -246,7 +250,7 @@ def nmf(
         >>> [round(entry, 3) for entry in direction.vector.tolist()], round(direction.scale, 3)
         ([0.6, 0.8], 15.0)
     """
-    X = as_matrix(activations, layer or "activations")
+    X = _matrix(activations, layer)
     if fit is None:
         with all_or_nothing():
             fit = coupled_nmf({layer: X}, count, seed=seed)
@@ -270,8 +274,31 @@ def nmf(
     return found
 
 
-def _checked_among(among: Tensor, X: Tensor) -> Tensor:
-    if among.dtype != torch.bool or among.shape != X.shape[:1]:
+def _matrix(activations, layer: str) -> Tensor | Stored:
+    """Φ, neurons × images; of a store on disk as it is, unless it can be held."""
+    if isinstance(activations, Stored) and not activations.fits(COPIES):
+        return activations
+    return as_matrix(activations, layer or "activations")
+
+
+def _spread(X: Tensor | Stored) -> Tensor:
+    """Standard deviation of each neuron's scores."""
+    if isinstance(X, Tensor):
+        return X.std(dim=1, correction=0)
+    seen, mean = 0, torch.zeros(len(X), 1, dtype=torch.float64)
+    squares = torch.zeros(len(X), dtype=torch.float64)  # of what is beside the mean
+    for _, chunk in X.chunks():  # as Chan, Golub & LeVeque (1979) add up parts
+        count = chunk.shape[1]
+        own = chunk.mean(dim=1, keepdim=True, dtype=torch.float64)
+        squares += (chunk - own).square().sum(dim=1)
+        squares += (own - mean)[:, 0].square() * (seen * count / (seen + count))
+        mean += (own - mean) * (count / (seen + count))
+        seen += count
+    return (squares / seen).sqrt().to(X.dtype)
+
+
+def _checked_among(among: Tensor, X: Tensor | Stored) -> Tensor:
+    if among.dtype != torch.bool or tuple(among.shape) != (len(X),):
         shape = tuple(among.shape)
         raise ValueError(f"among is {among.dtype} of shape {shape}; give {len(X)} truth values")
     return among.to(X.device)

@@ -3,22 +3,30 @@
 `watch` has the forward pass, `sites` where activations are, `samples` the copying.
 """
 
+import errno
 import math
+import os
+import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from math import prod
+from pathlib import Path
+from typing import NoReturn, overload
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .blocks import check_count, pick_device
-from .images import as_images, to_float
-from .samples import Sample, even_batches, record_samples
+from .images import as_images, count_of, in_batches, is_read_by_sample, to_float
+from .samples import Sample, even_batches, record_batch, record_samples
 from .sites import Site, choose, trace
+from .store import MEMORY, Store, check_free, create, open_store
 from .watch import Preprocess, forward, home_of, tensors_of, unchanged, unwrapped
 
+LOOK = 64  # images among which `trace` finds three that differ
 NEGATIVE = ("refuse", "clip", "split", "keep")
 
 
@@ -35,18 +43,51 @@ def relu_layers(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, nn.ReLU)]
 
 
+@overload
 def record(
     model: nn.Module,
     images,
     layers: str | Iterable[str] | None = None,
     *,
+    store: None = None,
     preprocess: Preprocess | None = None,
     negative: str = "refuse",
-    memory: float = 8,
+    memory: float = MEMORY,
     batch_size: int = 500,
     device=None,
     progress: bool = False,
-) -> dict[str, Tensor]:
+) -> dict[str, Tensor]: ...
+
+
+@overload
+def record(
+    model: nn.Module,
+    images,
+    layers: str | Iterable[str] | None = None,
+    *,
+    store: str | os.PathLike,
+    preprocess: Preprocess | None = None,
+    negative: str = "refuse",
+    memory: float = MEMORY,
+    batch_size: int = 500,
+    device=None,
+    progress: bool = False,
+) -> Store: ...
+
+
+def record(
+    model: nn.Module,
+    images,
+    layers: str | Iterable[str] | None = None,
+    *,
+    store: str | os.PathLike | None = None,
+    preprocess: Preprocess | None = None,
+    negative: str = "refuse",
+    memory: float = MEMORY,
+    batch_size: int = 500,
+    device=None,
+    progress: bool = False,
+) -> dict[str, Tensor] | Store:
     """The A_j: what layers give for these images, flattened to neurons × images.
 
     Args:
@@ -58,23 +99,29 @@ def record(
             "block1.relu()", or "relu()" for the network itself, "relu():2" for its second call;
             a name without number stands for all calls. None takes every place where an activation
             function is applied. A name that is not there is an error that lists all.
+        store: of a folder on disk to keep the result in, when it is larger than memory; images of a
+            data set or loader are then read batch by batch, too. It is there, whole, when this
+            returns; an interrupt or error leaves nothing.
         preprocess: what is done to a batch of images, as floats, before the model gets it; if it
             gives a dict, the model gets that as named arguments.
         negative: what to do with outputs below zero, which a non-negative factorization cannot
             take: "refuse", "clip", "split" or "keep", as in `split_signs`.
-        memory: GB (10⁹ bytes) that the result may take.
+        memory: GB (10⁹ bytes) that the result may take; with `store`, that computing with it may
+            take, see `open_store`.
         batch_size: images in one forward pass.
-        device: where the result lives; None: where the images are.
+        device: where the result lives; None: where the images are. A store is on disk.
         progress: show a progress bar.
 
     Returns:
         One block for each layer in the order they ran, and for each call of it. A module that runs
         several times in one pass gives "relu", "relu:2", …; one that gives a tuple or dict "rnn[0]",
         "head[logits]", …. Neurons are counted channel by channel, then position by position (pixels
-        of a map, tokens). They are copies, float32, or float64 where the model computes in it.
+        of a map, tokens). They are copies, float32, or float64 where the model computes in it;
+        on disk where a `store` was named.
 
     Raises:
         TypeError: for what is no model, or images nobody can read.
+        FileExistsError, OSError: for a `store` that is there, or cannot be written.
         ValueError: for unknown layers (lists those there are), negative outputs, NaN or infinite
             ones, no images, outputs that do not go with the images, or more than `memory`.
 
@@ -88,16 +135,28 @@ def record(
     """
     _check_negative(negative)
     check_count(batch_size, "batch_size")
+    if store is not None:
+        store = Path(store)
+        if device is not None:
+            raise ValueError(f"device={device!r} is for a result in memory; a store is on disk")
+        _record_to_disk(
+            unwrapped(model),
+            images,
+            layers,
+            store,
+            preprocess=preprocess,
+            negative=negative,
+            batch_size=batch_size,
+            progress=progress,
+        )
+        return open_store(store, memory=memory)
     model, images = unwrapped(model), as_images(images)
     to_float(images[:0])  # refuses what nobody can scale
     if not len(images):
         raise ValueError("there are no images to record")
     if device is not None:
         device = pick_device(device, images.device)
-    sites = trace(model, images, preprocess=preprocess)
-    chosen, notes = choose(sites, "auto" if layers is None else layers, math.inf, model)
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
+    chosen = _chosen(model, images, layers, preprocess)
     _check_memory(chosen, len(images), memory)
 
     batches = even_batches(len(images), batch_size)
@@ -111,11 +170,101 @@ def record(
         device=device,
     )
     if skipped:
-        raise ValueError(f"layers {skipped} run on some batches and not on others; leave them out")
+        _refuse_skipped(skipped)
     signed: dict[str, Tensor] = {}
     for name, block in blocks.items():
         signed |= split_signs(name, block, negative)
     return signed
+
+
+def _chosen(
+    model: nn.Module, images: Tensor, layers: str | Iterable[str] | None, preprocess
+) -> list[Site]:
+    """The sites asked for, with a warning of what is wrong with the others."""
+    sites = trace(model, images, preprocess=preprocess)
+    chosen, notes = choose(sites, "auto" if layers is None else layers, math.inf, model)
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return chosen
+
+
+def _record_to_disk(
+    model: nn.Module,
+    images,
+    layers: str | Iterable[str] | None,
+    path: Path,
+    *,
+    preprocess: Preprocess | None,
+    negative: str,
+    batch_size: int,
+    progress: bool,
+) -> None:
+    """As `record`, each batch written as soon as it is there."""
+    if not is_read_by_sample(images):
+        images = as_images(images)
+    check_free(path)
+    batches = in_batches(images, batch_size)
+    head = _head(batches)
+    sites = {site.name: site for site in _chosen(model, torch.cat(head), layers, preprocess)}
+    count = count_of(images)
+    _check_disk(sites.values(), count, path, negative)
+    samples = {name: Sample(site) for name, site in sites.items()}
+    bar = tqdm(
+        total=count, desc=f"recording {len(sites)} layers", disable=not progress, leave=False
+    )
+    with bar, create(path) as writer, unchanged(model):
+
+        def keep(name: str, block: Tensor) -> None:
+            block = block.to(sites[name].dtype, copy=True)  # the model may go on with its own
+            for part, rows in split_signs(name, block, negative).items():
+                writer.append(part, rows)
+
+        done = 0
+        for batch in chain(head, batches):
+            skipped = samples.keys() - record_batch(model, batch, samples, keep, preprocess, done)
+            if skipped:
+                _refuse_skipped(skipped)
+            done += len(batch)
+            bar.update(len(batch))
+
+
+def _head(batches: Iterator[Tensor]) -> list[Tensor]:
+    """The first batches, of as many images as `trace` looks at."""
+    head: list[Tensor] = []
+    for batch in batches:
+        to_float(batch[:0])  # refuses what nobody can scale
+        head.append(batch)
+        if sum(map(len, head)) >= LOOK or batch.shape[1:] != head[0].shape[1:]:
+            break
+    if not head:
+        raise ValueError("there are no images to record")
+    return head
+
+
+def _check_disk(sites: Collection[Site], images: int | None, path: Path, negative: str) -> None:
+    """Whether what is known to come goes onto the disk."""
+    if images is None:
+        return
+    total = sum(_size(site) for site in sites) * images * (2 if negative == "split" else 1)
+    free = shutil.disk_usage(path.parent).free
+    if total > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"{len(sites)} layers for {images} images take {total / 1e9:.3g} GB, and "
+            f"{free / 1e9:.3g} are free; name fewer layers, give fewer images, or another disk",
+            str(path),
+        )
+
+
+def _size(site: Site) -> int:
+    """Bytes that an image takes."""
+    return prod(site.shape) * site.dtype.itemsize
+
+
+def _refuse_skipped(skipped: Iterable[str]) -> NoReturn:
+    raise ValueError(
+        f"layers {sorted(skipped)} run on some batches and not on others; leave them out"
+    )
 
 
 def predict(
@@ -244,14 +393,15 @@ def visiting(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 def _check_memory(sites: Sequence[Site], images: int, memory: float) -> None:
-    sizes = {site.name: prod(site.shape) * images * site.dtype.itemsize / 1e9 for site in sites}
+    sizes = {site.name: _size(site) * images / 1e9 for site in sites}
     total = sum(sizes.values())
     if total > memory:
         largest = max(sizes, key=lambda name: sizes[name])
         raise ValueError(
             f"{len(sites)} layers for {images} images take {total:.3g} GB, {largest!r} alone "
             f"{sizes[largest]:.3g}, and memory is {memory:g}; name fewer layers, give fewer images or "
-            "more memory=, or use pk.peek, which keeps a sample of large layers"
+            "more memory=, keep them on disk, store=path, or use pk.peek, which keeps a sample of "
+            "large layers"
         )
 
 

@@ -7,8 +7,9 @@ or floats. `as_images` makes it from arrays, pictures, data sets and loaders.
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -71,15 +72,72 @@ def as_images(images) -> Tensor:
         torch.Size([5, 3, 8, 8])
     """
     found = _as_tensor(images)
+    _warn_of_bytes(found)
+    return found
+
+
+def _warn_of_bytes(found: Tensor) -> None:
+    """Whether floats look like bytes that nobody has divided by 255."""
     if found.is_floating_point() and found.ndim == 4 and found.shape[1] in CHANNELS:
         low, high = found.aminmax() if found.numel() else (found.sum(), found.sum())
         if low >= 0 and 2 < high <= 255:
             warnings.warn(
                 f"images are floats from {low:.3g} to {high:.3g}, and the network gets them so; if "
                 "they were bytes, divide by 255 or give uint8",
-                stacklevel=3,
+                stacklevel=4,
             )
-    return found
+
+
+def in_batches(images, batch_size: int) -> Iterator[Tensor]:
+    """Images in batches, none of them read from a data set or loader before it is asked for.
+
+    Args:
+        images: what `as_images` takes.
+        batch_size: images in a batch at most; a loader has its own.
+
+    Yields:
+        images × …, as `as_images` gives them. Those of a loader or data set may differ in size from
+        batch to batch.
+
+    Raises:
+        TypeError, ValueError: as `as_images`, but for the size of a data set.
+
+    Example:
+        >>> images = torch.utils.data.TensorDataset(torch.zeros(5, 3, 8, 8))
+        >>> [len(batch) for batch in in_batches(images, 2)]
+        [2, 2, 1]
+    """
+    for number, batch in enumerate(_batches(images, batch_size)):
+        if not number:
+            _warn_of_bytes(batch)
+        yield batch
+
+
+def _batches(images, batch_size: int) -> Iterator[Tensor]:
+    if isinstance(images, DataLoader):
+        for batch in _images_of(_in_order(images)):
+            yield _as_tensor(batch)
+    elif is_read_by_sample(images):
+        ordered = isinstance(images, IterableDataset)
+        samples = _images_of(images if ordered else (images[k] for k in range(len(images))))
+        while several := list(islice(samples, batch_size)):
+            yield _from_list(several)
+    else:
+        found = _as_tensor(images)
+        yield from found.tensor_split(-(-len(found) // batch_size)) if len(found) else ()
+
+
+def is_read_by_sample(images) -> bool:
+    """Whether images are a data set or a loader, which need not be in memory all at once.
+
+    Example:
+        >>> is_read_by_sample(torch.zeros(5, 3, 8, 8)), is_read_by_sample(DataLoader([1]))
+        (False, True)
+    """
+    in_memory = Tensor, np.ndarray, list, str, os.PathLike
+    if isinstance(images, in_memory):
+        return False
+    return isinstance(images, (DataLoader, IterableDataset)) or _is_dataset(images)
 
 
 def _as_tensor(images) -> Tensor:
@@ -106,6 +164,20 @@ def _as_tensor(images) -> Tensor:
     if _is_dataset(images):
         return _from_list(_read(images[k] for k in range(len(images))))
     _refuse(images)
+
+
+def count_of(images) -> int | None:
+    """How many images a tensor, data set or loader has; None where nobody can tell beforehand.
+
+    Example:
+        >>> count_of(torch.zeros(5, 3, 8, 8)), count_of(DataLoader(range(7), batch_size=2))
+        (5, 7)
+    """
+    source: Any = images.dataset if isinstance(images, DataLoader) else images
+    try:
+        return len(source)
+    except (TypeError, NotImplementedError):
+        return None
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -297,25 +369,34 @@ def _in_order(loader: DataLoader) -> DataLoader:
 
 def _read(samples: Iterable) -> list:
     """What the samples of a data set (or batches of them) hold of images."""
-    images, size, more = [], 0, False
-    for sample in samples:
-        image = _image_of(sample)
-        more = more or (image is not sample and len(sample) > 1)
+    images, size = [], 0
+    for image in _images_of(samples):
         images.append(image)
         size += _bytes(image)
         if size > MOST:
             raise ValueError(
                 f"the data set is too large to be read: {MOST / 1e9:.0f} GB after {len(images)} "
-                "samples; take some of it: torch.utils.data.Subset(dataset, range(1000))"
+                "samples; take some of it: torch.utils.data.Subset(dataset, range(1000)), or let "
+                "record(…, store=path) read it batch by batch"
             )
     if not images:
         raise ValueError("there are no images: the data set is empty")
-    if more:
-        warnings.warn(
-            "only the images of the data set are used; what comes with them, such as labels, is not",
-            stacklevel=4,
-        )
     return images
+
+
+def _images_of(samples: Iterable) -> Iterator:
+    """The image, or batch of images, in each sample; there is one warning if there is more."""
+    told = False
+    for sample in samples:
+        image = _image_of(sample)
+        if not told and image is not sample and len(sample) > 1:
+            told = True
+            warnings.warn(
+                "only the images of the data set are used; what comes with them, such as labels, "
+                "is not",
+                stacklevel=5,
+            )
+        yield image
 
 
 def _bytes(image) -> int:

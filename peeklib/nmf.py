@@ -33,6 +33,7 @@ from tqdm.auto import tqdm
 
 from . import storage
 from .blocks import (
+    Block,
     Stack,
     check_blocks,
     check_count,
@@ -298,7 +299,8 @@ def coupled_nmf(
     Args:
         blocks: dict of name → matrix, features × images, non-negative, all with the same images;
             tensors, arrays or tables of any type of real number, or sparse matrices (of SciPy or
-            PyTorch), which are never written out, and computed with on the CPU.
+            PyTorch), which are never written out, and computed with on the CPU; or a store on disk,
+            larger than memory, which each iteration reads once.
         rank: number of components, from 1 to min(stacked features, images).
         solver: "auto", "hals" or "mu". "mu" is the paper's update. "hals" is hierarchical
             alternating least squares. "auto" is HALS made faster: it extrapolates, undoing what
@@ -688,11 +690,20 @@ def residuals(data: Stack, factors: Mapping[str, Tensor], Ft: Tensor) -> dict[st
         >>> residuals(data, {"input": torch.ones(6, 1)}, torch.full((1, 8), 3.0))
         {'input': 192.0}
     """
-    own = [_residual(data.blocks[name], W, Ft) for name, W in factors.items()]
-    return dict(zip(factors, data.share.sums(own), strict=True))
+    own = dict.fromkeys(factors, 0.0)
+    for images, part in data.chunks():
+        for name, W in factors.items():
+            block, F = part.blocks[name], Ft[:, images]
+            if name in data.on_disk and isinstance(
+                block, Tensor
+            ):  # images first, as they were read
+                own[name] += _residual(block.T, F.T, W.T)
+            else:
+                own[name] += _residual(block, W, F)
+    return dict(zip(own, data.share.sums([*own.values()]), strict=True))
 
 
-def _residual(block: Tensor | Sparse, W: Tensor, Ft: Tensor) -> float:
+def _residual(block: Block, W: Tensor, Ft: Tensor) -> float:
     """‖block − W Fᵀ‖², some rows at a time, summed in float64.
 
     Squares are taken in a unit in which they do not vanish: a layer may be small beside others.
@@ -852,7 +863,7 @@ def rank_sweep(
 
     "auto" draws and compresses its sample once, for the largest rank, so its fits differ a little
     from those of `coupled_nmf`. As many fits run at a time as work in the memory that the data
-    takes. An interrupt returns the fits so far, and the sweep says so in `interrupted`.
+    takes, or of a store in half of its memory. An interrupt returns the fits so far, and the sweep says so in `interrupted`.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.
@@ -941,10 +952,10 @@ def _several(values, name: str, example: str) -> list:
 
 
 def _groups(data: Stack, pairs: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-    """Fits to go side by side: as many as work in the memory that X takes, at least one."""
+    """Fits to go side by side: as many as work in the memory there is, at least one."""
     features, images = data.shape[0], data.share.images
     row = 10 * features + 5 * images  # numbers that one component needs in passing
-    room, groups = features * images // row, [[]]
+    room, groups = data.room // row, [[]]
     for pair in pairs:
         if groups[-1] and sum(rank for rank, _ in groups[-1]) + pair[0] > room:
             groups.append([])

@@ -3,7 +3,7 @@
 Where a site is too large to be kept whole, a random sample of its positions is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -226,42 +226,65 @@ def record_samples(
     with unchanged(model, seed):
         for columns in batches:
             wanted = {name: sample for name, sample in every.items() if name not in skipped}
-            ran = _record_batch(model, images, preprocess, columns, wanted, blocks)
+
+            def keep(name: str, block: Tensor, columns: slice = columns) -> None:
+                blocks[name][:, columns] = block
+
+            ran = record_batch(model, images[columns], wanted, keep, preprocess, columns.start)
             skipped += sorted(wanted.keys() - ran)
     return {name: block for name, block in blocks.items() if name not in skipped}, skipped
 
 
-def _record_batch(
+def record_batch(
     model: nn.Module,
     images: Tensor,
-    preprocess: Preprocess | None,
-    columns: slice,
     samples: Mapping[str, Sample],
-    blocks: Mapping[str, Tensor],
+    keep: Callable[[str, Tensor], object],
+    preprocess: Preprocess | None = None,
+    first: int = 0,
 ) -> set[str]:
-    """Fill these columns of the blocks; the names of the layers that ran."""
+    """What the samples keep of one batch, handed on as soon as it is there.
+
+    Args:
+        model, images, preprocess: as for `trace`; called `unchanged`.
+        samples: by name of their sites.
+        keep: takes a name and a block, neurons × images, that the model may overwrite afterwards.
+        first: the number of the first image, for messages.
+
+    Returns:
+        The names of the layers that ran.
+
+    Raises:
+        OSError, ValueError: as `keep` does; as `record_samples`.
+
+    Example:
+        >>> site = Site("0", "0", "ReLU", "activation", shape=(2,))
+        >>> record_batch(nn.Sequential(nn.ReLU()), torch.ones(1, 2), {"0": Sample(site)}, print)
+        0 tensor([[1.],
+                [1.]])
+        {'0'}
+    """
     ran: set[str] = set()
-    problems: list[ValueError] = []  # raised after the pass: they are not the model's
+    problems: list[OSError | ValueError] = []  # raised after the pass: they are not the model's
 
     def see(sight: Sight) -> None:
         name = sight.name
-        if name in samples:
+        if name in samples and not problems:
             ran.add(name)
             try:
-                blocks[name][:, columns] = _taken(samples[name], sight.tensor, columns)
-            except ValueError as why:
+                keep(name, _taken(samples[name], sight.tensor, len(images), first))
+            except (OSError, ValueError) as why:
                 problems.append(why)
 
-    forward(model, images[columns], preprocess, see)
+    forward(model, images, preprocess, see)
     if problems:
         raise problems[0]
     return ran
 
 
-def _taken(sample: Sample, tensor: Tensor, columns: slice) -> Tensor:
+def _taken(sample: Sample, tensor: Tensor, images: int, first: int) -> Tensor:
     """The neurons kept, neurons × images of the batch, all of them finite."""
     name = sample.site.name
-    images = columns.stop - columns.start
     try:
         block = sample.take(tensor, images)
     except RuntimeError as why:
@@ -271,9 +294,9 @@ def _taken(sample: Sample, tensor: Tensor, columns: slice) -> Tensor:
         ) from why
     bad = ~block.isfinite().all(dim=0)
     if bad.any():
-        first = columns.start + int(bad.nonzero()[0])
         raise ValueError(
-            f"layer {name!r} gives NaN or infinite values (first for image {first}, "
+            f"layer {name!r} gives NaN or infinite values "
+            f"(first for image {first + int(bad.nonzero()[0])}, "
             f"in {int(bad.sum())} of {images} images of that batch); "
             "look at the weights and at preprocess="
         )

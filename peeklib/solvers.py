@@ -19,15 +19,16 @@ Where several processes fit together, F and X are those of the images of this on
 whatever is a sum over images is a sum over all processes.
 """
 
-import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import accumulate, product
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,7 +115,7 @@ def _inverse(weight: Tensor) -> Tensor:
     return torch.where(weight > torch.finfo(weight.dtype).tiny, weight, torch.inf).reciprocal()
 
 
-@functools.cache
+@cache
 def _gpu():
     """The module of the fused kernel, or None where Triton is not installed."""
     try:
@@ -144,7 +145,7 @@ def _sweep(V: Tensor, B: Tensor, G: Tensor) -> None:
         v += moved[: len(v)]
 
 
-place = functools.partial(hals_update, sweeps=12)  # from zero, nearly to the end
+place = partial(hals_update, sweeps=12)  # from zero, nearly to the end
 UPDATES: dict[str, Update] = {"auto": hals_update, "hals": hals_update, "mu": mu_update}
 
 
@@ -172,6 +173,21 @@ class LowRank:
 
     def __rmatmul__(self, V: Tensor) -> Tensor:
         return (V @ self.Q) @ self.B
+
+    @property
+    def at_once(self) -> int:
+        """How many images are in memory: all."""
+        return self.shape[1]
+
+    def pass_over(self, image_factor: Callable[["LowRank", slice], Tensor]) -> Tensor:
+        """F Xᵀ for an F that may depend on X, as of a `Stack`.
+
+        Example:
+            >>> X = LowRank(torch.ones(4, 2), torch.ones(2, 6))
+            >>> X.pass_over(lambda part, images: torch.ones(1, 4) @ part)
+            tensor([[96., 96., 96., 96.]])
+        """
+        return image_factor(self, slice(0, self.shape[1])) @ self.T
 
     def columns(self, images: Tensor) -> Tensor:
         """Some columns, as rows.
@@ -207,7 +223,7 @@ def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
     four products with X, shared by every rank and seed fitted afterwards.
 
     Args:
-        X: a matrix or a `Stack`, features × images.
+        X: a matrix, a `Stack` or a block on disk, features × images.
         width: how many directions.
         seed: of the sketch.
         iterations: more of them bring the directions closer to the singular ones.
@@ -225,9 +241,21 @@ def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
     sketch = torch.randn(width, share.images, generator=generator, dtype=X.dtype)[:, share.here]
     Q = _orthonormal(sketch.to(X.device) @ X.T)  # width × features
     for _ in range(iterations):
-        Q = _orthonormal((Q @ X) @ X.T)
+        Q = _orthonormal(_pass_over(X, partial(_project, Q)))
     Q = share.led(Q)
     return LowRank(Q.T, Q @ X, share)
+
+
+def _project(Q: Tensor, part, _: slice) -> Tensor:
+    """Some images, k × images."""
+    return Q @ part
+
+
+def _pass_over(X, image_factor: Callable[[Any, slice], Tensor]) -> Tensor:
+    """F Xᵀ for an F that may depend on X: of a matrix, or of what knows how to read itself once."""
+    if isinstance(X, Tensor):
+        return image_factor(X, slice(0, X.shape[1])) @ X.T
+    return X.pass_over(image_factor)
 
 
 def _orthonormal(V: Tensor) -> Tensor:
@@ -469,19 +497,19 @@ class Group:
             G[rows, rows] = V[rows] @ V[rows].T
         return G
 
-    def from_images(self, F: Tensor) -> tuple[Tensor, Tensor]:
-        """F Xᵀ and the Gram matrices of F, over the images of all processes.
+    def grams_of_images(self, F: Tensor) -> Tensor:
+        """F Fᵀ of each active run on the diagonal, over the images of all processes.
 
         Returns:
-            total rank × features, total rank × total rank.
+            total rank × total rank.
 
         Example:
             >>> X = LowRank(torch.ones(3, 1), torch.ones(1, 4))
             >>> group = Group(X, 12.0, [Run(torch.ones(1, 3), torch.ones(1, 4))])
-            >>> group.from_images(group.F)
-            (tensor([[4., 4., 4.]]), tensor([[4.]]))
+            >>> group.grams_of_images(group.F)
+            tensor([[4.]])
         """
-        return F @ self.X.T, self.share.total(self.grams(F))
+        return self.share.total(self.grams(F))
 
     def losses(self, B: Tensor, G: Tensor, W: Tensor, H: Tensor) -> list[float]:
         """‖X‖² − 2⟨B, W⟩ + ⟨G, H⟩ of each active run; B and G come from F, H is the Gram of W.
@@ -641,7 +669,7 @@ def measure(group: Group) -> None:
         >>> group.runs[0].history  # the model is twice the data
         [1.0]
     """
-    (B, G), H = group.from_images(group.F), group.grams(group.W)
+    B, G, H = group.F @ group.X.T, group.grams_of_images(group.F), group.grams(group.W)
     _start_from(group, B, G, H)
 
 
@@ -655,7 +683,7 @@ def scale(group: Group) -> None:
         >>> group.F.unique(), group.runs[0].history
         (tensor([0.5000]), [0.0])
     """
-    (B, G), H = group.from_images(group.F), group.grams(group.W)
+    B, G, H = group.F @ group.X.T, group.grams_of_images(group.F), group.grams(group.W)
     parts = zip(group.sums(B, group.W), group.sums(G, H), strict=True)
     best = group.by_row(explained / model if model else 1 for explained, model in parts)
     group.F = group.F * best
@@ -678,8 +706,14 @@ def place_images(group: Group) -> None:
         tensor([[1., 1., 1., 1.]])
     """
     F = group.W.new_zeros(len(group.W), group.X.shape[1])
-    place(F, group.W @ group.X, group.grams(group.W), group.rows)
-    _move_to(group, F, beta=group.by_row(0 for _ in group.active))
+    G = group.grams(group.W)
+
+    def place_part(part: Matrix, images: slice) -> Tensor:
+        place(F[:, images], group.W @ part, G, group.rows)
+        return F[:, images]
+
+    B = group.X.pass_over(place_part)
+    _move_to(group, F, B, beta=group.by_row(0 for _ in group.active))
 
 
 def iterate(group: Group, solver: str, stop: Stop, after_round: Callable[[Group], object]) -> None:
@@ -713,15 +747,18 @@ def iterate(group: Group, solver: str, stop: Stop, after_round: Callable[[Group]
 
 def _round(group: Group, solver: str) -> None:
     """F, then W."""
-    update = UPDATES[solver]
     if solver == "auto":
-        F = group.F.clone()
-        update(F, group.Wy @ group.X, group.grams(group.Wy), group.rows)
-        beta = group.by_row(run.pace.beta for run in group.active)
-        _move_to(group, torch.lerp(group.F, F, 1 + beta).clamp_(min=0), beta)
+        _extrapolated_round(group)
         return
-    update(group.F, group.W @ group.X, group.grams(group.W), group.rows)
-    B, G = group.from_images(group.F)
+    update, H = UPDATES[solver], group.grams(group.W)
+
+    def update_part(part: Matrix, images: slice) -> Tensor:
+        F = group.F[:, images]
+        update(F, group.W @ part, H, group.rows)
+        return F
+
+    B = group.X.pass_over(update_part)
+    G = group.grams_of_images(group.F)
     update(group.W, B, G, group.rows)
     H = group.grams(group.W)
     for run, loss in zip(group.active, group.losses(B, G, group.W, H), strict=True):
@@ -730,13 +767,27 @@ def _round(group: Group, solver: str) -> None:
         _mend(group, G, H)
 
 
-def _move_to(group: Group, F: Tensor, beta: Tensor) -> None:
+def _extrapolated_round(group: Group) -> None:
+    """A round of "auto": the images of a part of X are moved, and their share for W is summed."""
+    beta = group.by_row(run.pace.beta for run in group.active)
+    F, G = group.F.clone(), group.grams(group.Wy)
+
+    def move_part(part: Matrix, images: slice) -> Tensor:
+        found = F[:, images]
+        UPDATES["auto"](found, group.Wy @ part, G, group.rows)
+        return torch.lerp(group.F[:, images], found, 1 + beta, out=found).clamp_(min=0)
+
+    B = group.X.pass_over(move_part)
+    _move_to(group, F, B, beta)
+
+
+def _move_to(group: Group, F: Tensor, B: Tensor, beta: Tensor) -> None:
     """The rest of a round of "auto": find W for this F, extrapolate, and undo what raised the loss.
 
-    beta: how far beyond W the next round begins, a column with an entry for each row.
+    B: F Xᵀ. beta: how far beyond W the next round begins, a column with an entry for each row.
     """
     W = group.Wy.clone()
-    B, G = group.from_images(F)
+    G = group.grams_of_images(F)
     UPDATES["auto"](W, B, G, group.rows)
     H = group.grams(W)
     losses = group.losses(B, G, W, H)
@@ -802,7 +853,14 @@ def kkt_residuals(X, Wt: list[Tensor], Ft: list[Tensor]) -> list[float]:
     pairs = [_balanced(*pair, share) for pair in zip(Wt, Ft, strict=True)]
     Wt, Ft = [W for W, _ in pairs], [F for _, F in pairs]
     cuts = [len(W) for W in Wt]
-    of_F, of_W = (torch.cat(Wt) @ X).split(cuts), (torch.cat(Ft) @ X.T).split(cuts)
+    W, F, parts = torch.cat(Wt), torch.cat(Ft), []
+
+    def multiply(part, images: slice) -> Tensor:
+        parts.append(W @ part)
+        return F[:, images]
+
+    of_W = _pass_over(X, multiply).split(cuts)
+    of_F = torch.cat(parts, dim=1).split(cuts)
     residuals = []
     for W, F, BF, BW in zip(Wt, Ft, of_F, of_W, strict=True):
         of_images = _ratio(share.total(_moved(F, BF, W @ W.T)))
@@ -849,9 +907,10 @@ def _mend(group: Group, G: Tensor, H: Tensor, moved: Tensor | None = None) -> No
 
 def _revive(group: Group, dead: Sequence[int]) -> None:
     """Start components that are dead again, from what the model lacks most in some image."""
-    share, count = group.share, group.share.images
+    X, share, count = group.X, group.share, group.share.images
+    (room,) = share.decided([X.at_once if X.at_once < X.shape[1] else count])
     chosen = (
-        torch.linspace(0, count - 1, min(LOOK, count), dtype=torch.float32)
+        torch.linspace(0, count - 1, min(LOOK, int(room)), dtype=torch.float32)
         .long()
         .to(group.F.device)
     )
@@ -861,7 +920,7 @@ def _revive(group: Group, dead: Sequence[int]) -> None:
         if not own or run.revived >= len(run.Wt):  # some have nothing left to explain
             continue
         model = group.F[rows][:, mine].T @ group.W[rows]
-        lack = (group.X.columns(mine) - model).clamp_(min=0)  # chosen images × features
+        lack = (X.columns(mine) - model).clamp_(min=0)  # chosen images × features
         size = looked.spread(lack.square().sum(dim=1))
         for k, image in zip(own, size.argsort(descending=True).tolist(), strict=False):
             if size[image] > 1e-9 * group.energy / count:

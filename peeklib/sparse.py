@@ -154,7 +154,8 @@ class Sparse:
     def __getitem__(self, chosen) -> "Sparse":
         """Some rows, or [:, images]."""
         if isinstance(chosen, tuple):
-            chosen = slice(None), chosen[1].numpy()
+            images = chosen[1]
+            chosen = slice(None), images.numpy() if isinstance(images, Tensor) else images
         return Sparse(self.matrix[chosen])
 
     def dense(self) -> Tensor:

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from .blocks import as_matrix, as_tensor, check_count, check_seed, full_precision, power_near
 from .crew import crew, each, pieces
+from .store import Stored
+
+COPIES = 6  # of a block, in its own precision, that its decomposition takes at the worst time
 
 
 @full_precision()
-def spectrum(block: Tensor) -> Tensor:
+def spectrum(block: Tensor | Stored) -> Tensor:
     """Singular values of a block, largest first.
 
     They come from the triangular factor of a QR decomposition (Chan 1982): several times faster
@@ -23,19 +26,23 @@ def spectrum(block: Tensor) -> Tensor:
     accuracy.
 
     Args:
-        block: features × images, of any sign.
+        block: features × images, of any sign; or of a store on disk, which is read once.
 
     Returns:
         min(features, images) values, in float64 on the device of the block.
 
     Raises:
-        TypeError, ValueError: for what is no finite matrix.
+        TypeError, ValueError: for what is no finite matrix, or a block on disk whose triangular
+            factor does not fit into its memory.
 
     Example:
         >>> import peeklib as pk
         >>> pk.spectrum(torch.tensor([[3.0, 0, 0], [0, -4, 0]])).round(decimals=3)
         tensor([4., 3.], dtype=torch.float64)
     """
+    if isinstance(block, Stored) and not block.fits(COPIES):
+        _check_room(block)
+        return torch.linalg.svdvals(triangle(block))
     X = as_matrix(block).double()
     with crew(X.device):
         return torch.linalg.svdvals(_triangular(X if len(X) >= X.shape[1] else X.T))
@@ -58,6 +65,41 @@ def _triangular(tall: Tensor) -> Tensor:
     if len(parts) == 1:
         return triangles[0]
     return torch.linalg.qr(torch.cat(triangles), mode="r").R
+
+
+def _check_room(block: Stored) -> None:
+    """Whether its memory holds the triangular factor of a block."""
+    short = min(block.shape)
+    if COPIES * 8 * short**2 > block.memory * 1e9:
+        raise ValueError(
+            f"block {block.name!r} is {' × '.join(map(str, block.shape))}: to find all {short} "
+            f"singular values takes {COPIES * 8 * short**2 / 1e9:.3g} GB, and memory is "
+            f"{block.memory:g}; give fewer images, block[:, :1000], or take the leading ones from "
+            "pk.directions.singular"
+        )
+
+
+@full_precision()
+def triangle(block: Stored) -> Tensor:
+    """R of a QR decomposition of the longer side, read and decomposed part by part.
+
+    Args:
+        block: features × images, on disk.
+
+    Returns:
+        n × n with the singular values of the block, in float64, where n = min(features, images).
+    """
+    short = min(block.shape)
+    wide = block.shape[1] > len(block)
+    parts = (chunk.T for _, chunk in block.chunks()) if wide else block.by_features()
+    waiting, rows = [], 0  # as many rows as make a step worth its while
+    with crew(block.device):
+        for part in parts:
+            waiting.append(part.to(torch.float64, copy=True))
+            rows += len(part)
+            if rows >= 2 * short:
+                waiting, rows = [_triangular(torch.cat(waiting))], short
+        return _triangular(torch.cat(waiting))
 
 
 @full_precision()
@@ -93,11 +135,11 @@ def eckart_young(values: Tensor, ranks: Iterable[int]) -> Tensor:
 
 
 @full_precision()
-def effective_rank(block: Tensor) -> float:
+def effective_rank(block: Tensor | Stored) -> float:
     """Entropy rank exp(−Σ p log p) with p = σ / Σσ (Roy & Vetterli 2007).
 
     Args:
-        block: features × images, or its singular values if you have them.
+        block: features × images, as for `spectrum`, or its singular values if you have them.
 
     Returns:
         A number of directions, from 1 to the rank of the block.
@@ -110,8 +152,7 @@ def effective_rank(block: Tensor) -> float:
         >>> round(pk.effective_rank(torch.eye(7)), 3), round(pk.effective_rank(torch.ones(7, 9)), 3)
         (7.0, 1.0)
     """
-    block = as_tensor(block)
-    values = spectrum(block) if block.ndim != 1 else block.double()
+    values = _values(block)
     if not ((values >= 0) & values.isfinite()).all():
         raise ValueError("singular values are never negative, infinite or NaN; some of these are")
     if not values.any():
@@ -119,6 +160,14 @@ def effective_rank(block: Tensor) -> float:
     values = values / power_near(values)
     p = values / values.sum()
     return torch.special.entr(p).sum().exp().item()
+
+
+def _values(block: Tensor | Stored) -> Tensor:
+    """The singular values of a block, or what was given as such."""
+    if isinstance(block, Stored):
+        return spectrum(block)
+    block = as_tensor(block)
+    return spectrum(block) if block.ndim != 1 else block.double()
 
 
 @full_precision()

@@ -5,10 +5,12 @@ alone (`layer`: singular values, directions and the images that lie farthest alo
 layers together with the pixels (`thumbnails`, `joint`: coupled NMF). No label is used anywhere.
 """
 
+import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,10 +23,11 @@ from ..blocks import check_count, check_seed, pick_device
 from ..directions import Direction
 from ..images import as_images, check_pictures
 from ..nmf import Sweep
-from ..samples import Sample, even_batches, plan, record_samples
+from ..samples import Sample, even_batches, plan, record_batch, record_samples
 from ..sites import choose, layer_names, trace
 from ..solvers import all_or_nothing
-from ..watch import Preprocess, unwrapped
+from ..store import Stored, check_free, create, open_store
+from ..watch import Preprocess, unchanged, unwrapped
 from .joint import Joint, component_directions, factorize
 from .layer import COUNT, Study, study_layer
 from .report import Peek, fit_error
@@ -40,6 +43,7 @@ def peek(
     ranks: Iterable[int] = (10, 20, 30, 40, 50),
     negative: str = "auto",
     memory: float = 0.25,
+    store: str | os.PathLike | None = None,
     seed: int = 0,
     batch_size: int = 32,
     device=None,
@@ -73,6 +77,8 @@ def peek(
             says so. More memory keeps more neurons and takes proportionally longer. Not counted:
             the images, the forward pass of a batch, a copy of the weights, a few matrices of
             images × images, and the drawing.
+        store: of a folder on disk in which all layers are kept whole, however little memory there
+            is; it stays, and `open_store` opens it. None: no folder, and large layers are sampled.
         seed: of the positions, the factorizations and all random numbers that the model draws.
         batch_size: images in one forward pass.
         device: where to compute; None takes a GPU if there is one. The model stays where it is;
@@ -110,6 +116,7 @@ def peek(
         ranks=_checked_ranks(ranks),
         negative=negative,
         memory=memory,
+        store=None if store is None else Path(store),
         seed=check_seed(seed),
         batch_size=check_count(batch_size, "batch_size"),
         device=pick_device(device, images.device),
@@ -132,6 +139,7 @@ class _Options:
     ranks: list[int]  # ascending
     negative: str
     memory: float  # GB
+    store: Path | None
     seed: int
     batch_size: int
     device: torch.device
@@ -143,6 +151,8 @@ class _Options:
             raise ValueError(f'negative={self.negative!r}; it is "auto", "clip" or "split"')
         if not self.memory > 0:
             raise ValueError(f"memory is {self.memory} GB; it is above 0")
+        if self.store is not None:
+            check_free(self.store)
 
 
 def _pictures(images) -> Tensor:
@@ -205,7 +215,8 @@ def _look(model: nn.Module, images: Tensor, options: _Options) -> Peek:
         bar.set_description("finding layers")
         pixels, samples, notes = _prepare(model, images, options)
         _step(bar, f"recording {len(samples)} layers")
-        blocks, skipped = _record(model, images, samples, _counted(bar, batches), options)
+        record = _record if options.store is None else _record_to_disk
+        blocks, skipped = record(model, images, samples, _counted(bar, batches), options)
         studies, dead = _study(_announced(bar, samples), blocks, options)
         _step(bar, f"factorizing at {len(options.ranks)} ranks")
         joint = factorize(
@@ -249,6 +260,8 @@ def _prepare(
 
     sites = trace(model, images, preprocess=options.preprocess)
     chosen, about_layers = choose(sites, options.layers, model=model)
+    if options.store is not None:
+        return pixels, [Sample(site) for site in chosen], about_layers + about_pixels
     costs = []
     for site in chosen:
         may_split = site.signed and options.negative != "clip"
@@ -276,7 +289,7 @@ def _record(
     samples: Sequence[Sample],
     batches: Iterable[slice],
     options: _Options,
-) -> tuple[dict[str, Tensor], list[str]]:
+) -> tuple[Mapping[str, Tensor | Stored], list[str]]:
     """Name → neurons × images. A layer that some batch skips is left out, unless it was named."""
     blocks, skipped = record_samples(
         model,
@@ -293,8 +306,33 @@ def _record(
     return blocks, [f"{name} does not run on every batch and was left out." for name in skipped]
 
 
+def _record_to_disk(
+    model: nn.Module,
+    images: Tensor,
+    samples: Sequence[Sample],
+    batches: Iterable[slice],
+    options: _Options,
+) -> tuple[Mapping[str, Tensor | Stored], list[str]]:
+    """Name → neurons × images, whole, in the store."""
+    assert options.store is not None
+    named = {sample.site.name: sample for sample in samples}
+    with create(options.store) as writer, unchanged(model, options.seed):
+
+        def keep(name: str, block: Tensor) -> None:
+            writer.append(name, block.float())
+
+        for batch in batches:
+            ran = record_batch(model, images[batch], named, keep, options.preprocess, batch.start)
+            if skipped := sorted(named.keys() - ran):
+                raise ValueError(f"layers {skipped} do not run on every batch; leave them out")
+    found = open_store(options.store, memory=options.memory)
+    return {
+        name: block.to(dtype=torch.float32, device=options.device) for name, block in found.items()
+    }, []
+
+
 def _study(
-    samples: Iterable[Sample], blocks: Mapping[str, Tensor], options: _Options
+    samples: Iterable[Sample], blocks: Mapping[str, Tensor | Stored], options: _Options
 ) -> tuple[dict[str, Study], list[str]]:
     """Every layer alone, but for the dead ones; the blocks are used up."""
     studies, dead = {}, []
@@ -419,6 +457,7 @@ def _made_with(model: nn.Module, images: Tensor, options: _Options) -> dict[str,
         "ranks": str(options.ranks),
         "negative": options.negative,
         "memory": str(options.memory),
+        "store": str(options.store),
         "seed": str(options.seed),
         "batch_size": str(options.batch_size),
         # a function by its name, without an address in memory

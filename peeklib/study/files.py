@@ -13,6 +13,7 @@ from .. import storage
 from ..blocks import pick_device
 from ..directions import Direction
 from ..nmf import CoupledFactors, Sweep
+from ..store import is_store
 from ..tensors import CoupledTensors
 from .report import Peek
 
@@ -51,6 +52,10 @@ def load(path: str | os.PathLike, device=None) -> Any:
     """
     cpu = torch.device("cpu")
     target = cpu if device is None else pick_device(device, cpu)
+    if is_store(path):
+        raise IsADirectoryError(
+            f"{str(path)!r} is a store of activations; open it: pk.open_store({str(path)!r})"
+        )
     result = storage.read(path, KINDS)
     if not isinstance(result, RESULTS):
         raise ValueError(f"{str(path)!r} holds a {type(result).__name__}, which is no result")

@@ -23,6 +23,7 @@ from ..blocks import energy_of
 from ..directions import Direction
 from ..images import input_blocks
 from ..nmf import CoupledFactors, Sweep, rank_sweep
+from ..store import Stored
 from .layer import COUNT, Study
 from .report import PIXELS
 
@@ -81,10 +82,12 @@ def factorize(
 
 def _blocks(
     pixels: Tensor, studies: Mapping[str, Study]
-) -> tuple[dict[str, Tensor], dict[str, list[str]]]:
+) -> tuple[dict[str, Tensor | Stored], dict[str, list[str]]]:
     """All blocks, each part divided by its root mean square; and the blocks of each part."""
     rms = pixels.double().square().mean().sqrt().item()
-    blocks = {name: block / rms for name, block in input_blocks(pixels).items()}
+    blocks: dict[str, Tensor | Stored] = {}
+    for name, block in input_blocks(pixels).items():
+        blocks[name] = block / rms
     parts = {PIXELS: list(blocks)}
     for layer, study in studies.items():
         parts[layer] = []

@@ -3,7 +3,9 @@
 A: the activations kept of the layer, neurons × images, of any sign.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor
@@ -12,7 +14,8 @@ from ..blocks import energy_of, rows_at_once
 from ..directions import Direction, neurons, singular
 from ..hooks import split_signs
 from ..samples import Sample
-from ..spectra import effective_rank, spectrum
+from ..spectra import effective_rank, spectrum, triangle
+from ..store import Stored
 
 CLIP = 0.05  # a smaller share of a layer's energy below zero is clipped away by "auto"
 COUNT = 4  # directions of each kind and layer
@@ -25,17 +28,17 @@ class Study:
     row: dict  #: of the table of layers
     values: Tensor  #: singular values, in units of activation
     directions: dict[str, list[Direction]]  #: "singular" and "neurons", in units of activation
-    blocks: dict[str, Tensor]  #: non-negative, neurons × images, divided by `rms`
+    blocks: dict[str, Tensor | Stored]  #: non-negative, neurons × images, divided by `rms`
     rms: float  #: root mean square of the layer
 
 
-def study_layer(sample: Sample, A: Tensor, negative: str, seed: int) -> Study | None:
+def study_layer(sample: Sample, A: Tensor | Stored, negative: str, seed: int) -> Study | None:
     """Look at one layer.
 
     Args:
         sample: what was kept of the layer.
         A: neurons × images. It is used up: scaled in place to root mean square 1, so that layers
-            of any size compute well, and then made into the blocks.
+            of any size compute well, and then made into the blocks. One on disk stays as it is.
         negative: "clip", "split" or "auto", see `peek`.
         seed: of the sketch that the singular directions come from.
 
@@ -49,10 +52,10 @@ def study_layer(sample: Sample, A: Tensor, negative: str, seed: int) -> Study | 
         >>> study.values.round(decimals=3), study.blocks["relu"].shape
         (tensor([4., 3.], dtype=torch.float64), torch.Size([2, 3]))
     """
-    rms = _normalize_(A)
+    A, rms = _normalized(A)
     if not rms:
         return None
-    below = sum(energy_of(part.clamp(max=0)) for part in A.split(rows_at_once(A))) / A.numel()
+    below = sum(energy_of(part.clamp(max=0)) for part in _parts(A)) / prod(A.shape)
     treated = _treatment(negative, below)
     if treated == "clip" and below > 1 - 1e-6:
         return None
@@ -66,7 +69,7 @@ def study_layer(sample: Sample, A: Tensor, negative: str, seed: int) -> Study | 
         "rows": sample.neurons,
         "below zero": below,
         "negatives": treated,
-        "zeros": 1 - int(A.count_nonzero()) / A.numel(),
+        "zeros": 1 - sum(int(part.count_nonzero()) for part in _parts(A)) / prod(A.shape),
         "rms": rms,
         "entropy rank": effective_rank(values),
         "largest possible": min(A.shape),
@@ -77,15 +80,29 @@ def study_layer(sample: Sample, A: Tensor, negative: str, seed: int) -> Study | 
     return Study(row, values * rms, directions, blocks, rms)
 
 
-def _normalize_(A: Tensor) -> float:
-    """Divide A by its root mean square, in place, and give that; 0 for an A of zeros."""
-    peak = float(max(A.max(), -A.min()))
+def _normalized(A: Tensor | Stored) -> tuple[Tensor | Stored, float]:
+    """A divided by its root mean square, in place if it is in memory; and that, 0 for zeros."""
+    low, high = A.aminmax()
+    peak = float(max(high, -low))
     if not peak:
-        return 0.0
-    A /= peak  # first, so that no square overflows
-    rms = (energy_of(A) / A.numel()) ** 0.5
-    A /= rms
-    return rms * peak
+        return A, 0.0
+    A = _divided(A, peak)  # first, so that no square overflows
+    rms = (energy_of(A) / prod(A.shape)) ** 0.5
+    return _divided(A, rms), rms * peak
+
+
+def _divided(A: Tensor | Stored, number: float) -> Tensor | Stored:
+    if isinstance(A, Stored):
+        return A / number
+    A /= number
+    return A
+
+
+def _parts(A: Tensor | Stored) -> Iterable[Tensor]:
+    """Some rows of A at a time, or some columns where it is on disk."""
+    if isinstance(A, Stored):
+        return (chunk.T for _, chunk in A.chunks())
+    return A.split(rows_at_once(A))
 
 
 def _treatment(negative: str, below: float) -> str:
@@ -97,11 +114,13 @@ def _treatment(negative: str, below: float) -> str:
     return "clip" if below < CLIP else "split"
 
 
-def _triangle(A: Tensor) -> Tensor:
+def _triangle(A: Tensor | Stored) -> Tensor:
     """A smaller matrix with the singular values of A, in float64.
 
     R of a QR decomposition, some rows at a time.
     """
+    if isinstance(A, Stored):
+        return triangle(A)
     if len(A) <= A.shape[1]:
         return A.double()
     R = A.new_zeros(0, A.shape[1], dtype=torch.float64)
@@ -110,19 +129,28 @@ def _triangle(A: Tensor) -> Tensor:
     return R
 
 
-def _directions(A: Tensor, sample: Sample, seed: int) -> dict[str, list[Direction]]:
+def _directions(A: Tensor | Stored, sample: Sample, seed: int) -> dict[str, list[Direction]]:
     """Singular directions, and the neurons that vary most.
 
     These are named by their place in the layer and not in the sample.
     """
     layer = sample.site.name
     found = {"singular": singular(A, min(COUNT, *A.shape), layer=layer, seed=seed), "neurons": []}
-    varying = int((A.amax(dim=1) > A.amin(dim=1)).sum())
+    varying = int(_varies(A).sum())
     if varying:
         for direction in neurons(A, min(COUNT, varying), layer=layer):
             name = sample.place(int(direction.vector.argmax()))
             found["neurons"].append(replace(direction, name=name))
     return found
+
+
+def _varies(A: Tensor | Stored) -> Tensor:
+    """Whether a neuron tells any two images apart, one truth value for each."""
+    if isinstance(A, Tensor):
+        return A.amax(dim=1) > A.amin(dim=1)
+    ranges = [chunk.aminmax(dim=1) for _, chunk in A.chunks()]
+    low = torch.stack([one.min for one in ranges]).amin(dim=0)
+    return torch.stack([one.max for one in ranges]).amax(dim=0) > low
 
 
 def _scaled(direction: Direction, rms: float) -> Direction:
@@ -135,8 +163,12 @@ def _scaled(direction: Direction, rms: float) -> Direction:
     )
 
 
-def _non_negative(name: str, A: Tensor, treated: str) -> dict[str, Tensor]:
+def _non_negative(name: str, A: Tensor | Stored, treated: str) -> dict[str, Tensor | Stored]:
     """The blocks of a layer; A becomes one of them."""
     if name.split(".")[0] == "input":
         name = f"layer {name}"  # not to be taken for pixels
-    return split_signs(name, A, "split" if treated == "split" else "clip")
+    if isinstance(A, Tensor):
+        return {**split_signs(name, A, "split" if treated == "split" else "clip")}
+    if treated != "split":
+        return {name: A.part_above_zero()}
+    return {f"{name}+": A.part_above_zero(), f"{name}-": (A * -1).part_above_zero()}
