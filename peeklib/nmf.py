@@ -539,8 +539,8 @@ def _comparable(Wt: Tensor, Ft: Tensor) -> tuple[Tensor, Tensor]:
 def _result(data: Stack, run: Run) -> CoupledFactors:
     kkt = run.kkt if run.converged else kkt_residuals(data, [run.Wt], [run.Ft])[0]
     size = run.Ft.square().mean(dim=1).sqrt()  # rank
-    size = torch.where(size > 0, size, 1.0)
     order = (run.Wt.square().sum(dim=1) * size**2).argsort(descending=True, stable=True)
+    size = torch.where(size > 0, size, 1.0)
     Wt, Ft = (run.Wt * size[:, None])[order], (run.Ft / size[:, None])[order]
     kept = data.split(Wt.T)
     lost = residuals(data, kept, Ft)
