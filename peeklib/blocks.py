@@ -872,7 +872,7 @@ def _in_proportion(
     least = whole + math.log2(faint) if faint else -math.inf
     units, multipliers = {}, {}
     for name, own in kept.items():
-        lift = math.ceil(max(0, least - sizes[name])) if own.energy else 0
+        lift = math.ceil(max(0, least - sizes[name] - 1e-6)) if own.energy else 0
         root, exponent = math.frexp(weights[name] ** 0.5)
         exponent += shift + lift
         units[name] = own.unit if own.energy else 2.0 ** -_within(exponent)

@@ -626,9 +626,9 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
     kkt = run.kkt if run.converged else kkt_residuals(data, [Wt], [run.Ft])[0]
     mean = run.Ft.square().mean(dim=1) * (share.own / share.images)
     size = share.total(mean).sqrt()  # rank
-    size = torch.where(size > 0, size, 1.0)
     order = (Wt.square().sum(dim=1) * size**2).argsort(descending=True, stable=True)
     order = share.led(order)
+    size = torch.where(size > 0, size, 1.0)
     Wt, Ft = (Wt * size[:, None])[order], (run.Ft / size[:, None])[order]
     kept = data.split(Wt.T)
     lost = residuals(data, kept, Ft)
