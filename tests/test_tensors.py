@@ -57,12 +57,12 @@ def test_a_mode_of_length_one_changes_nothing(blocks):
 
 def test_one_block_is_as_good_as_tensorly():
     X = torch.relu(rand(6, 5, 4, 40, seed=5) - 0.3)
-    options = {"n_iter_max": 200, "init": "random", "tol": 1e-9, "return_errors": True}
+    options = {"n_iter_max": 100, "init": "random", "tol": 1e-9, "return_errors": True}
     ours, theirs = [], []
     for seed in range(3):
         _, errors = non_negative_parafac_hals(X.numpy(), 4, random_state=seed, **options)
         theirs.append(float(errors[-1]))
-        fit = coupled_ntf({"x": X}, 4, seed=seed, max_iter=200, tol=1e-7)
+        fit = coupled_ntf({"x": X}, 4, seed=seed, max_iter=100, tol=1e-7)
         ours.append(fit.relative_error)
     assert min(ours) < 1.01 * min(theirs)
 
@@ -71,7 +71,7 @@ def test_planted_factors_come_back():
     F = (rand(60, 3, seed=9) - 0.3).clamp(min=0)
     truth = {"conv": planted((6, 7, 8), 3, 10), "fc": planted((12,), 3, 20)}
     data = {"conv": (truth["conv"][1] @ F.T).unflatten(0, (6, 7, 8)), "fc": truth["fc"][1] @ F.T}
-    fits = [coupled_ntf(data, 3, seed=seed, max_iter=200, tol=1e-8) for seed in range(3)]
+    fits = [coupled_ntf(data, 3, seed=seed, max_iter=200, tol=1e-8) for seed in range(2)]
     fit = min(fits, key=lambda f: f.rmse)
     assert fit.relative_error < 0.01
     cosines = torch.nn.functional.cosine_similarity(fit.image_factor.T[:, None], F.T, dim=2)
