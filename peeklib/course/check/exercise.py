@@ -57,6 +57,8 @@ def exercise(
 def random_tensors(*shapes: tuple[int, ...]) -> list[Tensor]:
     """Tensors to try a function on, uniform in [0, 1), the same every time.
 
+    Their seed is one that nobody chooses: an answer that draws its own numbers may begin at 0 or 42.
+
     Returns:
         One float32 tensor for each shape.
 
@@ -67,7 +69,7 @@ def random_tensors(*shapes: tuple[int, ...]) -> list[Tensor]:
         >>> torch.equal(a, random_tensors((2, 3))[0])
         True
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(971_582_146)
     return [torch.rand(*shape, generator=generator) for shape in shapes]
 
 
