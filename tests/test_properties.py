@@ -90,7 +90,7 @@ def times_power(blocks, exponent):
 def same(V, U):
     """Whether two factors are the same to the bit, but for entries with too few digits to tell."""
     return torch.equal(
-        *torch.where((V < 1e-29 * V.max()) & (U < 1e-29 * V.max()), 0, torch.stack([V, U]))
+        *torch.where((V < 1e-24 * V.max()) & (U < 1e-24 * V.max()), 0, torch.stack([V, U]))
     )
 
 
