@@ -90,7 +90,7 @@ def times_power(blocks, exponent):
 def same(V, U):
     """Whether two factors are the same to the bit, but for entries with too few digits to tell."""
     return torch.equal(
-        *torch.where((V < 1e-29 * V.max()) & (U < 1e-29 * V.max()), 0, torch.stack([V, U]))
+        *torch.where((V < 1e-24 * V.max()) & (U < 1e-24 * V.max()), 0, torch.stack([V, U]))
     )
 
 
@@ -311,7 +311,7 @@ def test_a_tensor_fit_does_not_see_the_unit(power, shape):
         assert other.relative_error == pytest.approx(one.relative_error, rel=1e-3)
 
 
-@pytest.mark.parametrize(("solver", "rounds"), [("auto", 2500), ("hals", 500), ("mu", 500)])
+@pytest.mark.parametrize(("solver", "rounds"), [("auto", 1500), ("hals", 500), ("mu", 500)])
 def test_many_rounds_end_where_they_should(solver, rounds):
     X = made("sparse", (8, 10), seed=3).float()
     fit = coupled_nmf({"a": X}, 1, solver=solver, max_iter=rounds * min(MANY, 20), tol=0)
