@@ -24,7 +24,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .names import brief, cut, escape, fit, readable
+from .names import brief, cut, escape, readable, shown
 from .plots import theme
 from .solvers import all_or_nothing
 
@@ -228,8 +228,8 @@ class Explorer:
             picture = self.picture(*values)
             if values not in self._pictures:
                 raise KeyboardInterrupt("the pictures of an Explorer were not all drawn")
-            frames.append((picture.uri, fit(picture.alt)))
-        labels = [list(map(fit, values)) for values in self.prepared.values()]
+            frames.append((picture.uri, shown(picture.alt)))
+        labels = [list(map(shown, values)) for values in self.prepared.values()]
         data = {"labels": labels, "most": LABEL, "frames": frames}
         packed = json.dumps(data).replace("<", "\\u003c")
         sliders = "".join([self._slider(name) for name in self.prepared])
@@ -252,7 +252,7 @@ class Explorer:
     def _slider(self, name: str) -> str:
         values = self.prepared[name]
         at = values.index(self.start[name])
-        value = fit(values[at])
+        value = shown(values[at])
         return (
             f'<label style="{SLIDER_STYLE}"><span style="{WORD_STYLE}">{brief(name, LABEL)}</span>'
             f'<input type="range" min="0" max="{len(values) - 1}" value="{at}" '

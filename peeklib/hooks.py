@@ -150,7 +150,34 @@ def record(
             progress=progress,
         )
         return open_store(store, memory=memory)
-    model, images = unwrapped(model), as_images(images)
+    blocks = _record_in_memory(
+        unwrapped(model),
+        as_images(images),
+        layers,
+        preprocess=preprocess,
+        memory=memory,
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
+    )
+    signed: dict[str, Tensor] = {}
+    for name, block in blocks.items():
+        signed |= split_signs(name, block, negative)
+    return signed
+
+
+def _record_in_memory(
+    model: nn.Module,
+    images: Tensor,
+    layers: str | Iterable[str] | None,
+    *,
+    preprocess: Preprocess | None,
+    memory: float,
+    batch_size: int,
+    device,
+    progress: bool,
+) -> dict[str, Tensor]:
+    """As `record`, of any sign."""
     to_float(images[:0])  # refuses what nobody can scale
     if not len(images):
         raise ValueError("there are no images to record")
@@ -171,10 +198,7 @@ def record(
     )
     if skipped:
         _refuse_skipped(skipped)
-    signed: dict[str, Tensor] = {}
-    for name, block in blocks.items():
-        signed |= split_signs(name, block, negative)
-    return signed
+    return blocks
 
 
 def _chosen(
@@ -184,7 +208,7 @@ def _chosen(
     sites = trace(model, images, preprocess=preprocess)
     chosen, notes = choose(sites, "auto" if layers is None else layers, math.inf, model)
     for note in notes:
-        warnings.warn(note, stacklevel=3)
+        warnings.warn(note, stacklevel=4)
     return chosen
 
 

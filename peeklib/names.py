@@ -67,14 +67,16 @@ def _characters() -> frozenset[int]:
     return frozenset(font.get_charmap())
 
 
-def fit(text) -> str:
-    """Anything as text that a file in UTF-8 and a page of HTML can hold.
+def shown(text) -> str:
+    """Anything as text that can be printed, and that a file in UTF-8 and a page of HTML can hold.
+
+    Names of files may hold bytes that are no characters.
 
     Returns:
         Its `str`, with escapes for other characters.
 
     Example:
-        >>> fit("a\\0b")
+        >>> shown("a\\0b")
         'a\\\\x00b'
     """
     return UNFIT.sub(lambda found: _escaped(found[0]), str(text))
@@ -90,7 +92,7 @@ def escape(text) -> str:
         >>> escape('1 < "2"')
         '1 &lt; &quot;2&quot;'
     """
-    return html.escape(fit(text))
+    return html.escape(shown(text))
 
 
 def brief(text, most: int = 100) -> str:

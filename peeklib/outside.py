@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self
 
+from .names import shown
+
 MOST = 2**30  # bytes of a file that is read as a whole
 FREE = 2**28  # bytes that any archive may unpack to, however small it is
 RATIO = 200  # of more bytes to those of the archive: what is measured shrinks less, bombs more
@@ -65,16 +67,6 @@ def check_plain(path: Path) -> int:
 
 def _too_large(name: str, size: int, most: float) -> str:
     return f"{name} has {size:,} bytes; at most {most:,} are read"
-
-
-def shown(name) -> str:
-    r"""A name as text that can be printed: names of files may hold bytes that are no characters.
-
-    Example:
-        >>> print(shown("x\udce9.png"))
-        x\udce9.png
-    """
-    return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def words(why: BaseException) -> str:

@@ -29,7 +29,8 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from .outside import Packed, read_plain, shown, words
+from .names import shown
+from .outside import Packed, read_plain, words
 
 AnyPath = TypeVar("AnyPath", Path, Packed)
 LARGEST = 2**28  # bytes of a file; of more pixels Pillow warns

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocks import Stack, check_count, check_seed
+from .blocks import Stack, check_count, check_seed, stack
 from .crew import COLUMNS, SWEEPERS, each, pieces
 from .shares import Share, share_of
 
@@ -239,9 +239,10 @@ def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
     """
     generator, share = torch.Generator().manual_seed(check_seed(seed)), share_of(X)
     sketch = torch.randn(width, share.images, generator=generator, dtype=X.dtype)[:, share.here]
-    Q = _orthonormal(sketch.to(X.device) @ X.T)  # width × features
+    near_one = stack({"X": X}, None, X.device) if isinstance(X, Tensor) else X
+    Q = _orthonormal(sketch.to(X.device) @ near_one.T)  # width × features
     for _ in range(iterations):
-        Q = _orthonormal(_pass_over(X, partial(_project, Q)))
+        Q = _orthonormal(_pass_over(near_one, partial(_project, Q)))
     Q = share.led(Q)
     return LowRank(Q.T, Q @ X, share)
 

@@ -3,8 +3,8 @@
 A store is a folder. Each block is a file "0.npy", "1.npy", … of NumPy's own format, images ×
 features: what a batch of images gives is appended in one write, and a chunk of images is read in
 one. "store.json" has the names. Plain .npy was chosen over safetensors, which has to have the whole
-of a block in memory to write it, and zarr, which both wrote and read several times slower and needs
-six packages more; and plain reads into two buffers over a memory map, whose pages count as memory
+of a block in memory to write it, and zarr, which wrote and read slower, most of all compressed, and needs six
+packages more; and plain reads into two buffers over a memory map, whose pages count as memory
 used and which nothing reads ahead.
 
 A store that is being written lies beside its place, as "<name>.part", and is renamed at the end. It

@@ -21,6 +21,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from forked import fork
 from torch import nn
 
 import peeklib as pk
@@ -614,15 +615,6 @@ def test_a_hit_does_not_measure_the_folder(monkeypatch):
 
 
 # Several processes and versions
-
-
-def fork(target, *args):
-    """A copy of this process that runs `target`."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=args, daemon=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: threads are not copied
-        process.start()
-    return process
 
 
 def compute_where_files_stay_small():

@@ -320,6 +320,15 @@ def matrices_used(monkeypatch, blocks, **options):
     return coupled_nmf(blocks, 3, solver="auto", **options), used
 
 
+@pytest.mark.parametrize("power", [-99, 83])
+def test_a_matrix_of_any_size_is_compressed(power):
+    X = torch.outer(torch.arange(1.0, 9), torch.arange(1.0, 12))
+    small, other = solvers.compress(X, 2), solvers.compress(X * 2.0**power, 2)
+    model = torch.eye(8) @ other / 2.0**power
+    torch.testing.assert_close(model, X)
+    torch.testing.assert_close(torch.eye(8) @ small, X)
+
+
 def test_auto_begins_on_a_compressed_stack_and_ends_on_the_stack_itself(large, monkeypatch):
     fit, used = matrices_used(monkeypatch, large)
     assert used == [("LowRank", 120), ("Stack", 120)] and fit.converged

@@ -4,7 +4,6 @@ import errno
 import itertools
 import json
 import math
-import multiprocessing
 import os
 import pickle
 import random
@@ -13,7 +12,6 @@ import signal
 import stat
 import threading
 import time
-import warnings
 from collections import defaultdict
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from forked import fork
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from simulated import Simulation
@@ -298,15 +297,6 @@ def test_the_old_file_outlives_what_goes_wrong(found, name, trouble, blank, tmp_
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
     if isinstance(trouble, OSError):
         assert caught.value.errno == errno.ENOSPC and str(path) in str(caught.value)
-
-
-def fork(target, *args):
-    """A copy of this process that runs `target`."""
-    process = multiprocessing.get_context("fork").Process(target=target, args=args, daemon=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: threads are not copied
-        process.start()
-    return process
 
 
 CONTENTS = [bytes([number]) * 2_000_000 for number in range(3)]

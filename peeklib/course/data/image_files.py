@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...outside import open_zip, shown
+from ...names import shown
+from ...outside import open_zip
 from ...pictures import (
     AnyPath,
     combine,

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from ...outside import open_zip, shown
+from ...names import shown
+from ...outside import open_zip
 from ...pictures import visible
 from .originals import ORIGINALS
 

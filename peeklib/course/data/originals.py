@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...outside import read_plain, shown, words
+from ...names import shown
+from ...outside import read_plain, words
 from .dataset import Dataset, Split, channels_first
 
 ARRAYS = {  # what a pickled array names, in modules of NumPy of any version
