@@ -271,7 +271,7 @@ def test_the_menu_opens_on_a_phone(visit, base):
     )
     link.first.click()
     page.wait_for_url("**/ledger.html")
-    assert page.locator("h1").inner_text().startswith("The ledger")
+    assert page.locator("article h1").inner_text().startswith("The ledger")
 
 
 def test_a_search_from_any_page_finds_pages(visit):
