@@ -102,7 +102,8 @@ def record(
             function is applied. A name that is not there is an error that lists all.
         store: of a folder on disk to keep the result in, when it is larger than memory; images of a
             data set or loader are then read batch by batch, too. It is there, whole, when this
-            returns; an interrupt or error leaves nothing.
+            returns; an interrupt or error leaves nothing. Without a disk for it, `pk.sketch` keeps
+            some of the images' columns and places the others in a second run.
         preprocess: what is done to a batch of images, as floats, before the model gets it; if it
             gives a dict, the model gets that as named arguments.
         negative: what to do with outputs below zero, which a non-negative factorization cannot
@@ -254,7 +255,9 @@ class Passing:
         done = 0
 
         def keep_signs(name: str, block: Tensor) -> None:
-            block = block.to(samples[name].site.dtype, copy=True)  # the model may go on with its own
+            block = block.to(
+                samples[name].site.dtype, copy=True
+            )  # the model may go on with its own
             for part, rows in split_signs(name, block, negative).items():
                 keep(part, rows)
 
@@ -298,7 +301,8 @@ def start(
     batches = in_batches(images, batch_size)
     head = _head(batches)
     sites = {site.name: site for site in _chosen(model, torch.cat(head), layers, preprocess)}
-    return Passing(model, [*sites.values()], chain(head, batches), count_of(images), preprocess)
+    batches = chain(_let_go(head), batches)
+    return Passing(model, [*sites.values()], batches, count_of(images), preprocess)
 
 
 def _head(batches: Iterator[Tensor]) -> list[Tensor]:
@@ -314,6 +318,12 @@ def _head(batches: Iterator[Tensor]) -> list[Tensor]:
     return head
 
 
+def _let_go(head: list[Tensor]) -> Iterator[Tensor]:
+    """One after the other, none kept."""
+    while head:
+        yield head.pop(0)
+
+
 def _check_disk(sites: Collection[Site], images: int | None, path: Path, negative: str) -> None:
     """Whether what is known to come goes onto the disk."""
     if images is None:
@@ -324,7 +334,8 @@ def _check_disk(sites: Collection[Site], images: int | None, path: Path, negativ
         raise OSError(
             errno.ENOSPC,
             f"{len(sites)} layers for {images} images take {total / 1e9:.3g} GB, and "
-            f"{free / 1e9:.3g} are free; name fewer layers, give fewer images, or another disk",
+            f"{free / 1e9:.3g} are free; name fewer layers, give fewer images or another disk, or "
+            "keep a sketch, which needs none: pk.sketch(model, images, layers)",
             str(path),
         )
 
@@ -473,8 +484,8 @@ def _check_memory(sites: Sequence[Site], images: int, memory: float) -> None:
         raise ValueError(
             f"{len(sites)} layers for {images} images take {total:.3g} GB, {largest!r} alone "
             f"{sizes[largest]:.3g}, and memory is {memory:g}; name fewer layers, give fewer images or "
-            "more memory=, keep them on disk, store=path, or use pk.peek, which keeps a sample of "
-            "large layers"
+            "more memory=, keep them on disk, store=path, or a sketch of them, pk.sketch, or use "
+            "pk.peek, which keeps a sample of large layers"
         )
 
 

@@ -9,9 +9,11 @@ Either half is a bottom-k sample (Cohen & Kaplan 2007): image i draws u_i from [
 those with the smallest u_i stay, and those with the smallest v_i / ‖x_i‖². With τ the first that does
 not stay, the probabilities are τ and min(1, τ ‖x_i‖²).
 
-A sketch of columns stays non-negative, which a Gaussian one, X Ω, does not. To fit on that as well
-(its codes of any sign), on its range, or on a sketch from both sides (Tropp et al. 2017) was
-tried and was worse than to draw by size.
+A sketch of columns stays non-negative, which a Gaussian one, X Ω, does not. That was tried as well:
+fitted together with a sample, its codes of any sign, it is worse than the sample alone on ordinary
+data and hardly better on others; as one from both sides (Tropp et al. 2017), or as the range on
+which a second run is projected, it has to keep some
+hundred numbers of each image to be as good.
 
 F of all images, and what they leave unexplained, come from a second run, batch by batch; what it
 adds up, F Xᵀ and Fᵀ F, is all that an improvement of W on all images needs.
@@ -334,7 +336,7 @@ class _Bottom:
         order = keys.argsort(kind="stable")
         stay, leave = order[:most], order[most:]
         if len(leave):
-            self.limit = min(self.limit, keys[leave[0]])
+            self.limit = min(self.limit, float(keys[leave[0]]))
         self.numbers, self.keys = numbers[stay], keys[stay]
 
     def limits(self, numbers: np.ndarray) -> np.ndarray:
@@ -477,7 +479,8 @@ class _Totals:
             unit = data.units[name]
             factors[name] = (W.to(F.device).double() / unit).to(data.dtype)
             self.energy[name] += data.energy[name] * unit**2
-            self.products[name] += (Ft @ data.blocks[name].T).double().cpu() * unit
+        for name, product in data.split((Ft @ data.T).T).items():
+            self.products[name] += product.T.double().cpu() * data.units[name]
         for name, lost in residuals(data, factors, Ft).items():
             self.lost[name] += lost * data.units[name] ** 2
         self.gram += (Ft @ Ft.T).double().cpu()
