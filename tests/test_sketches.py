@@ -294,7 +294,7 @@ def test_what_cannot_be_placed_is_refused(model, blocks):
     sketch = pk.sketch(model, IMAGES, layers="4", sample=40)
     with pytest.raises(ValueError, match="the fit is of blocks .*'1': 8"):
         sketch.place(pk.coupled_nmf(blocks, 2))
-    with pytest.raises(TypeError, match="a dict, not a fit"):
+    with pytest.raises(TypeError, match="a dict, not a coupled fit"):
         sketch.place(blocks)
     with pytest.raises(ValueError, match="passes is 0"):
         sketch.place(pk.coupled_nmf(sketch, 2), passes=0)
