@@ -13,7 +13,7 @@ from torch import nn
 import peeklib as pk
 from peeklib.study import compare as home
 from peeklib.study.compare import TRUSTED, find_uneven
-from peeklib.study.scores import FIT, SCORES
+from peeklib.study.scores import SCORES
 
 
 def network(scale=5.0, classes=4):
@@ -23,12 +23,17 @@ def network(scale=5.0, classes=4):
     return model
 
 
-@pytest.fixture(scope="module", autouse=True)
-def rough_fits():
-    """Short factorizations: what they come to is not the question here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(FIT, "max_iter", 3)
-        yield
+pytestmark = pytest.mark.usefixtures("rough_fits")
+
+
+@pytest.fixture(autouse=True)
+def few_scores(request, monkeypatch):
+    """Where nobody asks for `found`, which has all."""
+    if "found" in request.fixturenames:
+        return
+    for name, score in list(SCORES.items()):
+        if score.family == "factorization" and name not in (*TRUSTED, "rmse_area"):
+            monkeypatch.delitem(SCORES, name)
 
 
 @pytest.fixture(scope="module")
