@@ -80,7 +80,7 @@ zoo: setup  ## train and score the networks behind chapter 14 (an hour on two co
 bench: setup  ## time our factorization beside other people's, on this machine (an hour)
 	$(BIN)/python benchmarks/run.py
 
-devices: setup  ## run every notebook on a simulated GPU (half an hour), compile the kernel in all sizes; `benchmarks/gpu.sh` is for a real one
+devices: setup  ## run every notebook on a simulated GPU, compile the kernel in every size (half an hour); `benchmarks/gpu.sh` is for a real one
 	$(BIN)/python -m pytest -ra -m slow tests/test_pages_on_gpu.py tests/test_gpu.py
 
 sync: $(SYNC)/ready  ## write each notebook from its .py, and this copy's address; needs no PyTorch

@@ -31,9 +31,10 @@ def few_scores(request, monkeypatch):
     """Where nobody asks for `found`, which has all."""
     if "found" in request.fixturenames:
         return
-    for name, score in list(SCORES.items()):
-        if score.family == "factorization" and name not in (*TRUSTED, "rmse_area"):
-            monkeypatch.delitem(SCORES, name)
+    kept = (*TRUSTED, "rmse_area")
+    few = {k: v for k, v in SCORES.items() if v.family != "factorization" or k in kept}
+    for module in (home, pk.scores):
+        monkeypatch.setattr(module, "SCORES", few)
 
 
 @pytest.fixture(scope="module")

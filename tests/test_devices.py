@@ -12,7 +12,7 @@ from simulated import Simulation
 from torch import nn
 
 import peeklib as pk
-from peeklib import solvers, zoo
+from peeklib import masks, solvers, zoo
 from peeklib.course.data import Dataset, Split
 from peeklib.course.subjects import Subject
 from peeklib.course.training import correct
@@ -148,7 +148,8 @@ def test_rank_sweep(blocks, home, device):
 
 
 @pytest.mark.parametrize(("home", "device"), MOVES[1:])
-def test_choose_rank(blocks, home, device):
+def test_choose_rank(blocks, home, device, monkeypatch):
+    monkeypatch.setattr(masks, "ROUNDS", 5)
     choice = pk.choose_rank(blocks, [1, 2], seeds=[0, 1], device=device)
     assert choice.table.notna().all(axis=None)
 
