@@ -286,7 +286,7 @@ def process(rank, size, folder):
         init_method=f"file://{folder}/{size}.meet",
         rank=rank,
         world_size=size,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(seconds=240),
     )
     here, found = Here(folder, dist.group.WORLD), {}
     for name, case in cases_of(size).items():
@@ -340,7 +340,7 @@ def run(fork, size, folder):
     for one in started:
         one.start()
     for one in started:
-        one.join(100)
+        one.join(300)
         one.kill()  # had it hung
     parts = []
     for rank in range(size):
