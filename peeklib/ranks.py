@@ -46,9 +46,9 @@ class RankChoice:
 
     Example:
         >>> import peeklib as pk
-        >>> choice = pk.choose_rank({"input": torch.eye(3).repeat(4, 8)}, [2, 3, 4])
+        >>> choice = pk.choose_rank({"input": torch.eye(3).repeat(4, 8)}, [2, 3], seeds=(0, 1))
         >>> choice.rank, list(choice.table["rank"])
-        (3, [2, 3, 4])
+        (3, [2, 3])
     """
 
     rank: int  #: the suggestion
@@ -76,7 +76,7 @@ class RankChoice:
 
         Example:
             >>> import peeklib as pk
-            >>> choice = pk.choose_rank({"input": torch.eye(3).repeat(4, 8)}, [2, 3, 4])
+            >>> choice = pk.choose_rank({"input": torch.eye(3).repeat(4, 8)}, [2, 3], seeds=(0, 1))
             >>> [ax.get_ylabel() for ax in choice.figure().axes]
             ['error (share of the data)', 'stability']
         """
@@ -166,7 +166,7 @@ def choose_rank(
         >>> import peeklib as pk
         >>> generator = torch.Generator().manual_seed(0)
         >>> W, F = (torch.rand(count, 3, generator=generator) ** 3 for count in (40, 60))
-        >>> choice = pk.choose_rank({"input": W[:30] @ F.T, "relu": W[30:] @ F.T}, range(1, 6))
+        >>> choice = pk.choose_rank({"input": W[:30] @ F.T, "relu": W[30:] @ F.T}, [2, 3, 4])
         >>> choice.rank
         3
     """

@@ -1,7 +1,7 @@
 """Fits over several processes give what one gives, send what the formula says, and end together.
 
-The processes are started twice, two and then four of them, and go through all of `CASES`; a test
-looks at what came out of one.
+The processes are started twice, two and then four of them, and go through `CASES`; a test looks
+at what came out of one.
 """
 
 import contextlib
@@ -268,6 +268,13 @@ CASES = {
     "resumed": resumed,
     "of another seed": of_another_seed,
 }
+AMONG_FOUR = ("auto", "hals", "sample", "compressed", "dead", "sizes", "sweep", "bytes", "many")
+AMONG_FOUR += ("bad_block", "bad_option", "interrupted", "stopped", "resumed")
+
+
+def cases_of(size):
+    """Two processes go through all; what four do otherwise than two shows in these."""
+    return CASES if size == 2 else {name: CASES[name] for name in AMONG_FOUR}
 
 
 def process(rank, size, folder):
@@ -279,10 +286,10 @@ def process(rank, size, folder):
         init_method=f"file://{folder}/{size}.meet",
         rank=rank,
         world_size=size,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(seconds=240),
     )
     here, found = Here(folder, dist.group.WORLD), {}
-    for name, case in CASES.items():
+    for name, case in cases_of(size).items():
         found[name] = outcome(case, here)
     if rank == 1:
         write(here, found)
@@ -333,7 +340,7 @@ def run(fork, size, folder):
     for one in started:
         one.start()
     for one in started:
-        one.join(100)
+        one.join(300)
         one.kill()  # had it hung
     parts = []
     for rank in range(size):
@@ -358,8 +365,9 @@ def assert_the_same(fits, whole):
         assert fit.converged == whole.converged and fit.weights == whole.weights
 
 
-@pytest.mark.parametrize("size", SPLITS)
-@pytest.mark.parametrize("case", FITS)
+@pytest.mark.parametrize(
+    ("size", "case"), [(size, case) for size in SPLITS for case in FITS if case in cases_of(size)]
+)
 def test_several_processes_give_what_one_gives(found, folder, case, size):
     assert_the_same([part[case] for part in found[size]], FITS[case](Here(folder)))
 
@@ -388,7 +396,6 @@ def test_nothing_is_sent_without_a_group_though_processes_could_talk(found):
     assert [part["alone"].messages for part in found[2]] == [0, 0]
 
 
-@pytest.mark.parametrize("size", SPLITS)
 @pytest.mark.parametrize(
     ("case", "kind", "words"),
     [
@@ -402,8 +409,8 @@ def test_nothing_is_sent_without_a_group_though_processes_could_talk(found):
         ("of another seed", ValueError, r"its \(rank, seed\) is \[\[4, 3\]\], and here it is"),
     ],
 )
-def test_what_one_process_refuses_all_refuse(found, size, case, kind, words):
-    for part in found[size]:
+def test_what_one_process_refuses_all_refuse(found, case, kind, words):
+    for part in [*found[2], *(part for part in found[4] if case in part)]:
         with pytest.raises(kind, match=words):
             raise part[case]
 
