@@ -244,7 +244,9 @@ def _what_is_there(path: Path) -> str:
         return f"{file!r} is a saved {SAVED[kind]}, not a checkpoint; name another path"
     if kind != storage.CHECKPOINT:
         return f"there is a file {file!r} already, and it is no checkpoint; name another path"
-    return f"there is a checkpoint {file!r} already; give resume=True to go on from it, or delete it"
+    return (
+        f"there is a checkpoint {file!r} already; give resume=True to go on from it, or delete it"
+    )
 
 
 def _check_same(
