@@ -27,6 +27,7 @@ from .store import Stored
 
 SECONDS = 60  # from one checkpoint to the next, at least,
 PART = 0.05  # and the part of the time that writing may take
+# kinds of results that have a `save`, and what a person calls them
 SAVED = {"CoupledFactors": "fit", "CoupledTensors": "fit", "Sweep": "sweep", "Peek": "report"}
 
 

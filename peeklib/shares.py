@@ -360,11 +360,11 @@ def interrupts_kept(group, has_checkpoint: bool) -> Iterator[None]:
     """Inside, Ctrl-C is kept until `Share.decided`, where it stops all processes at one place.
 
     With a checkpoint that is the end of a round, also of one process: it can be written then, and
-    the fit go on from there. With neither, Ctrl-C is what it always is. A second one, some seconds later, comes out at once; so does the first, at the end, if nothing was decided any more.
+    the fit go on from there. With neither, Ctrl-C is what it always is. A second one, some seconds
+    later, comes out at once; so does the first, at the end, if nothing was decided any more.
     """
-    ours = (
-        group is not None or has_checkpoint
-    ) and threading.current_thread() is threading.main_thread()
+    is_asked = group is not None or has_checkpoint
+    ours = is_asked and threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return

@@ -125,7 +125,7 @@ def read(path: str | os.PathLike, kinds: Mapping[str, type]) -> Any:
     try:
         with path.open("rb") as file:
             facts, tensors = unsealed(file)
-        if facts["result"][0] == CHECKPOINT not in kinds:
+        if facts["result"][0] == CHECKPOINT and CHECKPOINT not in kinds:
             raise _Foreign(
                 "a checkpoint, of a fit that may not be at its end; give coupled_nmf or rank_sweep "
                 f"what it was begun with, checkpoint={str(path)!r} and resume=True"
