@@ -146,7 +146,8 @@ def choose_rank(
 
     More than 2000 images are sampled, at random and once: 2000 of them, or 20 for each component of
     the largest rank. Beyond the data that takes the memory of two copies of the sample at most, and
-    that of all factors. An interrupt raises KeyboardInterrupt.
+    that of all factors. An interrupt raises KeyboardInterrupt. It is the work of one process, from its
+    beginning to its end: it takes neither `group` nor `checkpoint`, as `rank_sweep` does.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.
