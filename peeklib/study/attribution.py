@@ -150,7 +150,7 @@ class Votes:
         """
         said = self.of(image)
         answer, other = self._rivals(image, against)
-        lead = said[answer] - said[other]  # for each component, what is left out, and the bias
+        lead = pd.Series(said[answer] - said[other])  # of each component, the rest, and the bias
         check_count(most, "most")
         strongest = lead.iloc[: self.fit.rank].abs().sort_values(ascending=False)
         chosen = sorted(strongest.index[:most], key=lambda k: -lead[k])
@@ -269,7 +269,7 @@ def _check_linear(layer: str, said: Tensor, mixed: Tensor) -> None:
 @theme()
 def _draw_why(fit: CoupledFactors, images, image: int, lead: pd.Series, chosen: list, words: str):
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1, 2])
+    above, below = np.atleast_1d(figure.subfigures(2, 1, height_ratios=[1, 2]))
     shape = tuple(images.shape[2:])
     latent = _pixel_images(fit, slice(None), shape)
     pixels = np.moveaxis(torch.as_tensor(images[image]).cpu().numpy(), 0, -1)
@@ -280,9 +280,10 @@ def _draw_why(fit: CoupledFactors, images, image: int, lead: pd.Series, chosen: 
         ax.imshow(np.squeeze(picture / (picture.max() or 1)), cmap="gray", vmin=0, vmax=1)
         ax.set_title(title, fontsize=9)
         ax.axis("off")
-    others = lead.iloc[: fit.rank].drop(chosen).sum()
-    bars = {f"component {k} ({loadings[k]:.1f} of it)": lead[k] for k in chosen}
-    bars |= {"all other components": others, REST: lead[REST], BIAS: lead[BIAS]}
+    said = dict(zip(lead.index, lead.tolist(), strict=True))
+    bars = {f"component {k} ({loadings[k]:.1f} of it)": said.pop(k) for k in chosen}
+    left_out, bias = said.pop(REST), said.pop(BIAS)
+    bars |= {"all other components": sum(said.values()), REST: left_out, BIAS: bias}
     ax = below.subplots()
     colours = ["#0173b2" if value > 0 else "#de8f05" for value in bars.values()]
     ax.barh([literal(name) for name in bars], list(bars.values()), color=colours)

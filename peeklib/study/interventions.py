@@ -43,7 +43,7 @@ class Intervention:
         >>> before = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
         >>> found = Intervention("relu: 1 of 3 neurons × 0", before.flip(1), before)
         >>> found
-        relu: 1 of 3 neurons × 0. 0.0 % of 2 answers kept
+        relu: 1 of 3 neurons × 0. 0.0 % of 2 answers kept, logits moved by 2 of their spread
         >>> found.answers.tolist(), found.own_answers.tolist()
         ([1, 0], [0, 1])
     """
@@ -111,15 +111,14 @@ class Intervention:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("class")
 
     def __repr__(self):
-        return f"{self.what}. {self.kept:.1%} of {len(self.logits):,} answers kept".replace(
-            "%", " %"
-        )
+        kept = f"{100 * self.kept:.1f} % of {len(self.logits):,} answers kept"
+        return f"{self.what}. {kept}, logits moved by {self.moved:.3g} of their spread"
 
     def _repr_html_(self) -> str:
         whose = "its own answer" if self.labels is None else "label"
         table = self.recall.rename_axis(f"class by {whose}")
-        shares = {"before": "{:.1%}".format, "after": "{:.1%}".format}
-        return f"<p>{escape(repr(self))}</p>{table.to_html(formatters=shares, border=0)}"
+        table = table.round({"before": 3, "after": 3})
+        return f"<p>{escape(repr(self))}</p>{table.to_html(border=0)}"
 
 
 def intervene(
