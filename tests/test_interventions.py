@@ -23,6 +23,7 @@ class Net(nn.Sequential):
             self.relu1 = nn.ReLU()
             self.pool = nn.AvgPool2d(2)  # 3 × 2 × 2
             self.norm = nn.BatchNorm2d(3)
+            self.norm.running_mean += 0.1
             self.relu2 = nn.ReLU(inplace=True)
             self.flatten = nn.Flatten()
             self.fc = nn.Linear(12, 4)

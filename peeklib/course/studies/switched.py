@@ -3,6 +3,7 @@
 A is neurons × images, O neurons × rank. A neuron's *activity* is its mean over the images.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ JOINT, COUNT = 30, 2_000  # rank and images of the factorization of several netw
 SETTINGS = ("ordered", "100%", "untrained")
 LAYERS = ("relu1", "relu2")
 DRAWS = 3  # of each random set
+SEEN = (0, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 15_000)  # images, at ten moments
 MAPS = {"relu1": (10, 12, 12), "relu2": (20, 4, 4)}  # channels, height, width
 
 
@@ -145,15 +147,27 @@ def answers_from(model: nn.Module, layer: str, block: Tensor) -> Tensor:
         return torch.cat([rest(part) for part in given])
 
 
-def silence(one: mnist.Case, layer: str, chosen: Tensor) -> Intervention:
+def exchanged(
+    one: mnist.Case, layer: str, block: Tensor, labels: Tensor | None = None
+) -> Intervention:
+    """What the network answers if a layer gives another block, neurons × images.
+
+    Returns:
+        As `pk.intervene` gives it.
+    """
+    return Intervention(layer, answers_from(one.model, layer, block), own_answers(one), labels)
+
+
+def silence(
+    one: mnist.Case, layer: str, chosen: Tensor, labels: Tensor | None = None
+) -> Intervention:
     """What the network answers without the neurons chosen.
 
     Returns:
         As `pk.intervene` gives it.
     """
     block = one.blocks[layer]
-    without = answers_from(one.model, layer, block * ~chosen.to(block.device)[:, None])
-    return Intervention(layer, without, own_answers(one))
+    return exchanged(one, layer, block * ~chosen.to(block.device)[:, None], labels)
 
 
 def own_answers(one: mnist.Case) -> Tensor:
@@ -296,6 +310,35 @@ def part(fit: pk.CoupledFactors, name: str) -> pk.CoupledFactors:
     factors = {new: fit.factors[old] for old, new in names.items()}
     errors = {new: fit.block_errors[old] for old, new in names.items()}
     return replace(fit, factors=factors, block_errors=errors, weights={})
+
+
+def moments(data: pk.Dataset, seed: int = 0) -> dict[str, mnist.Case]:
+    """One network while it trains: as it starts, and after more and more images.
+
+    Returns:
+        Images seen, as text → the network then, and its blocks.
+    """
+    images, labels = pk.subset(data, fraction=mnist.FRACTIONS["25%"], seed=seed)
+    model: nn.Module = pk.models.PaperCNN(seed=seed)
+    found, seen = {}, 0
+    for until in SEEN:
+        if seen < min(until, len(labels)):
+            new = slice(seen, until)
+            model = mnist.train(model, images[new], labels[new], seed=seed, shuffle=False).model
+            seen = min(until, len(labels))
+        blocks = few_blocks(model, data)
+        found[f"{seen:,}"] = mnist.Case("25%", seed, data, copy.deepcopy(model), blocks)
+    return found
+
+
+def few_blocks(model: nn.Module, data: pk.Dataset) -> dict[str, Tensor]:
+    """What a network makes of the first test images.
+
+    Returns:
+        input, relu1 and relu2, features × images.
+    """
+    images = data.test.images[:COUNT]
+    return pk.input_blocks(images) | pk.record(model, images)
 
 
 def joint(seeds=range(3)) -> Iterator[dict]:
