@@ -269,7 +269,8 @@ def _check_linear(layer: str, said: Tensor, mixed: Tensor) -> None:
 @theme()
 def _draw_why(fit: CoupledFactors, images, image: int, lead: pd.Series, chosen: list, words: str):
     figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
-    above, below = np.atleast_1d(figure.subfigures(2, 1, height_ratios=[1, 2]))
+    grid = figure.add_gridspec(2, 1, height_ratios=[1, 2])
+    above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     shape = tuple(images.shape[2:])
     latent = _pixel_images(fit, slice(None), shape)
     pixels = np.moveaxis(torch.as_tensor(images[image]).cpu().numpy(), 0, -1)

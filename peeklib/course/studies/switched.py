@@ -18,7 +18,8 @@ from . import mnist
 from .common import FIT, load
 
 RANK = 10  # of the paper's Figure 9
-JOINT, COUNT = 30, 2_000  # rank and images of the factorization of several networks together
+JOINT = 30  # rank of the factorization of several networks together
+COUNT = 2_000  # images of that, and those on which neurons are silenced
 SETTINGS = ("ordered", "100%", "untrained")
 LAYERS = ("relu1", "relu2")
 DRAWS = 3  # of each random set
@@ -205,16 +206,18 @@ def effect(one: mnist.Case, layer: str, sets: list[Tensor]) -> dict:
 def silenced_in(one: mnist.Case) -> Iterator[dict]:
     """Of both layers of one network: neurons of low loadings silenced, and what to compare with.
 
+    The loadings are those of all test images, what becomes of the answers is of the first 2,000.
+
     Yields:
         A row for each layer, way of choosing and control.
     """
-    fit = one.fit(RANK)
+    fit, short = one.fit(RANK), replace(one, blocks=few(one))
     for layer in LAYERS:
-        O, activity = fit.factors[layer].cpu(), one.blocks[layer].mean(1).cpu()
+        O, activity = fit.factors[layer].cpu(), short.blocks[layer].mean(1).cpu()
         for base, choose in CHOSEN.items():
             for control, sets in controls(activity, choose(O), one.seed):
                 which = {"setting": one.setting, "seed": one.seed, "layer": layer}
-                yield {**which, "base": base, "control": control, **effect(one, layer, sets)}
+                yield {**which, "base": base, "control": control, **effect(short, layer, sets)}
 
 
 def silenced(seeds=range(3)) -> Iterator[dict]:
