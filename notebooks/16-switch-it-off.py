@@ -3,7 +3,7 @@
 #
 # *A heatmap says that these neurons are not used. Switch them off and ask the network.*
 #
-# You know {doc}`03-how-much-training` and {doc}`06-in-what-order`. Allow 50 minutes to read and answer; the chapter runs
+# You know {doc}`03-how-much-training` and {doc}`06-in-what-order`. Allow 60 minutes to read and answer; the chapter runs
 # for about a minute on a laptop CPU if you ran chapters 3 to 6 before.
 
 # %% tags=["remove-cell"]
@@ -135,7 +135,7 @@ print(f"{nothing.kept:.0%} of the answers are kept without all of relu2")
 # as active together. Such ablations are as old as the field; Morcos and others {cite}`morcos2018importance` and Bau and others
 # {cite}`bau2020understanding` set single units to zero.
 #
-# The table `silenced` has three seeds (`python book/evidence.py silenced surviving joint` makes this chapter's tables anew). Means:
+# The table `silenced` has three seeds, of the first 2,000 test images (`python book/evidence.py silenced surviving joint` makes this chapter's tables anew). Means:
 
 # %%
 table = pk.evidence.table("silenced")

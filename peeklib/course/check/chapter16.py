@@ -58,13 +58,13 @@ def votes_by_hand(answer: Tensor, weight: Tensor, loadings: Tensor) -> str | Non
         ✓ right
     """
     expected = (weight @ loadings).detach()
+    if answer.shape == expected.shape and near(answer, expected):
+        return None
     if answer.shape == expected.T.shape and near(answer.T, expected):
         return "that is components × classes; the classes come first"
     if answer.shape != expected.shape:
         shape = " × ".join(map(str, expected.shape))
         return f"give classes × components, here {shape}; neurons are summed over"
-    if near(answer, expected):
-        return None
     if near(answer, expected.clamp(min=0)):
         return "a vote may be negative: a component can speak against a class"
     return "sum over the neurons, each by its weight for the class times its loading"
