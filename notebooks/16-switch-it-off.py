@@ -285,10 +285,10 @@ print(f"class {lost.idxmax()} loses {100 * lost.max():.1f} points")
 # %% [markdown]
 # ## Why did it say 7?
 #
-# *8 minutes.* After `relu2` comes one linear layer: logits are $b + W a$ for activations $a$. With $a \approx O f$ every
-# component has a *vote* for every class, $V = W O$, and an image's logits are
+# *8 minutes.* After `relu2` comes one linear layer: logits are $b + L a$ for activations $a$. With $a \approx O f$ every
+# component has a *vote* for every class, $V = L O$, and an image's logits are
 #
-# $$b + V f + W (a - O f) ,$$
+# $$b + V f + L (a - O f) ,$$
 #
 # the bias, what its components say, and what the factorization leaves out. This is no estimate: it adds up.
 
@@ -416,7 +416,7 @@ def draw_moment(component, seen):
 
 
 axes = {"component": range(1, 11), "seen": list(moments)}
-prepared = {"component": [1, 2, 5]}
+prepared = {"component": [1, 3]}
 pk.Explorer(axes, draw_moment, prepared=prepared, start={"seen": list(moments)[-1]})
 
 # %% [markdown]

@@ -4,10 +4,10 @@
     V  classes × rank, the votes: what component k adds to each logit of an image that has 1 of it
     b  classes: the logits where that layer is silent
 
-Where logits are linear in a layer, logits(A) = b + W A, an image's logits are the sum of what its
-components say and of what the factorization leaves out, with V = W O:
+Where logits are linear in a layer, logits(A) = b + L A, an image's logits are the sum of what its
+components say and of what the factorization leaves out, with V = L O:
 
-    logits = b + V F[image] + W (A − O F[image])
+    logits = b + V F[image] + L (A − O F[image])
 
 This is the direct attribution of logits (Elhage et al. 2021, *A mathematical framework for
 transformer circuits*) with components in place of parts of the network; Olah et al. (2018, *The
@@ -190,8 +190,8 @@ def votes(
 ) -> Votes:
     """What every component says for every class, exactly, where logits are linear in its layer.
 
-    V = W O, of the map W from that layer to the logits (direct attribution of logits, Elhage et al.
-    2021; Olah et al. 2018). W is not looked for among the weights: the network is run with columns
+    V = L O, of the map L from that layer to the logits (direct attribution of logits, Elhage et al.
+    2021; Olah et al. 2018). L is not looked for among the weights: the network is run with columns
     of O in place of the layer's output, so an average or a flattening may stand between.
 
     Args:

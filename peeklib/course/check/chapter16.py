@@ -50,7 +50,7 @@ def most_lost(answer: int, recall: pd.DataFrame) -> str | None:
 
 @exercise
 def votes_by_hand(answer: Tensor, weight: Tensor, loadings: Tensor) -> str | None:
-    """Chapter 16: W O, classes × components, of the last layer's weights and the loadings.
+    """Chapter 16: L O, classes × components, of the last layer's weights and the loadings.
 
     Example:
         >>> import torch
