@@ -90,11 +90,12 @@ def draw(network, percent, by):
 
 axes = {
     "network": SETTINGS,
-    "percent": [0, 25, 50, 75, 90],
+    "percent": [0, 10, 25, 50, 75, 90],
     "by": ["lowest loadings", "at random"],
 }
+prepared = {"percent": [0, 50, 90]}
 start = {"network": "class by class", "percent": 50}
-pk.Explorer(axes, draw, start=start)
+pk.Explorer(axes, draw, prepared=prepared, start=start)
 
 # %% [markdown]
 # <details><summary>What to see</summary>The network trained class by class says one and the same digit to every image. Take
@@ -252,7 +253,8 @@ def draw_component(component):
     return figure, alt
 
 
-pk.Explorer({"component": range(switched.RANK)}, draw_component)
+axes = {"component": range(switched.RANK)}
+pk.Explorer(axes, draw_component, prepared={"component": [0, 1, 3, 5, 7, 9]})
 
 # %% [markdown]
 # `pk.intervene(model, fit, images, component=3)` does the same for any network; that both agree is a law:
@@ -318,7 +320,8 @@ def draw_why(digit):
     )
 
 
-pk.Explorer({"digit": range(10)}, draw_why, start={"digit": 7})
+prepared = {"digit": [0, 1, 4, 7, 9]}
+pk.Explorer({"digit": range(10)}, draw_why, prepared=prepared, start={"digit": 7})
 
 # %% [markdown]
 # ### Exercise 3 ●●○ (7 minutes)
@@ -416,7 +419,7 @@ def draw_moment(component, seen):
 
 
 axes = {"component": range(1, 11), "seen": list(moments)}
-prepared = {"component": [1, 3]}
+prepared = {"component": [1, 3], "seen": list(moments)[::2] + list(moments)[-1:]}
 pk.Explorer(axes, draw_moment, prepared=prepared, start={"seen": list(moments)[-1]})
 
 # %% [markdown]

@@ -44,7 +44,7 @@ class Votes:
         >>> import peeklib as pk
         >>> fit = pk.coupled_nmf({"relu": torch.ones(3, 4)}, 1)
         >>> found = Votes("relu", fit, torch.tensor([[1.0], [2.0]]), torch.zeros(2), torch.eye(4, 2))
-        >>> found.logits[0].tolist(), found.answers.tolist(), found.kept
+        >>> found.logits[0].round(decimals=2).tolist(), found.answers.tolist(), found.kept
         ([1.0, 2.0], [1, 1, 1, 1], 0.25)
     """
 
@@ -92,7 +92,7 @@ class Votes:
             >>> import peeklib as pk
             >>> fit = pk.coupled_nmf({"relu": torch.ones(3, 4)}, 1)
             >>> votes = Votes("relu", fit, torch.ones(2, 1), torch.zeros(2), torch.eye(4, 2) + 2)
-            >>> votes.of(0).sum().tolist()
+            >>> votes.of(0).sum().round(2).tolist()
             [3.0, 2.0]
         """
         count = len(self.own_logits)

@@ -43,7 +43,7 @@ class Intervention:
         >>> before = torch.tensor([[2.0, 1.0], [0.0, 1.0]])
         >>> found = Intervention("relu: 1 of 3 neurons × 0", before.flip(1), before)
         >>> found
-        relu: 1 of 3 neurons × 0. 0.0 % of 2 answers kept, logits moved by 2 of their spread
+        relu: 1 of 3 neurons × 0. 0.0 % of 2 answers kept, logits moved by 1.41 of their spread
         >>> found.answers.tolist(), found.own_answers.tolist()
         ([1, 0], [0, 1])
     """
