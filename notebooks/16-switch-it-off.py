@@ -226,7 +226,7 @@ print(f"{share:.3f}; of the other network's answers all of them")
 # %% [markdown]
 # ## What is a component for?
 #
-# *7 minutes.* A component $s$ can be taken out, too: from `relu2` of every image its part $O_s F_s^T$ is subtracted, and where that goes
+# *7 minutes.* A component $s$, here counted from 0 as columns are, can be taken out, too: from `relu2` of every image its part $O_s F_s^T$ is subtracted, and where that goes
 # below zero, zero stays, as no later layer has ever seen less. What the factorization leaves out is left alone. *Which components does only
 # one digit need? Is there one that nobody misses?*
 
@@ -395,7 +395,7 @@ joint.groupby("setting", sort=False)[columns].mean().round(3)
 
 # %% [markdown]
 # So look at one network at ten moments of its training. *Component* and *images seen*: when does a shape that is there in the pixels
-# get neurons of its own? Take component 1 to the left end: what do the neurons of a network show that has not learned?
+# get neurons of its own? Go to the left end: what do the neurons of a network show that has not learned?
 
 # %% tags=["hide-input"]
 moments = switched.moments(data)
@@ -410,16 +410,16 @@ def draw_moment(component, seen):
     title = f"component {component}, {seen} images seen"
     own = switched.part(growing, seen)
     what = {"maps": (20, 4, 4), "images": few_images, "labels": few_labels}
-    figure = pk.plots.journey(own, "relu2", component, title=title, **what)
-    channels = own.factors["relu2"][:, component - 1].reshape(20, 16).sum(1)
+    figure = pk.plots.journey(own, "relu2", component + 1, title=title, **what)
+    channels = own.factors["relu2"][:, component].reshape(20, 16).sum(1)
     strongest = int(channels.argmax())
     held = float(channels.max() / channels.sum())
     alt = f"{title}: channel {strongest} of relu2 has {held:.0%} of its loading."
     return figure, alt
 
 
-axes = {"component": range(1, 11), "seen": list(moments)}
-prepared = {"component": [1, 3], "seen": list(moments)[::2] + list(moments)[-1:]}
+axes = {"component": range(10), "seen": list(moments)}
+prepared = {"component": [0, 2], "seen": list(moments)[::2] + list(moments)[-1:]}
 pk.Explorer(axes, draw_moment, prepared=prepared, start={"seen": list(moments)[-1]})
 
 # %% [markdown]
