@@ -130,7 +130,7 @@ nothing = pk.intervene(one.model, fit, test_images, neurons=range(320))
 print(f"{nothing.kept:.0%} of the answers are kept without all of relu2")
 
 # %% [markdown]
-# The last layer's biases alone give the same answers. So ask the logits: by how much do they move, as a share of how much they
+# In this network the biases of the last layer give that answer by themselves. So ask the logits: by how much do they move, as a share of how much they
 # differ from image to image (`moved`)? And compare. Four controls, for as many neurons: *random* ones; the *least active*, by their mean
 # over the images, for which no factorization is needed; the least active *others*; and others, drawn until they are
 # as active together. Such ablations are as old as the field; Morcos and others {cite}`morcos2018importance` and Bau and others
@@ -142,7 +142,6 @@ print(f"{nothing.kept:.0%} of the answers are kept without all of relu2")
 table = pk.evidence.table("silenced")
 here = {name: how for how, name in SETTINGS.items()}
 table["training"] = table.setting.replace(here)
-TRAININGS = ["class by class", "shuffled", "untrained"]
 SHOWN = ["neurons", "activity", "kept", "moved"]
 
 
@@ -158,9 +157,8 @@ means("below 1 %", "relu2")
 # *moved*. Now half of each layer, those with the lowest loadings: "most of the network" is no less than that.
 
 # %%
-pd.concat(
-    {layer: means("lower half", layer).moved.unstack() for layer in switched.LAYERS}
-).loc[lambda rows: rows.index.get_level_values(1).isin(TRAININGS)].round(2)
+half = {layer: means("lower half", layer).moved.unstack() for layer in switched.LAYERS}
+pd.concat(half).round(2)
 
 
 # %%

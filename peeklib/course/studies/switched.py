@@ -20,7 +20,7 @@ from .common import FIT, load
 RANK = 10  # of the paper's Figure 9
 JOINT = 30  # rank of the factorization of several networks together
 COUNT = 2_000  # images of that, and those on which neurons are silenced
-SETTINGS = ("ordered", "100%", "untrained")
+SETTINGS = ("ordered", "100%")
 LAYERS = ("relu1", "relu2")
 DRAWS = 3  # of each random set
 SEEN = (0, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 15_000)  # images, at ten moments
@@ -221,7 +221,7 @@ def silenced_in(one: mnist.Case) -> Iterator[dict]:
 
 
 def silenced(seeds=range(3)) -> Iterator[dict]:
-    """Neurons of low loadings silenced, after training class by class, shuffled, and untrained.
+    """Neurons of low loadings silenced, after training class by class and shuffled.
 
     Yields:
         A row for each seed, network, layer, way of choosing and control.
@@ -257,13 +257,13 @@ def surviving_in(one: mnist.Case) -> Iterator[dict]:
 
 
 def surviving(seeds=range(3)) -> Iterator[dict]:
-    """Answers that survive a factorization at each rank, for Case Study I and two more networks.
+    """Answers that survive a factorization at each rank, for Case Study I and the ordered network.
 
     Yields:
         A row for each seed, network and rank.
     """
     for seed in seeds:
-        for setting in (*mnist.FRACTIONS, "ordered", "untrained"):
+        for setting in (*mnist.FRACTIONS, "ordered"):
             yield from surviving_in(mnist.case(load("mnist"), setting, seed))
 
 
