@@ -36,12 +36,13 @@ def most_lost(answer: int, recall: pd.DataFrame) -> str | None:
         >>> most_lost(1, recall)
         ✓ right
     """
-    lost = recall["before"] - recall["after"]
-    if answer not in lost.index:
-        return f"give one class of {lost.index.tolist()}"
-    if lost[answer] == lost.max():
+    after = dict(pd.Series(recall["after"]))
+    lost = {label: share - after[label] for label, share in pd.Series(recall["before"]).items()}
+    if answer not in lost:
+        return f"give one class of {list(lost)}"
+    if lost[answer] == max(lost.values()):
         return None
-    if recall.after[answer] == recall.after.min():
+    if after[answer] == min(after.values()):
         return f"class {answer} ends lowest, but another one fell further"
     if lost[answer] < 0:
         return f"class {answer} gained; which one lost most?"
