@@ -90,10 +90,10 @@ def draw(network, percent, by):
 
 axes = {
     "network": SETTINGS,
-    "percent": [0, 10, 25, 50, 75, 90],
+    "percent": [10, 25, 50, 75, 90],
     "by": ["lowest loadings", "at random"],
 }
-prepared = {"percent": [0, 50, 90]}
+prepared = {"percent": [50, 90]}
 start = {"network": "class by class", "percent": 50}
 pk.Explorer(axes, draw, prepared=prepared, start=start)
 
@@ -252,7 +252,7 @@ def draw_component(component):
 
 
 axes = {"component": range(switched.RANK)}
-pk.Explorer(axes, draw_component, prepared={"component": [0, 1, 3, 5, 7, 9]})
+pk.Explorer(axes, draw_component, prepared={"component": [0, 3, 5, 9]})
 
 # %% [markdown]
 # `pk.intervene(model, fit, images, component=3)` does the same for any network; that both agree is a law:
@@ -318,7 +318,7 @@ def draw_why(digit):
     )
 
 
-prepared = {"digit": [0, 1, 4, 7, 9]}
+prepared = {"digit": [1, 4, 7, 9]}
 pk.Explorer({"digit": range(10)}, draw_why, prepared=prepared, start={"digit": 7})
 
 # %% [markdown]
@@ -418,7 +418,7 @@ def draw_moment(component, seen):
 
 
 axes = {"component": range(10), "seen": list(moments)}
-prepared = {"component": [0, 2], "seen": list(moments)[::2] + list(moments)[-1:]}
+prepared = {"component": [0, 2], "seen": list(moments)[::3]}
 pk.Explorer(axes, draw_moment, prepared=prepared, start={"seen": list(moments)[-1]})
 
 # %% [markdown]
