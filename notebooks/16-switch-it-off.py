@@ -130,7 +130,7 @@ nothing = pk.intervene(one.model, fit, test_images, neurons=range(320))
 print(f"{nothing.kept:.0%} of the answers are kept without all of relu2")
 
 # %% [markdown]
-# In this network the biases of the last layer give that answer by themselves. So ask the logits: by how much do they move, as a share of how much they
+# If it would not, the biases of the last layer give that answer by themselves. So ask the logits: by how much do they move, as a share of how much they
 # differ from image to image (`moved`)? And compare. Four controls, for as many neurons: *random* ones; the *least active*, by their mean
 # over the images, for which no factorization is needed; the least active *others*; and others, drawn until they are
 # as active together. Such ablations are as old as the field; Morcos and others {cite}`morcos2018importance` and Bau and others
@@ -294,7 +294,7 @@ print(f"class {lost.idxmax()} loses {100 * lost.max():.1f} points")
 
 # %%
 votes = pk.votes(one.model, fit, test_images)
-votes.table().round(1)
+votes.table().round(2)
 
 # %% tags=["hide-cell"]
 said = torch.tensor(votes.of(0).sum().to_numpy())
