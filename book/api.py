@@ -34,6 +34,8 @@ WINGS = {
         "study.files": "Saved results",
         "study.scores": "Scores without labels",
         "study.compare": "Networks compared",
+        "study.interventions": "Parts switched off",
+        "study.attribution": "Votes of components",
     },
     "The course": {
         "course.data": "Data",

@@ -46,10 +46,14 @@ from .store import Stored as Stored
 from .store import open_store as open_store
 from .study import scores as scores
 from .study.analysis import peek as peek
+from .study.attribution import Votes as Votes
+from .study.attribution import votes as votes
 from .study.compare import Checkpoints as Checkpoints
 from .study.compare import Comparison as Comparison
 from .study.compare import compare as compare
 from .study.files import load as load
+from .study.interventions import Intervention as Intervention
+from .study.interventions import intervene as intervene
 from .study.report import Peek as Peek
 
 AGES: dict[pathlib.Path, int]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import peeklib as pk
 
-from . import higher_order, mnist, neighbours, neurons, scale, shapes, speed, uneven
+from . import higher_order, mnist, neighbours, neurons, scale, shapes, speed, switched, uneven
 from .common import FIT
 from .trainings import alexnet, orders, untrained
 from .zhang import directions, layers
@@ -52,5 +52,8 @@ STUDIES = {
     "rank_or_scale": Study(scale.rank_or_scale, fit=pk.scores.FIT),
     "uneven": Study(uneven.uneven, ("digits-rgb",), fit=pk.scores.FIT),
     "higher_order": Study(higher_order.higher_order, fit=higher_order.FIT),
+    "silenced": Study(switched.silenced),
+    "surviving": Study(switched.surviving),
+    "joint": Study(switched.joint),
     "libraries": Study(higher_order.libraries, fit=higher_order.PROGRAMS),
 }
