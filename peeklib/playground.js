@@ -9,7 +9,7 @@
 /** @typedef {{name: string, step: number, shape: number[]}} Layer a recorded output: of step `step`; the image is -1 */
 /** @typedef {{rank: number, factors: number[], weights: number[]}} Fit numbers of arrays, one for each layer */
 /** @typedef {{name: string, steps: Step[], layers: Layer[], fits: Fit[]}} Network */
-/** @typedef {{shape: number[], networks: Network[], arrays: Packed[], classes: string[], images: string, labels: number[], picks: number[], strokes: Record<string, number[][]>, pen: {box: number, radius: number, at: number[]}, unit: string}} Data */
+/** @typedef {{shape: number[], networks: Network[], start: number, arrays: Packed[], classes: string[], images: string, labels: number[], picks: number[], strokes: Record<string, number[][]>, pen: {box: number, radius: number, at: number[]}, unit: string}} Data */
 /** @typedef {Float32Array | Float64Array} Floats */
 /** @typedef {{W: Float32Array[], gram: Float64Array, rank: number}} Model what places an image: one W for each layer */
 /** @typedef {{code: Float64Array, layers: Float32Array[], predicted: Float32Array[], errors: number[], probabilities: number[], answer: number[], rank: number}} Seen */
@@ -73,53 +73,61 @@
 
   // The network
 
-  /** Which outputs of a window's place reach inside: from `first` up to `end`.
-   * @param {number} offset @param {number} stride @param {number} size @param {number} outputs */
-  const inside = (offset, stride, size, outputs) =>
-    [Math.max(0, Math.ceil(-offset / stride)), Math.min(outputs, Math.floor((size - 1 - offset) / stride) + 1)];
+  /** Visit each place of a step's window, with the outputs (y0 to y1, x0 to x1) that see input there.
+   * @param {any} step @param {(place: number, y: number[], x: number[]) => void} visit y: first, end, and input row of output 0; x: the same for columns */
+  const eachPlace = (step, visit) => {
+    const [kh, kw] = step.kernel, [, high, wide] = step.into, [, rows, columns] = step.out;
+    const range = (/** @type {number} */ axis, /** @type {number} */ k, /** @type {number} */ size, /** @type {number} */ outputs) => {
+      const stride = step.stride[axis], from = k * step.dilation[axis] - step.pad[axis];
+      return [Math.max(0, Math.ceil(-from / stride)), Math.min(outputs, Math.floor((size - 1 - from) / stride) + 1), from];
+    };
+    for (let ky = 0; ky < kh; ky++) {
+      for (let kx = 0; kx < kw; kx++) visit(ky * kw + kx, range(0, ky, high, rows), range(1, kx, wide, columns));
+    }
+  };
 
-  /** Call `visit(row, input row, first column, end, input offset)` for all rows that one place of a window sees.
-   * @param {any} step @param {number} ky @param {number} kx @param {(y: number, iy: number, x0: number, x1: number, shift: number) => void} visit */
-  const eachRow = (step, ky, kx, visit) => {
-    const [, high, wide] = step.into, [, rows, columns] = step.out;
-    const down = ky * step.dilation[0] - step.pad[0], right = kx * step.dilation[1] - step.pad[1];
-    const [y0, y1] = inside(down, step.stride[0], high, rows);
-    const [x0, x1] = inside(right, step.stride[1], wide, columns);
-    for (let y = y0; y < y1; y++) visit(y, y * step.stride[0] + down, x0, x1, right);
+  /** @param {Float32Array} x @param {any} step @param {number} start @param {(a: number, b: number) => number} join */
+  const pool = (x, step, start, join) => {
+    const [planes, high, wide] = step.into, [, rows, columns] = step.out, [down, right] = step.stride;
+    const y = new Float32Array(planes * rows * columns).fill(start);
+    eachPlace(step, (_, [y0, y1, top], [x0, x1, left]) => {
+      for (let c = 0; c < planes; c++) {
+        for (let row = y0; row < y1; row++) {
+          const at = (c * rows + row) * columns, from = (c * high + row * down + top) * wide + left;
+          for (let k = x0; k < x1; k++) y[at + k] = join(y[at + k], x[from + k * right]);
+        }
+      }
+    });
+    return y;
   };
 
   /** @type {Record<string, (x: Float32Array, step: any) => Float32Array>} */
   const OPERATIONS = {
     conv(x, step) {
-      const [, high, wide] = step.into, [outputs, rows, columns] = step.out;
-      const weight = arrays[step.weight], bias = arrays[step.bias], [kh, kw] = step.kernel;
-      const per = step.into[0] / step.groups, group = outputs / step.groups, stride = step.stride[1];
-      const y = new Float32Array(outputs * rows * columns);
-      let w = 0;
-      for (let o = 0; o < outputs; o++) {
-        if (bias) y.fill(bias[o], o * rows * columns, (o + 1) * rows * columns);
-        for (let c = 0; c < per; c++) {
-          const plane = (Math.floor(o / group) * per + c) * high * wide;
-          for (let ky = 0; ky < kh; ky++) {
-            for (let kx = 0; kx < kw; kx++) {
-              const value = weight[w++];
-              eachRow(step, ky, kx, (row, from, x0, x1, shift) => {
-                const at = (o * rows + row) * columns, start = plane + from * wide + shift;
-                for (let k = x0; k < x1; k++) y[at + k] += value * x[start + k * stride];
-              });
+      const [inputs, high, wide] = step.into, [outputs, rows, columns] = step.out, [down, right] = step.stride;
+      const weight = arrays[step.weight], bias = arrays[step.bias], places = step.kernel[0] * step.kernel[1];
+      const per = inputs / step.groups, group = outputs / step.groups, size = rows * columns;
+      const y = new Float32Array(outputs * size);
+      if (bias) bias.forEach((value, o) => y.fill(value, o * size, (o + 1) * size));
+      eachPlace(step, (place, [y0, y1, top], [x0, x1, left]) => {
+        for (let o = 0; o < outputs; o++) {
+          for (let c = 0; c < per; c++) {
+            const value = weight[(o * per + c) * places + place], plane = (Math.floor(o / group) * per + c) * high;
+            for (let row = y0; row < y1; row++) {
+              const at = o * size + row * columns, from = (plane + row * down + top) * wide + left;
+              for (let k = x0; k < x1; k++) y[at + k] += value * x[from + k * right];
             }
           }
         }
-      }
+      });
       return y;
     },
     max: (x, step) => pool(x, step, -Infinity, Math.max),
     avg(x, step) {
       const sum = (/** @type {number} */ a, /** @type {number} */ b) => a + b;
       const sums = pool(x, step, 0, sum), whole = step.kernel[0] * step.kernel[1];
-      if (step.border) return sums.map(value => value / whole);
-      const counts = pool(new Float32Array(x.length).fill(1), step, 0, sum);
-      return sums.map((value, k) => value / counts[k]);
+      const counts = step.border ? null : pool(new Float32Array(x.length).fill(1), step, 0, sum);
+      return sums.map((value, k) => value / (counts ? counts[k] : whole));
     },
     relu: x => x.map(value => Math.max(0, value)),
     affine(x, step) {
@@ -130,23 +138,6 @@
       const weight = arrays[step.weight], bias = arrays[step.bias];
       return Float32Array.from({ length: step.out[0] }, (_, o) => dot(weight, x, o * x.length) + (bias ? bias[o] : 0));
     },
-  };
-
-  /** @param {Float32Array} x @param {any} step @param {number} start @param {(a: number, b: number) => number} join */
-  const pool = (x, step, start, join) => {
-    const [planes, high, wide] = step.into, [, rows, columns] = step.out;
-    const y = new Float32Array(planes * rows * columns).fill(start), stride = step.stride[1];
-    for (let c = 0; c < planes; c++) {
-      for (let ky = 0; ky < step.kernel[0]; ky++) {
-        for (let kx = 0; kx < step.kernel[1]; kx++) {
-          eachRow(step, ky, kx, (row, from, x0, x1, shift) => {
-            const at = (c * rows + row) * columns, begin = (c * high + from) * wide + shift;
-            for (let k = x0; k < x1; k++) y[at + k] = join(y[at + k], x[begin + k * stride]);
-          });
-        }
-      }
-    }
-    return y;
   };
 
   /** What each step after `from` gives, when that gave x.
@@ -328,11 +319,11 @@
   const VIRIDIS = [[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
     [31, 158, 137], [53, 183, 121], [110, 206, 88], [181, 222, 43], [253, 231, 37]];
 
-  /** @param {number} value 0 to 1 @param {number} part 0 red, 1 green, 2 blue */
-  const coloured = (value, part) => {
-    const at = Math.min(1, Math.max(0, value)) * (VIRIDIS.length - 1), low = Math.min(VIRIDIS.length - 2, Math.floor(at));
-    return VIRIDIS[low][part] + (at - low) * (VIRIDIS[low + 1][part] - VIRIDIS[low][part]);
-  };
+  /** The colours of 256 values, as red, green, blue. */
+  const COLOURS = Uint8ClampedArray.from({ length: 768 }, (_, k) => {
+    const at = (Math.floor(k / 3) / 255) * 9, low = Math.min(8, Math.floor(at)), [a, b] = [VIRIDIS[low], VIRIDIS[low + 1]];
+    return a[k % 3] + (at - low) * (b[k % 3] - a[k % 3]);
+  });
 
   /** Planes side by side, in as many columns as rows; grey or RGB, or in colours of a map.
    * @param {HTMLCanvasElement} canvas @param {Float32Array[]} planes @param {number[]} size height, width
@@ -349,9 +340,10 @@
       for (let pixel = 0; pixel < size; pixel++) {
         const y = Math.floor(k / across) * (high + gap) + Math.floor(pixel / wide);
         const at = 4 * (y * W + (k % across) * (wide + gap) + (pixel % wide));
+        const level = Math.min(255, (255 * plane[pixel]) / white) | 0;
         for (let part = 0; part < 3; part++) {
-          const value = plane[rgb ? part * size + pixel : pixel] / white;
-          sheet.data[at + part] = map ? coloured(value, part) : 255 * value;
+          const grey = rgb ? (255 * plane[part * size + pixel]) / white : level;
+          sheet.data[at + part] = map ? COLOURS[3 * level + part] : grey;
         }
         sheet.data[at + 3] = 255;
       }
@@ -424,13 +416,13 @@
   };
   let telling = 0;
 
+  const small = document.createElement("canvas");
   const showPad = () => {
     const pad = /** @type {HTMLCanvasElement} */ (find("pad")), context = /** @type {CanvasRenderingContext2D} */ (pad.getContext("2d"));
     const unit = pad.width / width;
     context.fillStyle = "#000";
     context.fillRect(0, 0, pad.width, pad.height);
     if (state.from === "image") {
-      const small = document.createElement("canvas");
       paint(small, [state.pixels], [height, width], { most: 1 });
       context.imageSmoothingEnabled = false;
       context.drawImage(small, 0, 0, pad.width, pad.height);
@@ -685,6 +677,8 @@
     drawByKeys();
     find("still").remove();
     find("live").hidden = false;
+    find("network").value = String((state.network = data.start));
+    find("rank").value = String((state.fit = data.networks[0].fits.length - 1));
     rebuild();
     take(imageAt(data.picks[0]));
   };

@@ -103,6 +103,7 @@ class Playground:
         classes: names of the network's outputs; their numbers if None.
         preprocess: the normalization that the network expects, a·x + b for each channel.
         most: images that go into the page, evenly spread over those given.
+        start: the network, of several, that is shown first; the first one if None.
         title: of a saved page.
 
     Raises:
@@ -128,6 +129,7 @@ class Playground:
         classes: Iterable | None = None,
         preprocess: Preprocess | None = None,
         most: int = 300,
+        start: str | None = None,
         title: str = "Draw, and watch a network",
     ):
         pictures = as_images(images)
@@ -137,6 +139,7 @@ class Playground:
         self.labels = None if labels is None else as_labels(labels, len(pictures)).cpu()[kept]
         self.title = title
         self._models = _by_name(model)
+        self._start = _place_of(start, list(self._models))
         self._fits = {name: _fits_of(fit, name, self._models) for name in self._models}
         self._preprocess = preprocess
         self._arrays = _Arrays()
@@ -186,6 +189,7 @@ class Playground:
         data = {
             "shape": list(self.images.shape[1:]),
             "networks": self._networks,
+            "start": self._start,
             "arrays": self._arrays.packed,
             "classes": self.classes,
             "images": base64.b64encode(self.images.numpy().tobytes()).decode(),
@@ -210,8 +214,8 @@ class Playground:
 
     def _still(self) -> Picture:
         """What stands where no script runs: images, and what components make of them."""
-        name, model = next(iter(self._models.items()))
-        fit, network = self._fits[name][-1], self._networks[0]
+        name, model = list(self._models.items())[self._start]
+        fit, network = self._fits[name][-1], self._networks[self._start]
         images = self.images[self.picks()]
         blocks = input_blocks(images)
         inputs = list(blocks)
@@ -330,6 +334,12 @@ def _by_name(model) -> dict[str, nn.Module]:
     if not model:
         raise ValueError("there is no network; give one, or a dict of name → network")
     return {str(name): unwrapped(one) for name, one in model.items()}
+
+
+def _place_of(start: str | None, names: list[str]) -> int:
+    if start is not None and start not in names:
+        raise ValueError(f"start is {readable(start)!r}; the networks are {names}")
+    return 0 if start is None else names.index(start)
 
 
 def _fits_of(fit, name: str, models: Mapping) -> list[CoupledFactors]:
