@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
-from peeklib import playground, secure
+from peeklib import playground
+from peeklib import secure as headers
 from peeklib.explorer import SCRIPT
 
 OURS = (SCRIPT, playground.SCRIPT)  # of Explorers and Playgrounds
@@ -82,8 +83,8 @@ def with_policy(page: str, name: str) -> str:
 
 def policy(scripts: list[str]) -> str:
     """The policy of a page with these inline scripts, as an element."""
-    allowed = " ".join(dict.fromkeys(map(secure.digest, [*scripts, *HANDLERS])))
-    return secure.policy(
+    allowed = " ".join(dict.fromkeys(map(headers.digest, [*scripts, *HANDLERS])))
+    return headers.policy(
         {
             "default-src": "'none'",
             "script-src": f"{SITE} 'unsafe-hashes' {allowed}",

@@ -77,9 +77,9 @@ display(hands_on, metadata={"scrapbook": {"name": "playground", "mime_prefix": "
 display(data, metadata={"scrapbook": {"name": "playground-data", "mime_prefix": ""}})
 
 # %% [markdown]
-# <details><summary>An answer</summary>A 1 with a long flag at its top is a 7 without its slope: lean the stroke to the right, and
-# pull the flag to the left. The bar of a component that looks like a 7 rises before the answer tips. In the
-# <code>ordered</code> network, which saw the digit 8 last, most drawings end up as an 8 or a neighbour of it.</details>
+# <details><summary>An answer</summary>Draw the 1 with a flag, and make the flag longer: once it is about a quarter of the
+# digit's height, the answer tips, while one or two pieces that lie across the top rise. The <code>ordered</code> network,
+# which saw the digit 8 last, answers 8 to nearly everything, and so does what the components predict of it.</details>
 #
 # You know {doc}`03-how-much-training` and {doc}`06-in-what-order`. Allow 40 minutes to read and answer; the chapter runs for
 # about a minute on a laptop CPU, less if you ran chapters 3 to 6 before.

@@ -1,6 +1,6 @@
 // @ts-check
-// What a Playground does in its page: a network and the factorization of its layers, run on what
-// somebody draws. No library, no request. The order: numbers, network, factorization, drawing, view.
+// What a Playground computes in its page: a network and the factorization of its layers, on what
+// somebody draws. No library, no request. `playground-view.js` shows it; both run in one function.
 //
 // Shapes: an image is channels × height × width in one array; W is rank × features, a component a row.
 
@@ -14,831 +14,424 @@
 /** @typedef {{W: Float32Array[], gram: Float64Array, rank: number}} Model what places an image: one W for each layer */
 /** @typedef {{code: Float64Array, layers: Float32Array[], predicted: Float32Array[], errors: number[], probabilities: number[], answer: number[], rank: number}} Seen */
 
-(() => {
-  "use strict";
-  const figure = /** @type {HTMLElement} */ (document.currentScript?.closest("figure"));
-  const find = (/** @type {string} */ name) => /** @type {any} */ (figure.querySelector(`.peek-${name}`));
-  /** @type {Data} */
-  const data = JSON.parse(figure.querySelector("script[type='application/json']")?.textContent ?? "");
-  const [channels, height, width] = data.shape;
-  const pixelCount = channels * height * width;
+const figure = /** @type {HTMLElement} */ (document.currentScript?.closest("figure"));
+const find = (/** @type {string} */ name) => /** @type {any} */ (figure.querySelector(`.peek-${name}`));
+/** @type {Data} */
+const data = JSON.parse(figure.querySelector("script[type='application/json']")?.textContent ?? "");
+const [channels, height, width] = data.shape;
+const pixelCount = channels * height * width;
 
-  // Numbers
+// Numbers
 
-  const bytes = (/** @type {string} */ text) => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+const bytes = (/** @type {string} */ text) => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
 
-  /** @param {Packed} packed */
-  const unpacked = ({ rows, scale, data }) => {
-    const raw = new DataView(bytes(data).buffer), count = raw.byteLength / 2;
-    const values = new Float32Array(count);
-    for (let k = 0; k < count; k++) {
-      values[k] = raw.getInt16(2 * k, true) * scale[Math.floor((k * rows) / count)];
+/** @param {Packed} packed */
+const unpacked = ({ rows, scale, data }) => {
+  const raw = new DataView(bytes(data).buffer),
+    count = raw.byteLength / 2;
+  const values = new Float32Array(count);
+  for (let k = 0; k < count; k++) {
+    values[k] = raw.getInt16(2 * k, true) * scale[Math.floor((k * rows) / count)];
+  }
+  return values;
+};
+const arrays = data.arrays.map(unpacked);
+const images = bytes(data.images),
+  imageCount = images.length / pixelCount;
+const imageAt = (/** @type {number} */ k) =>
+  Float32Array.from(images.subarray(k * pixelCount, (k + 1) * pixelCount), value => value / 255);
+
+/** Sum of products of a part of `a` and a part of `b`.
+ * @param {Floats} a @param {Floats} b */
+const dot = (a, b, at = 0, other = 0, count = b.length) => {
+  let even = 0,
+    odd = 0,
+    k = 0; // two sums, which a processor adds at once
+  for (; k + 1 < count; k += 2) {
+    even += a[at + k] * b[other + k];
+    odd += a[at + k + 1] * b[other + k + 1];
+  }
+  return k < count ? even + odd + a[at + k] * b[other + k] : even + odd;
+};
+
+/** Add `factor` times a part of `b` to a part of `a`.
+ * @param {Floats} a @param {Floats} b @param {number} factor */
+const addTo = (a, b, factor, at = 0, other = 0, count = b.length) => {
+  for (let k = 0; k < count; k++) a[at + k] += factor * b[other + k];
+};
+
+const largest = (/** @type {ArrayLike<number>} */ values) => {
+  let most = 0;
+  for (let k = 0; k < values.length; k++) most = Math.max(most, values[k]);
+  return most;
+};
+
+/** @param {Floats} logits */
+const softmax = logits => {
+  const most = Math.max(...logits),
+    powers = Array.from(logits, value => Math.exp(value - most));
+  const sum = powers.reduce((a, b) => a + b, 0);
+  return powers.map(value => value / sum);
+};
+
+// The network
+
+/** Visit each place of a step's window, with the outputs (y0 to y1, x0 to x1) that see input there.
+ * @param {any} step @param {(place: number, y: number[], x: number[]) => void} visit y: first, end, and input row of output 0; x: the same for columns */
+const eachPlace = (step, visit) => {
+  const [kh, kw] = step.kernel,
+    [, high, wide] = step.into,
+    [, rows, columns] = step.out;
+  const range = (
+    /** @type {number} */ axis,
+    /** @type {number} */ k,
+    /** @type {number} */ size,
+    /** @type {number} */ outputs,
+  ) => {
+    const stride = step.stride[axis],
+      from = k * step.dilation[axis] - step.pad[axis];
+    return [
+      Math.max(0, Math.ceil(-from / stride)),
+      Math.min(outputs, Math.floor((size - 1 - from) / stride) + 1),
+      from,
+    ];
+  };
+  for (let ky = 0; ky < kh; ky++) {
+    for (let kx = 0; kx < kw; kx++) visit(ky * kw + kx, range(0, ky, high, rows), range(1, kx, wide, columns));
+  }
+};
+
+/** @param {Float32Array} x @param {any} step @param {number} start @param {(a: number, b: number) => number} join */
+const pool = (x, step, start, join) => {
+  const [planes, high, wide] = step.into,
+    [, rows, columns] = step.out,
+    [down, right] = step.stride;
+  const y = new Float32Array(planes * rows * columns).fill(start);
+  eachPlace(step, (_, [y0, y1, top], [x0, x1, left]) => {
+    for (let c = 0; c < planes; c++) {
+      for (let row = y0; row < y1; row++) {
+        const at = (c * rows + row) * columns,
+          from = (c * high + row * down + top) * wide + left;
+        for (let k = x0; k < x1; k++) y[at + k] = join(y[at + k], x[from + k * right]);
+      }
     }
-    return values;
-  };
-  const arrays = data.arrays.map(unpacked);
-  const images = bytes(data.images), imageCount = images.length / pixelCount;
-  const imageAt = (/** @type {number} */ k) =>
-    Float32Array.from(images.subarray(k * pixelCount, (k + 1) * pixelCount), value => value / 255);
+  });
+  return y;
+};
 
-  /** Sum of products of a part of `a` and a part of `b`.
-   * @param {Floats} a @param {Floats} b */
-  const dot = (a, b, at = 0, other = 0, count = b.length) => {
-    let even = 0, odd = 0, k = 0; // two sums, which a processor adds at once
-    for (; k + 1 < count; k += 2) {
-      even += a[at + k] * b[other + k];
-      odd += a[at + k + 1] * b[other + k + 1];
-    }
-    return k < count ? even + odd + a[at + k] * b[other + k] : even + odd;
-  };
-
-  /** Add `factor` times a part of `b` to a part of `a`.
-   * @param {Floats} a @param {Floats} b @param {number} factor */
-  const addTo = (a, b, factor, at = 0, other = 0, count = b.length) => {
-    for (let k = 0; k < count; k++) a[at + k] += factor * b[other + k];
-  };
-
-  const largest = (/** @type {ArrayLike<number>} */ values) => {
-    let most = 0;
-    for (let k = 0; k < values.length; k++) most = Math.max(most, values[k]);
-    return most;
-  };
-
-  /** @param {Floats} logits */
-  const softmax = logits => {
-    const most = Math.max(...logits), powers = Array.from(logits, value => Math.exp(value - most));
-    const sum = powers.reduce((a, b) => a + b, 0);
-    return powers.map(value => value / sum);
-  };
-
-  // The network
-
-  /** Visit each place of a step's window, with the outputs (y0 to y1, x0 to x1) that see input there.
-   * @param {any} step @param {(place: number, y: number[], x: number[]) => void} visit y: first, end, and input row of output 0; x: the same for columns */
-  const eachPlace = (step, visit) => {
-    const [kh, kw] = step.kernel, [, high, wide] = step.into, [, rows, columns] = step.out;
-    const range = (/** @type {number} */ axis, /** @type {number} */ k, /** @type {number} */ size, /** @type {number} */ outputs) => {
-      const stride = step.stride[axis], from = k * step.dilation[axis] - step.pad[axis];
-      return [Math.max(0, Math.ceil(-from / stride)), Math.min(outputs, Math.floor((size - 1 - from) / stride) + 1), from];
-    };
-    for (let ky = 0; ky < kh; ky++) {
-      for (let kx = 0; kx < kw; kx++) visit(ky * kw + kx, range(0, ky, high, rows), range(1, kx, wide, columns));
-    }
-  };
-
-  /** @param {Float32Array} x @param {any} step @param {number} start @param {(a: number, b: number) => number} join */
-  const pool = (x, step, start, join) => {
-    const [planes, high, wide] = step.into, [, rows, columns] = step.out, [down, right] = step.stride;
-    const y = new Float32Array(planes * rows * columns).fill(start);
-    eachPlace(step, (_, [y0, y1, top], [x0, x1, left]) => {
-      for (let c = 0; c < planes; c++) {
-        for (let row = y0; row < y1; row++) {
-          const at = (c * rows + row) * columns, from = (c * high + row * down + top) * wide + left;
-          for (let k = x0; k < x1; k++) y[at + k] = join(y[at + k], x[from + k * right]);
+/** @type {Record<string, (x: Float32Array, step: any) => Float32Array>} */
+const OPERATIONS = {
+  conv(x, step) {
+    const [inputs, high, wide] = step.into,
+      [outputs, rows, columns] = step.out,
+      [down, right] = step.stride;
+    const weight = arrays[step.weight],
+      bias = arrays[step.bias],
+      places = step.kernel[0] * step.kernel[1];
+    const per = inputs / step.groups,
+      group = outputs / step.groups,
+      size = rows * columns;
+    const y = new Float32Array(outputs * size);
+    if (bias) bias.forEach((value, o) => y.fill(value, o * size, (o + 1) * size));
+    eachPlace(step, (place, [y0, y1, top], [x0, x1, left]) => {
+      for (let o = 0; o < outputs; o++) {
+        for (let c = 0; c < per; c++) {
+          const value = weight[(o * per + c) * places + place],
+            plane = (Math.floor(o / group) * per + c) * high;
+          for (let row = y0; row < y1; row++) {
+            const at = o * size + row * columns,
+              from = (plane + row * down + top) * wide + left;
+            for (let k = x0; k < x1; k++) y[at + k] += value * x[from + k * right];
+          }
         }
       }
     });
     return y;
-  };
+  },
+  max: (x, step) => pool(x, step, -Infinity, Math.max),
+  avg(x, step) {
+    const sum = (/** @type {number} */ a, /** @type {number} */ b) => a + b;
+    const sums = pool(x, step, 0, sum),
+      whole = step.kernel[0] * step.kernel[1];
+    const counts = step.border ? null : pool(new Float32Array(x.length).fill(1), step, 0, sum);
+    return sums.map((value, k) => value / (counts ? counts[k] : whole));
+  },
+  relu: x => x.map(value => Math.max(0, value)),
+  affine(x, step) {
+    const weight = arrays[step.weight],
+      bias = arrays[step.bias],
+      size = x.length / weight.length;
+    return x.map((value, k) => value * weight[Math.floor(k / size)] + bias[Math.floor(k / size)]);
+  },
+  linear(x, step) {
+    const weight = arrays[step.weight],
+      bias = arrays[step.bias];
+    return Float32Array.from({ length: step.out[0] }, (_, o) => dot(weight, x, o * x.length) + (bias ? bias[o] : 0));
+  },
+};
 
-  /** @type {Record<string, (x: Float32Array, step: any) => Float32Array>} */
-  const OPERATIONS = {
-    conv(x, step) {
-      const [inputs, high, wide] = step.into, [outputs, rows, columns] = step.out, [down, right] = step.stride;
-      const weight = arrays[step.weight], bias = arrays[step.bias], places = step.kernel[0] * step.kernel[1];
-      const per = inputs / step.groups, group = outputs / step.groups, size = rows * columns;
-      const y = new Float32Array(outputs * size);
-      if (bias) bias.forEach((value, o) => y.fill(value, o * size, (o + 1) * size));
-      eachPlace(step, (place, [y0, y1, top], [x0, x1, left]) => {
-        for (let o = 0; o < outputs; o++) {
-          for (let c = 0; c < per; c++) {
-            const value = weight[(o * per + c) * places + place], plane = (Math.floor(o / group) * per + c) * high;
-            for (let row = y0; row < y1; row++) {
-              const at = o * size + row * columns, from = (plane + row * down + top) * wide + left;
-              for (let k = x0; k < x1; k++) y[at + k] += value * x[from + k * right];
-            }
-          }
-        }
-      });
-      return y;
-    },
-    max: (x, step) => pool(x, step, -Infinity, Math.max),
-    avg(x, step) {
-      const sum = (/** @type {number} */ a, /** @type {number} */ b) => a + b;
-      const sums = pool(x, step, 0, sum), whole = step.kernel[0] * step.kernel[1];
-      const counts = step.border ? null : pool(new Float32Array(x.length).fill(1), step, 0, sum);
-      return sums.map((value, k) => value / (counts ? counts[k] : whole));
-    },
-    relu: x => x.map(value => Math.max(0, value)),
-    affine(x, step) {
-      const weight = arrays[step.weight], bias = arrays[step.bias], size = x.length / weight.length;
-      return x.map((value, k) => value * weight[Math.floor(k / size)] + bias[Math.floor(k / size)]);
-    },
-    linear(x, step) {
-      const weight = arrays[step.weight], bias = arrays[step.bias];
-      return Float32Array.from({ length: step.out[0] }, (_, o) => dot(weight, x, o * x.length) + (bias ? bias[o] : 0));
-    },
-  };
+/** What each step after `from` gives, when that gave x.
+ * @param {Network} network @param {Float32Array} x */
+const run = (network, x, from = -1) => {
+  const outputs = [x];
+  for (const step of network.steps.slice(from + 1)) {
+    outputs.push(OPERATIONS[step.op](outputs[outputs.length - 1], step));
+  }
+  return outputs;
+};
 
-  /** What each step after `from` gives, when that gave x.
-   * @param {Network} network @param {Float32Array} x */
-  const run = (network, x, from = -1) => {
-    const outputs = [x];
-    for (const step of network.steps.slice(from + 1)) {
-      outputs.push(OPERATIONS[step.op](outputs[outputs.length - 1], step));
-    }
-    return outputs;
-  };
+// The factorization
 
-  // The factorization
-
-  /** Rows of W times themselves, weighted: rank × rank.
-   * @param {Floats[]} Ws @param {number} rank @param {number[]} weights */
-  const gramOf = (Ws, rank, weights) => {
-    const gram = new Float64Array(rank * rank);
-    Ws.forEach((W, layer) => {
-      const size = W.length / rank;
-      if (!weights[layer]) return;
-      for (let k = 0; k < rank; k++) {
-        for (let j = 0; j <= k; j++) gram[k * rank + j] += weights[layer] * dot(W, W, k * size, j * size, size);
-      }
-    });
-    for (let k = 0; k < rank; k++) for (let j = 0; j < k; j++) gram[j * rank + k] = gram[k * rank + j];
-    return gram;
-  };
-
-  /** One step of coordinate descent for each of the `rank` rows of V ≥ 0, in order; how far the furthest moved.
-   * @param {Floats} V rank × count @param {Floats} B rank × count @param {Float64Array} gram @param {number} rank */
-  const sweep = (V, B, gram, rank) => {
-    const count = V.length / rank, row = new Float64Array(count);
-    let furthest = 0;
+/** Rows of W times themselves, weighted: rank × rank.
+ * @param {Floats[]} Ws @param {number} rank @param {number[]} weights */
+const gramOf = (Ws, rank, weights) => {
+  const gram = new Float64Array(rank * rank);
+  Ws.forEach((W, layer) => {
+    const size = W.length / rank;
+    if (!weights[layer]) return;
     for (let k = 0; k < rank; k++) {
-      const own = gram[k * rank + k];
-      if (own <= 1e-38) continue; // a component of zeros is left alone
-      for (let n = 0; n < count; n++) row[n] = B[k * count + n];
-      for (let j = 0; j < rank; j++) addTo(row, V, -gram[k * rank + j], 0, j * count, count);
-      for (let n = 0; n < count; n++) {
-        const before = V[k * count + n], after = Math.max(0, before + row[n] / own);
-        furthest = Math.max(furthest, Math.abs(after - before));
-        V[k * count + n] = after;
-      }
+      for (let j = 0; j <= k; j++) gram[k * rank + j] += weights[layer] * dot(W, W, k * size, j * size, size);
     }
-    return furthest;
-  };
+  });
+  for (let k = 0; k < rank; k++) for (let j = 0; j < k; j++) gram[j * rank + k] = gram[k * rank + j];
+  return gram;
+};
 
-  /** Non-negative least squares, as `CoupledFactors.transform`: from zero, until nothing moves.
-   * @param {Float64Array} B @param {Float64Array} gram */
-  const placed = (B, gram) => {
-    const code = new Float64Array(B.length);
-    for (let round = 0; round < 3000; round++) {
-      if (sweep(code, B, gram, B.length) <= 1e-7 * largest(code)) break;
+/** One step of coordinate descent for each of the `rank` rows of V ≥ 0, in order; how far the furthest moved.
+ * @param {Floats} V rank × count @param {Floats} B rank × count @param {Float64Array} gram @param {number} rank */
+const sweep = (V, B, gram, rank) => {
+  const count = V.length / rank,
+    row = new Float64Array(count);
+  let furthest = 0;
+  for (let k = 0; k < rank; k++) {
+    const own = gram[k * rank + k];
+    if (own <= 1e-38) continue; // a component of zeros is left alone
+    for (let n = 0; n < count; n++) row[n] = B[k * count + n];
+    for (let j = 0; j < rank; j++) addTo(row, V, -gram[k * rank + j], 0, j * count, count);
+    for (let n = 0; n < count; n++) {
+      const before = V[k * count + n],
+        after = Math.max(0, before + row[n] / own);
+      furthest = Math.max(furthest, Math.abs(after - before));
+      V[k * count + n] = after;
     }
-    return code;
-  };
+  }
+  return furthest;
+};
 
-  /** @type {Map<string, Float64Array>} */
-  const grams = new Map();
+/** Non-negative least squares, as `CoupledFactors.transform`: from zero, until nothing moves.
+ * @param {Float64Array} B @param {Float64Array} gram */
+const placed = (B, gram) => {
+  const code = new Float64Array(B.length);
+  for (let round = 0; round < 3000; round++) {
+    if (sweep(code, B, gram, B.length) <= 1e-7 * largest(code)) break;
+  }
+  return code;
+};
 
-  /** Where an image lies among the components, by all layers or by those of the image alone.
-   * @param {Network} network @param {Fit} fit @param {Float32Array[]} layers */
-  const place = (network, fit, layers, byPixels = false) => {
-    const Ws = fit.factors.map(index => arrays[index]);
-    const weights = fit.weights.map((weight, k) => (byPixels && network.layers[k].step >= 0 ? 0 : weight));
-    const key = [...fit.factors, byPixels].join();
-    const gram = grams.get(key) ?? gramOf(Ws, fit.rank, weights);
-    grams.set(key, gram);
-    const B = new Float64Array(fit.rank);
-    layers.forEach((x, layer) => {
-      if (weights[layer]) for (let k = 0; k < fit.rank; k++) B[k] += weights[layer] * dot(Ws[layer], x, k * x.length);
-    });
-    return placed(B, gram);
-  };
+/** @type {Map<string, Float64Array>} */
+const grams = new Map();
 
-  /** What a code says of each layer.
-   * @param {Fit} fit @param {Float64Array} code */
-  const predict = (fit, code) =>
-    fit.factors.map(index => {
-      const W = arrays[index], out = new Float32Array(W.length / fit.rank);
-      code.forEach((amount, k) => amount && addTo(out, W, amount, 0, k * out.length, out.length));
-      return out;
-    });
+/** Where an image lies among the components, by all layers or by those of the image alone.
+ * @param {Network} network @param {Fit} fit @param {Float32Array[]} layers */
+const place = (network, fit, layers, byPixels = false) => {
+  const Ws = fit.factors.map(index => arrays[index]);
+  const weights = fit.weights.map((weight, k) => (byPixels && network.layers[k].step >= 0 ? 0 : weight));
+  const key = [...fit.factors, byPixels].join();
+  const gram = grams.get(key) ?? gramOf(Ws, fit.rank, weights);
+  grams.set(key, gram);
+  const B = new Float64Array(fit.rank);
+  layers.forEach((x, layer) => {
+    if (weights[layer]) for (let k = 0; k < fit.rank; k++) B[k] += weights[layer] * dot(Ws[layer], x, k * x.length);
+  });
+  return placed(B, gram);
+};
 
-  /** ‖a − b‖ / ‖a‖ @param {Float32Array} a @param {Float32Array} b */
-  const errorOf = (a, b) => {
-    let lost = 0;
-    for (let k = 0; k < a.length; k++) lost += (a[k] - b[k]) ** 2;
-    const all = dot(a, a);
-    return all ? Math.sqrt(lost / all) : 0;
-  };
-
-  /** The parts of the image that a layer is: whole, or one of its channels.
-   * @param {Network} network @param {Float32Array} pixels */
-  const inputs = (network, pixels) => {
-    const parts = network.layers.filter(layer => layer.step < 0).length, size = pixels.length / parts;
-    return Array.from({ length: parts }, (_, k) => pixels.subarray(k * size, (k + 1) * size));
-  };
-
-  /** Everything about one image.
-   * @param {Float32Array} pixels @param {{network?: number, fit?: number, byPixels?: boolean, code?: Float64Array | null}} choice
-   * @returns {Seen} */
-  const see = (pixels, { network: n = 0, fit: f = 0, byPixels = false, code = null } = {}) => {
-    const network = data.networks[n], fit = network.fits[f], outputs = run(network, pixels);
-    const hidden = network.layers.filter(layer => layer.step >= 0);
-    const layers = [...inputs(network, pixels), ...hidden.map(layer => outputs[layer.step + 1])];
-    const found = code ?? place(network, fit, layers, byPixels);
-    const predicted = predict(fit, found), last = network.layers[network.layers.length - 1];
-    const after = run(network, predicted[predicted.length - 1], last.step);
-    return {
-      code: found, layers, predicted, rank: fit.rank,
-      errors: layers.map((layer, k) => errorOf(layer, predicted[k])),
-      probabilities: softmax(outputs[outputs.length - 1]),
-      answer: softmax(after[after.length - 1]),
-    };
-  };
-
-  // A drawing, prepared as the images are: scaled to their usual size and centred by mass
-
-  /** @typedef {number[]} Stroke x, y, x, y, … in pixels of an image */
-
-  /** @param {Stroke[]} strokes */
-  const bounds = strokes => {
-    const xs = strokes.flatMap(stroke => stroke.filter((_, k) => k % 2 === 0));
-    const ys = strokes.flatMap(stroke => stroke.filter((_, k) => k % 2 === 1));
-    return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
-  };
-
-  /** Ink of a soft round pen along a line, into a map: 1 inside, falling to 0 over a pixel at its edge.
-   * @param {Float32Array} map @param {number[]} line x0, y0, x1, y1 @param {number} radius */
-  const rub = (map, [x0, y0, x1, y1], radius) => {
-    const reach = radius + 1, dx = x1 - x0, dy = y1 - y0, length = dx * dx + dy * dy;
-    const [top, bottom] = [Math.floor(Math.min(y0, y1) - reach), Math.ceil(Math.max(y0, y1) + reach)];
-    const [left, right] = [Math.floor(Math.min(x0, x1) - reach), Math.ceil(Math.max(x0, x1) + reach)];
-    for (let y = Math.max(0, top); y <= Math.min(height - 1, bottom); y++) {
-      for (let x = Math.max(0, left); x <= Math.min(width - 1, right); x++) {
-        const along = length ? Math.min(1, Math.max(0, ((x - x0) * dx + (y - y0) * dy) / length)) : 0;
-        const away = Math.hypot(x - x0 - along * dx, y - y0 - along * dy);
-        map[y * width + x] = Math.max(map[y * width + x], Math.min(1, Math.max(0, radius + 0.5 - away)));
-      }
-    }
-  };
-
-  /** @param {Stroke[]} strokes @param {number} scale @param {number} dx @param {number} dy */
-  const inked = (strokes, scale, dx, dy) => {
-    const map = new Float32Array(height * width), moved = strokes.map(stroke =>
-      stroke.map((value, k) => value * scale + (k % 2 ? dy : dx)));
-    for (const stroke of moved) {
-      for (let k = 0; k + 1 < stroke.length; k += 2) {
-        const from = k >= 2 ? [stroke[k - 2], stroke[k - 1]] : [stroke[k], stroke[k + 1]];
-        rub(map, [...from, stroke[k], stroke[k + 1]], data.pen.radius);
-      }
-    }
-    return map;
-  };
-
-  /** @param {Stroke[]} strokes */
-  const drawn = strokes => {
-    const pixels = new Float32Array(pixelCount);
-    if (!strokes.length) return pixels;
-    const { box, radius, at } = data.pen, [x0, y0, x1, y1] = bounds(strokes);
-    const scale = Math.min(3, Math.max(1, box - 2 * radius) / Math.max(x1 - x0, y1 - y0, 1e-6));
-    const middle = [at[0] - (scale * (x0 + x1)) / 2, at[1] - (scale * (y0 + y1)) / 2];
-    const first = inked(strokes, scale, middle[0], middle[1]);
-    let mass = 0, mx = 0, my = 0;
-    first.forEach((ink, k) => {
-      mass += ink;
-      mx += ink * (k % width);
-      my += ink * Math.floor(k / width);
-    });
-    const map = inked(strokes, scale, middle[0] + at[0] - mx / mass, middle[1] + at[1] - my / mass);
-    for (let c = 0; c < channels; c++) pixels.set(map, c * map.length);
-    return pixels;
-  };
-
-  // Pictures
-
-  const VIRIDIS = [[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142],
-    [31, 158, 137], [53, 183, 121], [110, 206, 88], [181, 222, 43], [253, 231, 37]];
-
-  /** The colours of 256 values, as red, green, blue. */
-  const COLOURS = Uint8ClampedArray.from({ length: 768 }, (_, k) => {
-    const at = (Math.floor(k / 3) / 255) * 9, low = Math.min(8, Math.floor(at)), [a, b] = [VIRIDIS[low], VIRIDIS[low + 1]];
-    return a[k % 3] + (at - low) * (b[k % 3] - a[k % 3]);
+/** What a code says of each layer.
+ * @param {Fit} fit @param {Float64Array} code */
+const predict = (fit, code) =>
+  fit.factors.map(index => {
+    const W = arrays[index],
+      out = new Float32Array(W.length / fit.rank);
+    code.forEach((amount, k) => amount && addTo(out, W, amount, 0, k * out.length, out.length));
+    return out;
   });
 
-  /** Planes side by side, in as many columns as rows; grey or RGB, or in colours of a map.
-   * @param {HTMLCanvasElement} canvas @param {Float32Array[]} planes @param {number[]} size height, width
-   * @param {{most?: number, map?: boolean, columns?: number}} options white; without it, each plane's own largest value */
-  const paint = (canvas, planes, [high, wide], { most, map = false, columns } = {}) => {
-    const across = columns ?? Math.ceil(Math.sqrt(planes.length)), down = Math.ceil(planes.length / across);
-    const gap = planes.length > 1 ? 1 : 0, W = across * (wide + gap) - gap, H = down * (high + gap) - gap;
-    const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-    if (canvas.width !== W) canvas.width = W;
-    if (canvas.height !== H) canvas.height = H;
-    const sheet = context.createImageData(W, H);
-    planes.forEach((plane, k) => {
-      const white = (most ?? largest(plane)) || 1, size = high * wide, rgb = plane.length === 3 * size;
-      for (let pixel = 0; pixel < size; pixel++) {
-        const y = Math.floor(k / across) * (high + gap) + Math.floor(pixel / wide);
-        const at = 4 * (y * W + (k % across) * (wide + gap) + (pixel % wide));
-        const level = Math.min(255, (255 * plane[pixel]) / white) | 0;
-        for (let part = 0; part < 3; part++) {
-          const grey = rgb ? (255 * plane[part * size + pixel]) / white : level;
-          sheet.data[at + part] = map ? COLOURS[3 * level + part] : grey;
-        }
-        sheet.data[at + 3] = 255;
-      }
-    });
-    context.putImageData(sheet, 0, 0);
+/** ‖a − b‖ / ‖a‖ @param {Float32Array} a @param {Float32Array} b */
+const errorOf = (a, b) => {
+  let lost = 0;
+  for (let k = 0; k < a.length; k++) lost += (a[k] - b[k]) ** 2;
+  const all = dot(a, a);
+  return all ? Math.sqrt(lost / all) : 0;
+};
+
+/** The parts of the image that a layer is: whole, or one of its channels.
+ * @param {Network} network @param {Float32Array} pixels */
+const inputs = (network, pixels) => {
+  const parts = network.layers.filter(layer => layer.step < 0).length,
+    size = pixels.length / parts;
+  return Array.from({ length: parts }, (_, k) => pixels.subarray(k * size, (k + 1) * size));
+};
+
+/** Everything about one image.
+ * @param {Float32Array} pixels @param {{network?: number, fit?: number, byPixels?: boolean, code?: Float64Array | null}} choice
+ * @returns {Seen} */
+const see = (pixels, { network: n = 0, fit: f = 0, byPixels = false, code = null } = {}) => {
+  const network = data.networks[n],
+    fit = network.fits[f],
+    outputs = run(network, pixels);
+  const hidden = network.layers.filter(layer => layer.step >= 0);
+  const layers = [...inputs(network, pixels), ...hidden.map(layer => outputs[layer.step + 1])];
+  const found = code ?? place(network, fit, layers, byPixels);
+  const predicted = predict(fit, found),
+    last = network.layers[network.layers.length - 1];
+  const after = run(network, predicted[predicted.length - 1], last.step);
+  return {
+    code: found,
+    layers,
+    predicted,
+    rank: fit.rank,
+    errors: layers.map((layer, k) => errorOf(layer, predicted[k])),
+    probabilities: softmax(outputs[outputs.length - 1]),
+    answer: softmax(after[after.length - 1]),
   };
+};
 
-  /** @param {HTMLCanvasElement} canvas @param {Float32Array} values @param {number[]} shape of a layer @param {number} most */
-  const paintLayer = (canvas, values, shape, most) => {
-    const [planes, high, wide] = shape.length === 3 ? shape : [values.length, 1, 1], size = high * wide;
-    const maps = Array.from({ length: planes }, (_, k) => values.subarray(k * size, (k + 1) * size));
-    paint(canvas, maps, [high, wide], { most, map: true });
-  };
+// A drawing, prepared as the images are: scaled to their usual size and centred by mass
 
-  /** Several arrays as one. @param {Float32Array[]} parts */
-  const joined = parts => {
-    if (parts.length === 1) return parts[0];
-    const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
-    parts.reduce((at, part) => (all.set(part, at), at + part.length), 0);
-    return all;
-  };
+/** @typedef {number[]} Stroke x, y, x, y, … in pixels of an image */
 
-  /** @param {string} tag @param {string} name @param {HTMLElement | null} home @param {Record<string, any>} attributes */
-  const make = (tag, name, home, attributes = {}) => {
-    const element = /** @type {any} */ (document.createElement(tag));
-    if (name) element.className = `peek-${name}`;
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
-    home?.append(element);
-    return element;
-  };
+/** @param {Stroke[]} strokes */
+const bounds = strokes => {
+  const xs = strokes.flatMap(stroke => stroke.filter((_, k) => k % 2 === 0));
+  const ys = strokes.flatMap(stroke => stroke.filter((_, k) => k % 2 === 1));
+  return [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)];
+};
 
-  // The view
-
-  const state = {
-    network: 0, fit: 0, byPixels: false,
-    /** @type {Stroke[]} */ strokes: [],
-    /** @type {Float32Array} */ pixels: new Float32Array(pixelCount),
-    /** @type {Float64Array | null} */ mixed: null,
-    /** @type {Float64Array} */ found: new Float64Array(0),
-    /** @type {Seen | null} */ seen: null,
-    brush: [width / 2 - 0.5, height / 2 - 0.5], down: false, from: "",
-  };
-  const network = () => data.networks[state.network];
-  const fit = () => network().fits[state.fit];
-  const parts = () => network().layers.filter(layer => layer.step < 0).length;
-  const percent = (/** @type {number} */ share) => `${Math.round(100 * share)} %`;
-  const best = (/** @type {number[]} */ shares) => shares.indexOf(Math.max(...shares));
-
-  let waiting = false;
-  /** Show what is new with the next frame. */
-  const refresh = () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(show);
-  };
-
-  /** One frame: compute everything, and show it. */
-  const show = () => {
-    waiting = false;
-    const { network: n, fit: f, byPixels, pixels, mixed } = state;
-    const seen = (state.seen = see(pixels, { network: n, fit: f, byPixels, code: mixed }));
-    if (!mixed) state.found = seen.code;
-    showPad();
-    showLayers(seen);
-    showAnswers(seen);
-    showComponents(seen);
-    find("again").disabled = !mixed;
-    clearTimeout(telling);
-    telling = setTimeout(tell, 600, seen);
-  };
-  let telling = 0;
-
-  const small = document.createElement("canvas");
-  const showPad = () => {
-    const pad = /** @type {HTMLCanvasElement} */ (find("pad")), context = /** @type {CanvasRenderingContext2D} */ (pad.getContext("2d"));
-    const unit = pad.width / width;
-    context.fillStyle = "#000";
-    context.fillRect(0, 0, pad.width, pad.height);
-    if (state.from === "image") {
-      paint(small, [state.pixels], [height, width], { most: 1 });
-      context.imageSmoothingEnabled = false;
-      context.drawImage(small, 0, 0, pad.width, pad.height);
+/** Ink of a soft round pen along a line, into a map: 1 inside, falling to 0 over a pixel at its edge.
+ * @param {Float32Array} map @param {number[]} line x0, y0, x1, y1 @param {number} radius */
+const rub = (map, [x0, y0, x1, y1], radius) => {
+  const reach = radius + 1,
+    dx = x1 - x0,
+    dy = y1 - y0,
+    length = dx * dx + dy * dy;
+  const [top, bottom] = [Math.floor(Math.min(y0, y1) - reach), Math.ceil(Math.max(y0, y1) + reach)];
+  const [left, right] = [Math.floor(Math.min(x0, x1) - reach), Math.ceil(Math.max(x0, x1) + reach)];
+  for (let y = Math.max(0, top); y <= Math.min(height - 1, bottom); y++) {
+    for (let x = Math.max(0, left); x <= Math.min(width - 1, right); x++) {
+      const along = length ? Math.min(1, Math.max(0, ((x - x0) * dx + (y - y0) * dy) / length)) : 0;
+      const away = Math.hypot(x - x0 - along * dx, y - y0 - along * dy);
+      map[y * width + x] = Math.max(map[y * width + x], Math.min(1, Math.max(0, radius + 0.5 - away)));
     }
-    context.strokeStyle = "#fff";
-    context.lineWidth = 2 * data.pen.radius * unit;
-    context.lineCap = context.lineJoin = "round";
-    for (const stroke of state.strokes) {
-      context.beginPath();
-      for (let k = 0; k < stroke.length; k += 2) context.lineTo((stroke[k] + 0.5) * unit, (stroke[k + 1] + 0.5) * unit);
-      if (stroke.length === 2) context.lineTo((stroke[0] + 0.5) * unit + 0.01, (stroke[1] + 0.5) * unit);
-      context.stroke();
+  }
+};
+
+/** @param {Stroke[]} strokes @param {number} scale @param {number} dx @param {number} dy */
+const inked = (strokes, scale, dx, dy) => {
+  const map = new Float32Array(height * width),
+    moved = strokes.map(stroke => stroke.map((value, k) => value * scale + (k % 2 ? dy : dx)));
+  for (const stroke of moved) {
+    for (let k = 0; k + 1 < stroke.length; k += 2) {
+      const from = k >= 2 ? [stroke[k - 2], stroke[k - 1]] : [stroke[k], stroke[k + 1]];
+      rub(map, [...from, stroke[k], stroke[k + 1]], data.pen.radius);
     }
-    if (document.activeElement !== pad) return;
-    context.strokeStyle = state.down ? "#f5a623" : "#5aa9f0";
-    context.lineWidth = 3;
-    context.beginPath();
-    context.arc((state.brush[0] + 0.5) * unit, (state.brush[1] + 0.5) * unit, 0.6 * unit + 4, 0, 7);
-    context.stroke();
-  };
+  }
+  return map;
+};
 
-  /** @type {{computed: any, predicted: any, error: any}[]} */
-  let columns = [];
-  const buildLayers = () => {
-    find("layers").replaceChildren();
-    const names = ["image", ...network().layers.slice(parts()).map(layer => layer.name)];
-    columns = names.map((name, k) => {
-      const column = make("div", "layer", find("layers"));
-      make("b", "", column).textContent = k ? name : "image";
-      const computed = make("canvas", "sheet", column, { role: "img" });
-      const predicted = make("canvas", "sheet", column, { role: "img" });
-      return { computed, predicted, error: make("span", "error", column) };
-    });
-  };
+/** @param {Stroke[]} strokes */
+const drawn = strokes => {
+  const pixels = new Float32Array(pixelCount);
+  if (!strokes.length) return pixels;
+  const { box, radius, at } = data.pen,
+    [x0, y0, x1, y1] = bounds(strokes);
+  const scale = Math.min(3, Math.max(1, box - 2 * radius) / Math.max(x1 - x0, y1 - y0, 1e-6));
+  const middle = [at[0] - (scale * (x0 + x1)) / 2, at[1] - (scale * (y0 + y1)) / 2];
+  const first = inked(strokes, scale, middle[0], middle[1]);
+  let mass = 0,
+    mx = 0,
+    my = 0;
+  first.forEach((ink, k) => {
+    mass += ink;
+    mx += ink * (k % width);
+    my += ink * Math.floor(k / width);
+  });
+  const map = inked(strokes, scale, middle[0] + at[0] - mx / mass, middle[1] + at[1] - my / mass);
+  for (let c = 0; c < channels; c++) pixels.set(map, c * map.length);
+  return pixels;
+};
 
-  /** @param {Seen} seen */
-  const showLayers = seen => {
-    const count = parts(), image = joined(seen.layers.slice(0, count)), rebuilt = joined(seen.predicted.slice(0, count));
-    columns.forEach(({ computed, predicted, error }, k) => {
-      const values = k ? seen.layers[count + k - 1] : image, guess = k ? seen.predicted[count + k - 1] : rebuilt;
-      const { shape, name } = k ? network().layers[count + k - 1] : { shape: data.shape, name: "image" };
-      const most = k ? Math.max(largest(values), 1e-9) : 1, lost = errorOf(values, guess);
-      for (const [canvas, plane] of [[computed, values], [predicted, guess]]) {
-        if (k) paintLayer(canvas, plane, shape, most);
-        else paint(canvas, [plane], [height, width], { most });
-      }
-      computed.setAttribute("aria-label", `${name} as the network has it`);
-      predicted.setAttribute("aria-label", `${name} as ${seen.rank} components predict it, error ${lost.toFixed(2)}`);
-      error.textContent = `error ${lost.toFixed(2)}`;
-    });
-  };
+// Coupled NMF, found here: multiplicative updates beside HALS, from the same random start
 
-  /** @type {{row: any, name: any, bars: any[], shares: any[]}[]} */
-  const answers = [];
-  const buildAnswers = () => {
-    const body = find("answers");
-    for (let k = 0; k < Math.min(10, data.classes.length); k++) {
-      const row = make("tr", "", body), name = make("th", "class", row, { scope: "row" });
-      const cell = make("td", "bars", row, { "aria-hidden": true });
-      const bars = ["bar", "bar peek-guess"].map(look => make("i", look, cell));
-      answers.push({ row, name, bars, shares: [make("td", "share", row), make("td", "share", row)] });
-    }
-  };
+/** @typedef {{W: Float32Array, F: Float32Array, errors: number[]}} Found rank × features, rank × images */
 
-  /** @param {Seen} seen */
-  const showAnswers = ({ probabilities, answer }) => {
-    const order = probabilities.map((_, k) => k);
-    if (order.length > answers.length) order.sort((a, b) => probabilities[b] - probabilities[a]);
-    answers.forEach(({ row, name, bars, shares }, k) => {
-      const own = order[k];
-      name.textContent = name.title = data.classes[own];
-      [probabilities[own], answer[own]].forEach((share, which) => {
-        bars[which].style.width = `${100 * share}%`;
-        shares[which].textContent = percent(share);
-      });
-      row.classList.toggle("peek-first", own === best(probabilities));
-    });
-    find("says").textContent = data.classes[best(probabilities)];
-    find("guesses").textContent = data.classes[best(answer)];
-  };
+/** Numbers from 0 to 1 that a seed decides. @param {number} seed */
+const random = seed => () => {
+  seed = (seed + 0x6d2b79f5) | 0;
+  let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+  mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+  return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+};
 
-  const MOST = 8; // at the right end of a slider: a component of an image is rarely more than that
-  /** @type {{card: any, button: any, slider: any, output: any}[]} */
-  let cards = [];
-  const buildComponents = () => {
-    find("components").replaceChildren();
-    const count = parts(), { rank, factors } = fit();
-    cards = Array.from({ length: rank }, (_, k) => {
-      const card = make("div", "card", find("components"));
-      const button = make("button", "off", card, { type: "button", "aria-pressed": false, "aria-label": `component ${k + 1}: set to zero` });
-      const looks = factors.slice(0, count).map(index => {
-        const size = arrays[index].length / rank;
-        return arrays[index].subarray(k * size, (k + 1) * size);
-      });
-      paint(make("canvas", "sheet", button), [joined(looks)], [height, width]);
-      const slider = make("input", "slider", card, { type: "range", min: 0, max: MOST, step: 0.05, "aria-label": `component ${k + 1}` });
-      const output = make("output", "amount", card, { "aria-hidden": true });
-      slider.addEventListener("input", () => mix(k, Number(slider.value)));
-      button.addEventListener("click", () => mix(k, state.seen?.code[k] ? 0 : state.found[k] || 1));
-      return { card, button, slider, output };
-    });
-  };
+/** WᵀX @param {Float32Array[]} X an array for each image @param {Float32Array} W @param {number} rank */
+const ontoImages = (X, W, rank) => {
+  const B = new Float32Array(rank * X.length),
+    size = W.length / rank;
+  X.forEach((x, n) => {
+    for (let k = 0; k < rank; k++) B[k * X.length + n] = dot(W, x, k * size);
+  });
+  return B;
+};
 
-  /** @param {Seen} seen */
-  const showComponents = ({ code }) => {
-    cards.forEach(({ card, button, slider, output }, k) => {
-      slider.value = code[k];
-      output.textContent = `${k + 1}: ${code[k].toFixed(1)}`;
-      slider.setAttribute("aria-valuetext", code[k].toFixed(2));
-      button.setAttribute("aria-pressed", state.mixed !== null && code[k] === 0 && state.found[k] > 0);
-      card.classList.toggle("peek-none", code[k] < 0.05);
-    });
-  };
+/** X F @param {Float32Array[]} X @param {Float32Array} F @param {number} rank */
+const ontoFeatures = (X, F, rank) => {
+  const size = X[0].length,
+    B = new Float32Array(rank * size);
+  X.forEach((x, n) => {
+    for (let k = 0; k < rank; k++) addTo(B, x, F[k * X.length + n], k * size);
+  });
+  return B;
+};
 
-  /** @param {number} k @param {number} amount */
-  const mix = (k, amount) => {
-    state.mixed = Float64Array.from(state.mixed ?? state.found);
-    state.mixed[k] = amount;
-    refresh();
-  };
+/** V times numerator over denominator (Lee & Seung 2001); 1e-9 is peeklib's ε.
+ * @param {Float32Array} V @param {Float32Array} B @param {Float64Array} gram @param {number} rank */
+const multiply = (V, B, gram, rank) => {
+  const count = V.length / rank,
+    below = new Float64Array(V.length);
+  for (let k = 0; k < rank; k++) {
+    for (let j = 0; j < rank; j++) addTo(below, V, gram[k * rank + j], k * count, j * count, count);
+  }
+  for (let k = 0; k < V.length; k++) V[k] *= B[k] / (below[k] + 1e-9);
+};
 
-  /** The whole frame in words, for a screen reader and below the pictures, once things stand still.
-   * @param {Seen} seen */
-  const tell = seen => {
-    const most = [...seen.code.keys()].sort((a, b) => seen.code[b] - seen.code[a]).slice(0, 3).filter(k => seen.code[k] > 0);
-    const named = most.map(k => `${k + 1} (${seen.code[k].toFixed(1)})`).join(", ") || "none";
-    const [own, guess] = [best(seen.probabilities), best(seen.answer)];
-    const [made, from] = state.mixed ? ["as you mixed them", "mixed"] : ["found", "made"];
-    find("told").textContent =
-      `The network answers ${data.classes[own]} (${percent(seen.probabilities[own])}). From the last layer that ${seen.rank} ` +
-      `components predict, ${made}, it would answer ${data.classes[guess]} (${percent(seen.answer[guess])}). ` +
-      `The image is ${from} most of components ${named}.`;
-  };
+/** @type {Record<string, typeof multiply>} */
+const UPDATES = {
+  mu: multiply,
+  hals(V, B, gram, rank) {
+    sweep(V, B, gram, rank); // twice, as B costs more than a sweep
+    sweep(V, B, gram, rank);
+  },
+};
 
-  // Hands
+/** One round: F, then W; the relative error after it.
+ * @param {Float32Array[]} X @param {Found} found @param {string} solver */
+const round = (X, { W, F, errors }, solver) => {
+  const rank = F.length / X.length,
+    energy = X.reduce((sum, x) => sum + dot(x, x), 0);
+  UPDATES[solver](F, ontoImages(X, W, rank), gramOf([W], rank, [1]), rank);
+  const B = ontoFeatures(X, F, rank),
+    gram = gramOf([F], rank, [1]);
+  UPDATES[solver](W, B, gram, rank);
+  const loss = energy - 2 * dot(W, B) + dot(gramOf([W], rank, [1]), gram);
+  errors.push(Math.sqrt(Math.max(0, loss) / energy));
+};
 
-  const take = (/** @type {Float32Array} */ pixels, from = "image") => {
-    if (from === "image") state.strokes = [];
-    Object.assign(state, { pixels, from, mixed: null });
-    refresh();
-  };
-  const redraw = () => take(drawn(state.strokes), "hand");
-
-  const drawByPointer = () => {
-    const pad = /** @type {HTMLCanvasElement} */ (find("pad"));
-    /** @param {PointerEvent} event */
-    const at = event => {
-      const box = pad.getBoundingClientRect();
-      return [((event.clientX - box.left) / box.width) * width - 0.5, ((event.clientY - box.top) / box.height) * height - 0.5];
-    };
-    let pointer = -1;
-    pad.addEventListener("pointerdown", event => {
-      if (pointer >= 0 || event.button > 0) return;
-      pointer = event.pointerId;
-      pad.setPointerCapture(pointer);
-      state.down = false;
-      state.strokes.push(at(event));
-      redraw();
-    });
-    pad.addEventListener("pointermove", event => {
-      if (event.pointerId !== pointer) return;
-      const moves = event.getCoalescedEvents?.() ?? [];
-      for (const move of moves.length ? moves : [event]) state.strokes[state.strokes.length - 1].push(...at(move));
-      redraw();
-    });
-    for (const end of ["pointerup", "pointercancel"]) pad.addEventListener(end, () => (pointer = -1));
-    for (const change of ["focus", "blur"]) pad.addEventListener(change, refresh);
-  };
-
-  /** @type {Record<string, number[]>} */
-  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  const drawByKeys = () =>
-    find("pad").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (ARROWS[event.key]) {
-        const [dx, dy] = ARROWS[event.key], [x, y] = state.brush;
-        state.brush = [Math.min(width - 1, Math.max(0, x + dx)), Math.min(height - 1, Math.max(0, y + dy))];
-        if (state.down) state.strokes[state.strokes.length - 1].push(...state.brush);
-        state.down ? redraw() : refresh();
-      } else if (event.key === " " || event.key === "Enter") {
-        state.down = !state.down;
-        if (state.down) state.strokes.push([...state.brush]);
-        state.down ? redraw() : refresh();
-      } else if (event.key === "Backspace") undo();
-      else if (event.key === "Delete") clear();
-      else return;
-      event.preventDefault(); // no scrolling,
-      event.stopPropagation(); // and no page turned
-    });
-  const undo = () => {
-    state.down = false;
-    state.strokes.pop();
-    redraw();
-  };
-  const clear = () => {
-    state.down = false;
-    state.strokes = [];
-    redraw();
-  };
-
-  /** @param {string} name @param {string[]} choices @param {(index: number) => void} chosen */
-  const choose = (name, choices, chosen) => {
-    const select = find(name);
-    choices.forEach((choice, k) => (make("option", "", select, { value: k }).textContent = choice));
-    select.closest("label").hidden = choices.length < 2;
-    select.addEventListener("change", () => chosen(Number(select.value)));
-  };
-
-  const rebuild = () => {
-    state.mixed = null;
-    buildLayers();
-    buildComponents();
-    figure.dispatchEvent(new CustomEvent("peek-network"));
-    refresh();
-  };
-
-  const start = () => {
-    buildAnswers();
-    choose("network", data.networks.map(({ name }) => name), index => {
-      state.network = index;
-      rebuild();
-    });
-    choose("rank", data.networks[0].fits.map(({ rank }) => String(rank)), index => {
-      state.fit = index;
-      rebuild();
-    });
-    choose("by", ["pixels and layers", "pixels alone"], index => {
-      state.byPixels = index === 1;
-      state.mixed = null;
-      refresh();
-    });
-    const ready = Object.keys(data.strokes);
-    choose("ready", ready, index => {
-      state.down = false;
-      state.strokes = data.strokes[ready[index]].map(stroke => stroke.map((v, k) => v * (k % 2 ? height : width) - 0.5));
-      redraw();
-      find("ready").value = "";
-    });
-    data.picks.forEach((index, k) => {
-      const name = data.labels.length ? `image of ${data.classes[data.labels[k]] ?? data.labels[k]}` : `image ${k + 1}`;
-      const button = make("button", "pick", find("picks"), { type: "button", "aria-label": name, title: name });
-      paint(make("canvas", "sheet", button), [imageAt(index)], [height, width], { most: 1 });
-      button.addEventListener("click", () => take(imageAt(index)));
-    });
-    find("undo").addEventListener("click", undo);
-    find("clear").addEventListener("click", clear);
-    find("again").addEventListener("click", () => {
-      state.mixed = null;
-      refresh();
-    });
-    drawByPointer();
-    drawByKeys();
-    find("still").remove();
-    find("live").hidden = false;
-    find("network").value = String((state.network = data.start));
-    find("rank").value = String((state.fit = data.networks[0].fits.length - 1));
-    rebuild();
-    take(imageAt(data.picks[0]));
-  };
-
-  // Coupled NMF, found here: multiplicative updates beside HALS, from the same random start
-
-  /** @typedef {{W: Float32Array, F: Float32Array, errors: number[]}} Found rank × features, rank × images */
-
-  /** Numbers from 0 to 1 that a seed decides. @param {number} seed */
-  const random = seed => () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-
-  /** WᵀX @param {Float32Array[]} X an array for each image @param {Float32Array} W @param {number} rank */
-  const ontoImages = (X, W, rank) => {
-    const B = new Float32Array(rank * X.length), size = W.length / rank;
-    X.forEach((x, n) => {
-      for (let k = 0; k < rank; k++) B[k * X.length + n] = dot(W, x, k * size);
-    });
-    return B;
-  };
-
-  /** X F @param {Float32Array[]} X @param {Float32Array} F @param {number} rank */
-  const ontoFeatures = (X, F, rank) => {
-    const size = X[0].length, B = new Float32Array(rank * size);
-    X.forEach((x, n) => {
-      for (let k = 0; k < rank; k++) addTo(B, x, F[k * X.length + n], k * size);
-    });
-    return B;
-  };
-
-  /** V times numerator over denominator (Lee & Seung 2001); 1e-9 is peeklib's ε.
-   * @param {Float32Array} V @param {Float32Array} B @param {Float64Array} gram @param {number} rank */
-  const multiply = (V, B, gram, rank) => {
-    const count = V.length / rank, below = new Float64Array(V.length);
-    for (let k = 0; k < rank; k++) {
-      for (let j = 0; j < rank; j++) addTo(below, V, gram[k * rank + j], k * count, j * count, count);
-    }
-    for (let k = 0; k < V.length; k++) V[k] *= B[k] / (below[k] + 1e-9);
-  };
-
-  /** @type {Record<string, typeof multiply>} */
-  const UPDATES = {
-    mu: multiply,
-    hals(V, B, gram, rank) {
-      sweep(V, B, gram, rank); // twice, as B costs more than a sweep
-      sweep(V, B, gram, rank);
-    },
-  };
-
-  /** One round: F, then W; the relative error after it.
-   * @param {Float32Array[]} X @param {Found} found @param {string} solver */
-  const round = (X, { W, F, errors }, solver) => {
-    const rank = F.length / X.length, energy = X.reduce((sum, x) => sum + dot(x, x), 0);
-    UPDATES[solver](F, ontoImages(X, W, rank), gramOf([W], rank, [1]), rank);
-    const B = ontoFeatures(X, F, rank), gram = gramOf([F], rank, [1]);
-    UPDATES[solver](W, B, gram, rank);
-    const loss = energy - 2 * dot(W, B) + dot(gramOf([W], rank, [1]), gram);
-    errors.push(Math.sqrt(Math.max(0, loss) / energy));
-  };
-
-  /** @param {Float32Array[]} X @param {number} rank @param {number} seed @returns {Record<string, Found>} */
-  const begin = (X, rank, seed) => {
-    const next = random(seed), size = X[0].length;
-    const W = Float32Array.from({ length: rank * size }, next), F = Float32Array.from({ length: rank * X.length }, next);
-    const B = ontoFeatures(X, F, rank), best = dot(W, B) / dot(gramOf([W], rank, [1]), gramOf([F], rank, [1]));
-    return { mu: { W, F, errors: [] }, hals: { W: W.map(value => value * best), F: F.slice(), errors: [] } };
-  };
-
-  const learn = {
-    /** @type {Float32Array[]} */ X: [],
-    /** @type {Record<string, Found>} */ found: {},
-    seed: 0, runs: false,
-  };
-
-  const restart = () => {
-    if (!learn.X.length) {
-      const steps = network().layers.slice(parts()).map(layer => layer.step + 1);
-      learn.X = Array.from({ length: imageCount }, (_, k) => {
-        const outputs = run(network(), imageAt(k));
-        return joined([outputs[0], ...steps.map(step => outputs[step])]);
-      });
-    }
-    learn.found = begin(learn.X, Number(find("parts").value), learn.seed);
-    showLearned();
-  };
-
-  const stepOnce = () => {
-    if (!learn.X.length) restart();
-    for (const solver of Object.keys(UPDATES)) round(learn.X, learn.found[solver], solver);
-    showLearned();
-  };
-
-  const goOn = () => {
-    if (!learn.runs || !find("learn").open) return;
-    stepOnce();
-    requestAnimationFrame(goOn);
-  };
-
-  const showLearned = () => {
-    for (const solver of Object.keys(UPDATES)) {
-      const { W, F } = learn.found[solver], rank = F.length / learn.X.length, size = W.length / rank;
-      const looks = Array.from({ length: rank }, (_, k) => W.subarray(k * size, k * size + pixelCount));
-      paint(find(solver), looks, [height, width], { columns: 5 });
-    }
-    const [mu, hals] = Object.keys(UPDATES).map(solver => learn.found[solver].errors), rounds = mu.length;
-    const last = rounds ? `: relative error ${mu[rounds - 1].toFixed(3)} by MU, ${hals[rounds - 1].toFixed(3)} by HALS` : ", the same random start for both";
-    find("progress").textContent = `${network().name}, ${imageCount} images, round ${rounds}${last}.`;
-    find("chart").setAttribute("aria-label", `Relative error against rounds, up to round ${rounds}${last}.`);
-    showChart(mu, hals);
-  };
-
-  /** @param {number[]} mu @param {number[]} hals */
-  const showChart = (mu, hals) => {
-    const chart = /** @type {HTMLCanvasElement} */ (find("chart")), context = /** @type {CanvasRenderingContext2D} */ (chart.getContext("2d"));
-    const { width: W, height: H } = chart, count = Math.max(20, mu.length);
-    const low = Math.min(0.9, ...hals, ...mu) * 0.95, y = (/** @type {number} */ error) => 8 + (H - 40) * (Math.log(1 / error) / Math.log(1 / low));
-    const x = (/** @type {number} */ k) => 50 + ((W - 60) * k) / count;
-    context.clearRect(0, 0, W, H);
-    context.font = "15px sans-serif";
-    context.lineWidth = 3;
-    context.fillStyle = "#808080";
-    for (const error of [1, low]) context.fillText(error.toFixed(2), 4, Math.min(H - 30, y(error) + 5));
-    context.fillText(`${count} rounds`, W - 90, H - 8);
-    for (const [errors, colour, name] of /** @type {[number[], string, string][]} */ ([[mu, "#2f7fd1", "MU"], [hals, "#c9701a", "HALS"]])) {
-      context.strokeStyle = context.fillStyle = colour;
-      context.beginPath();
-      errors.forEach((error, k) => context.lineTo(x(k + 1), y(error)));
-      context.stroke();
-      context.fillText(name, name === "MU" ? 60 : 100, H - 8);
-    }
-  };
-
-  const prepareToLearn = () => {
-    find("run").addEventListener("click", () => {
-      learn.runs = !learn.runs;
-      find("run").textContent = learn.runs ? "Pause" : "Run";
-      goOn();
-    });
-    find("step").addEventListener("click", stepOnce);
-    find("restart").addEventListener("click", () => {
-      learn.seed += 1;
-      restart();
-    });
-    find("parts").addEventListener("input", () => {
-      find("count").value = find("parts").value;
-      restart();
-    });
-    find("learn").addEventListener("toggle", () => (learn.X.length ? goOn() : restart()));
-    figure.addEventListener("peek-network", () => {
-      learn.X = [];
-      if (find("learn").open) restart();
-    });
-  };
-
-  prepareToLearn();
-  start();
-  // For tests, and for who wants more: the same functions that the page uses
-  Object.assign(figure, { playground: { data, see, drawn, show, state, learn, restart, round } });
-})();
+/** @param {Float32Array[]} X @param {number} rank @param {number} seed @returns {Record<string, Found>} */
+const begin = (X, rank, seed) => {
+  const next = random(seed),
+    size = X[0].length;
+  const W = Float32Array.from({ length: rank * size }, next),
+    F = Float32Array.from({ length: rank * X.length }, next);
+  const B = ontoFeatures(X, F, rank),
+    best = dot(W, B) / dot(gramOf([W], rank, [1]), gramOf([F], rank, [1]));
+  return { mu: { W, F, errors: [] }, hals: { W: W.map(value => value * best), F: F.slice(), errors: [] } };
+};

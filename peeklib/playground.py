@@ -1,7 +1,7 @@
 """A page in which somebody's hand is in the loop: draw, and a network and its factorization follow.
 
 A `Playground` holds everything that a browser needs, and nothing else: the weights of a small
-network, the factors of a fit, a few images. `playground.js` runs the network on what is drawn,
+network, the factors of a fit, a few images. JavaScript runs the network on what is drawn,
 places it among the components by the coordinate descent of `CoupledFactors.transform`, and shows
 what the factorization makes of it, without a kernel, a library or a request.
 
@@ -39,7 +39,9 @@ def _beside(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-SCRIPT = _beside("playground.js")
+# In one function, so that nothing of it is seen by the page around, or by another playground.
+PARTS = [_beside("playground.js"), _beside("playground-view.js")]
+SCRIPT = "\n".join(["(() => {", '"use strict";', *PARTS, "})();"])
 STYLE = _beside("playground.css")
 FIGURE = Template(_beside("playground.html"))
 PAGE = Template(_beside("playground-page.html"))
@@ -145,9 +147,7 @@ class Playground:
         self._arrays = _Arrays()
         pixels = to_float(self.images)
         self._networks = [self._network(name, pixels) for name in self._models]
-        first = next(iter(self._models.values()))
-        outputs = predict(first, self.images[:1], preprocess=preprocess)
-        self.classes = _class_names(classes, outputs)
+        self.classes = _class_names(classes, _outputs(self._models, self.images, preprocess))
 
     def _network(self, name: str, pixels: Tensor) -> dict:
         """One network as the page has it: steps, layers, and the factors of every fit."""
@@ -163,7 +163,7 @@ class Playground:
             named.append({"name": readable(layer), "step": found[layer], "shape": out})
         order = [blocks[layer] for layer in [*inputs, *hidden]]
         return {
-            "name": name or "the network",
+            "name": readable(name) or "the network",
             "steps": [_as_json(step, self._arrays) for step in chain],
             "layers": named,
             "fits": [_fit_as_json(one, order, self._arrays) for one in fits],
@@ -352,7 +352,7 @@ def _fits_of(fit, name: str, models: Mapping) -> list[CoupledFactors]:
         fit = fit[name]
     if isinstance(fit, Sweep):
         fit = [fit[key] for key in fit]
-    several = [fit] if isinstance(fit, CoupledFactors) else list(fit)
+    several = [fit] if not isinstance(fit, Sequence) else list(fit)
     if not several or not all(isinstance(one, CoupledFactors) for one in several):
         raise TypeError(f"fit is {readable(fit)}; give what coupled_nmf or rank_sweep returns")
     by_rank = {one.rank: one for one in reversed(several)}  # the first of each rank
@@ -402,13 +402,23 @@ def _as_bytes(images: Tensor) -> Tensor:
     return (images * 255).round().to(torch.uint8).contiguous()
 
 
-def _class_names(classes: Iterable | None, outputs: Tensor) -> list[str]:
-    if outputs.ndim != 2:
-        shape = "×".join(map(str, outputs.shape[1:]))
-        raise TypeError(
-            f"the network gives {shape} for each image; a page shows one row of classes"
-        )
-    count = outputs.shape[1]
+def _outputs(models: Mapping[str, nn.Module], images: Tensor, preprocess) -> int:
+    """How many classes all the networks tell apart."""
+    counts = {}
+    for name, model in models.items():
+        outputs = predict(model, images[:1], preprocess=preprocess)
+        if outputs.ndim != 2:
+            shape = "×".join(map(str, outputs.shape[1:]))
+            raise TypeError(
+                f"the network gives {shape} for each image; a page shows one row of classes"
+            )
+        counts[readable(name)] = outputs.shape[1]
+    if len(set(counts.values())) > 1:
+        raise TypeError(f"the networks have different numbers of outputs: {counts}")
+    return max(counts.values())
+
+
+def _class_names(classes: Iterable | None, count: int) -> list[str]:
     names = [str(k) for k in range(count)] if classes is None else [readable(c) for c in classes]
     if len(names) != count:
         raise ValueError(f"there are {len(names)} names of classes, and {count} outputs")
