@@ -20,9 +20,9 @@ const VIRIDIS = [
 
 /** The colours of 256 values, as red, green, blue. */
 const COLOURS = Uint8ClampedArray.from({ length: 768 }, (_, k) => {
-  const at = (Math.floor(k / 3) / 255) * 9,
-    low = Math.min(8, Math.floor(at)),
-    [a, b] = [VIRIDIS[low], VIRIDIS[low + 1]];
+  const at = (Math.floor(k / 3) / 255) * 9;
+  const low = Math.min(8, Math.floor(at));
+  const [a, b] = [VIRIDIS[low], VIRIDIS[low + 1]];
   return a[k % 3] + (at - low) * (b[k % 3] - a[k % 3]);
 });
 
@@ -30,19 +30,19 @@ const COLOURS = Uint8ClampedArray.from({ length: 768 }, (_, k) => {
  * @param {HTMLCanvasElement} canvas @param {Float32Array[]} planes @param {number[]} size height, width
  * @param {{most?: number, map?: boolean, columns?: number}} options white; without it, each plane's own largest value */
 const paint = (canvas, planes, [high, wide], { most, map = false, columns } = {}) => {
-  const across = columns ?? Math.ceil(Math.sqrt(planes.length)),
-    down = Math.ceil(planes.length / across);
-  const gap = planes.length > 1 ? 1 : 0,
-    W = across * (wide + gap) - gap,
-    H = down * (high + gap) - gap;
+  const across = columns ?? Math.ceil(Math.sqrt(planes.length));
+  const down = Math.ceil(planes.length / across);
+  const gap = planes.length > 1 ? 1 : 0;
+  const W = across * (wide + gap) - gap;
+  const H = down * (high + gap) - gap;
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   if (canvas.width !== W) canvas.width = W;
   if (canvas.height !== H) canvas.height = H;
   const sheet = context.createImageData(W, H);
   planes.forEach((plane, k) => {
-    const white = (most ?? largest(plane)) || 1,
-      size = high * wide,
-      rgb = plane.length === 3 * size;
+    const white = (most ?? largest(plane)) || 1;
+    const size = high * wide;
+    const rgb = plane.length === 3 * size;
     for (let pixel = 0; pixel < size; pixel++) {
       const y = Math.floor(k / across) * (high + gap) + Math.floor(pixel / wide);
       const at = 4 * (y * W + (k % across) * (wide + gap) + (pixel % wide));
@@ -59,8 +59,8 @@ const paint = (canvas, planes, [high, wide], { most, map = false, columns } = {}
 
 /** @param {HTMLCanvasElement} canvas @param {Float32Array} values @param {number[]} shape of a layer @param {number} most */
 const paintLayer = (canvas, values, shape, most) => {
-  const [planes, high, wide] = shape.length === 3 ? shape : [values.length, 1, 1],
-    size = high * wide;
+  const [planes, high, wide] = shape.length === 3 ? shape : [values.length, 1, 1];
+  const size = high * wide;
   const maps = Array.from({ length: planes }, (_, k) => values.subarray(k * size, (k + 1) * size));
   paint(canvas, maps, [high, wide], { most, map: true });
 };
@@ -129,8 +129,8 @@ let telling = 0;
 
 const small = document.createElement("canvas");
 const showPad = () => {
-  const pad = /** @type {HTMLCanvasElement} */ (find("pad")),
-    context = /** @type {CanvasRenderingContext2D} */ (pad.getContext("2d"));
+  const pad = /** @type {HTMLCanvasElement} */ (find("pad"));
+  const context = /** @type {CanvasRenderingContext2D} */ (pad.getContext("2d"));
   const unit = pad.width / width;
   context.fillStyle = "#000";
   context.fillRect(0, 0, pad.width, pad.height);
@@ -144,7 +144,8 @@ const showPad = () => {
   context.lineCap = context.lineJoin = "round";
   for (const stroke of state.strokes) {
     context.beginPath();
-    for (let k = 0; k < stroke.length; k += 2) context.lineTo((stroke[k] + 0.5) * unit, (stroke[k + 1] + 0.5) * unit);
+    for (let k = 0; k < stroke.length; k += 2)
+      context.lineTo((stroke[k] + 0.5) * unit, (stroke[k + 1] + 0.5) * unit);
     if (stroke.length === 2) context.lineTo((stroke[0] + 0.5) * unit + 0.01, (stroke[1] + 0.5) * unit);
     context.stroke();
   }
@@ -177,15 +178,15 @@ const buildLayers = () => {
 
 /** @param {Seen} seen */
 const showLayers = seen => {
-  const count = parts(),
-    image = joined(seen.layers.slice(0, count)),
-    rebuilt = joined(seen.predicted.slice(0, count));
+  const count = parts();
+  const image = joined(seen.layers.slice(0, count));
+  const rebuilt = joined(seen.predicted.slice(0, count));
   columns.forEach(({ computed, predicted, error }, k) => {
-    const values = k ? seen.layers[count + k - 1] : image,
-      guess = k ? seen.predicted[count + k - 1] : rebuilt;
+    const values = k ? seen.layers[count + k - 1] : image;
+    const guess = k ? seen.predicted[count + k - 1] : rebuilt;
     const { shape, name } = k ? network().layers[count + k - 1] : { shape: data.shape, name: "image" };
-    const most = k ? Math.max(largest(values), 1e-9) : 1,
-      lost = errorOf(values, guess);
+    const most = k ? Math.max(largest(values), 1e-9) : 1;
+    const lost = errorOf(values, guess);
     for (const [canvas, plane] of [
       [computed, values],
       [predicted, guess],
@@ -194,7 +195,10 @@ const showLayers = seen => {
       else paint(canvas, [plane], [height, width], { most });
     }
     computed.setAttribute("aria-label", `${name} as the network has it`);
-    predicted.setAttribute("aria-label", `${name} as ${seen.rank} components predict it, error ${lost.toFixed(2)}`);
+    predicted.setAttribute(
+      "aria-label",
+      `${name} as ${seen.rank} components predict it, error ${lost.toFixed(2)}`,
+    );
     error.textContent = `error ${lost.toFixed(2)}`;
   });
 };
@@ -204,8 +208,8 @@ const answers = [];
 const buildAnswers = () => {
   const body = find("answers");
   for (let k = 0; k < Math.min(10, data.classes.length); k++) {
-    const row = make("tr", "", body),
-      name = make("th", "class", row, { scope: "row" });
+    const row = make("tr", "", body);
+    const name = make("th", "class", row, { scope: "row" });
     const cell = make("td", "bars", row, { "aria-hidden": true });
     const bars = ["bar", "bar peek-guess"].map(look => make("i", look, cell));
     answers.push({ row, name, bars, shares: [make("td", "share", row), make("td", "share", row)] });
@@ -234,8 +238,8 @@ const MOST = 8; // at the right end of a slider: a component of an image is rare
 let cards = [];
 const buildComponents = () => {
   find("components").replaceChildren();
-  const count = parts(),
-    { rank, factors } = fit();
+  const count = parts();
+  const { rank, factors } = fit();
   cards = Array.from({ length: rank }, (_, k) => {
     const card = make("div", "card", find("components"));
     const button = make("button", "off", card, {
@@ -289,11 +293,12 @@ const tell = seen => {
     .filter(k => seen.code[k] > 0);
   const named = most.map(k => `${k + 1} (${seen.code[k].toFixed(1)})`).join(", ") || "none";
   const [own, guess] = [best(seen.probabilities), best(seen.answer)];
-  const [made, from] = state.mixed ? ["as you mixed them", "mixed"] : ["found", "made"];
+  const source = state.mixed
+    ? `your mix of ${seen.rank} components predicts`
+    : `${seen.rank} components predict`;
   find("told").textContent =
-    `The network answers ${data.classes[own]} (${percent(seen.probabilities[own])}). From the last layer that ${seen.rank} ` +
-    `components predict, ${made}, it would answer ${data.classes[guess]} (${percent(seen.answer[guess])}). ` +
-    `The image is ${from} most of components ${named}.`;
+    `The network answers ${data.classes[own]} (${percent(seen.probabilities[own])}). From what ${source} of its last ` +
+    `layer it would answer ${data.classes[guess]} (${percent(seen.answer[guess])}). Largest components: ${named}.`;
 };
 
 // Hands
@@ -327,7 +332,8 @@ const drawByPointer = () => {
   pad.addEventListener("pointermove", event => {
     if (event.pointerId !== pointer) return;
     const moves = event.getCoalescedEvents?.() ?? [];
-    for (const move of moves.length ? moves : [event]) state.strokes[state.strokes.length - 1].push(...at(move));
+    for (const move of moves.length ? moves : [event])
+      state.strokes[state.strokes.length - 1].push(...at(move));
     redraw();
   });
   for (const end of ["pointerup", "pointercancel"]) pad.addEventListener(end, () => (pointer = -1));
@@ -340,8 +346,8 @@ const drawByKeys = () =>
   find("pad").addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (ARROWS[event.key]) {
-      const [dx, dy] = ARROWS[event.key],
-        [x, y] = state.brush;
+      const [dx, dy] = ARROWS[event.key];
+      const [x, y] = state.brush;
       state.brush = [Math.min(width - 1, Math.max(0, x + dx)), Math.min(height - 1, Math.max(0, y + dy))];
       if (state.down) state.strokes[state.strokes.length - 1].push(...state.brush);
       state.down ? redraw() : refresh();
@@ -408,12 +414,16 @@ const start = () => {
   const ready = Object.keys(data.strokes);
   choose("ready", ready, index => {
     state.down = false;
-    state.strokes = data.strokes[ready[index]].map(stroke => stroke.map((v, k) => v * (k % 2 ? height : width) - 0.5));
+    state.strokes = data.strokes[ready[index]].map(stroke =>
+      stroke.map((v, k) => v * (k % 2 ? height : width) - 0.5),
+    );
     redraw();
     find("ready").value = "";
   });
   data.picks.forEach((index, k) => {
-    const name = data.labels.length ? `image of ${data.classes[data.labels[k]] ?? data.labels[k]}` : `image ${k + 1}`;
+    const name = data.labels.length
+      ? `image of ${data.classes[data.labels[k]] ?? data.labels[k]}`
+      : `image ${k + 1}`;
     const button = make("button", "pick", find("picks"), { type: "button", "aria-label": name, title: name });
     paint(make("canvas", "sheet", button), [imageAt(index)], [height, width], { most: 1 });
     button.addEventListener("click", () => take(imageAt(index)));
@@ -471,14 +481,14 @@ const goOn = () => {
 
 const showLearned = () => {
   for (const solver of Object.keys(UPDATES)) {
-    const { W, F } = learn.found[solver],
-      rank = F.length / learn.X.length,
-      size = W.length / rank;
+    const { W, F } = learn.found[solver];
+    const rank = F.length / learn.X.length;
+    const size = W.length / rank;
     const looks = Array.from({ length: rank }, (_, k) => W.subarray(k * size, k * size + pixelCount));
     paint(find(solver), looks, [height, width], { columns: 5 });
   }
-  const [mu, hals] = Object.keys(UPDATES).map(solver => learn.found[solver].errors),
-    rounds = mu.length;
+  const [mu, hals] = Object.keys(UPDATES).map(solver => learn.found[solver].errors);
+  const rounds = mu.length;
   const last = rounds
     ? `: relative error ${mu[rounds - 1].toFixed(3)} by MU, ${hals[rounds - 1].toFixed(3)} by HALS`
     : ", the same random start for both";
@@ -489,18 +499,18 @@ const showLearned = () => {
 
 /** @param {number[]} mu @param {number[]} hals */
 const showChart = (mu, hals) => {
-  const chart = /** @type {HTMLCanvasElement} */ (find("chart")),
-    context = /** @type {CanvasRenderingContext2D} */ (chart.getContext("2d"));
-  const { width: W, height: H } = chart,
-    count = Math.max(20, mu.length);
-  const low = Math.min(0.9, ...hals, ...mu) * 0.95,
-    y = (/** @type {number} */ error) => 8 + (H - 40) * (Math.log(1 / error) / Math.log(1 / low));
+  const chart = /** @type {HTMLCanvasElement} */ (find("chart"));
+  const context = /** @type {CanvasRenderingContext2D} */ (chart.getContext("2d"));
+  const { width: W, height: H } = chart;
+  const count = Math.max(20, mu.length);
+  const [high, low] = [Math.max(0.01, ...mu.slice(0, 1)), Math.min(0.9, ...hals, ...mu) * 0.95];
+  const y = (/** @type {number} */ error) => 10 + (H - 45) * (Math.log(high / error) / Math.log(high / low));
   const x = (/** @type {number} */ k) => 50 + ((W - 60) * k) / count;
   context.clearRect(0, 0, W, H);
   context.font = "15px sans-serif";
   context.lineWidth = 3;
   context.fillStyle = "#808080";
-  for (const error of [1, low]) context.fillText(error.toFixed(2), 4, Math.min(H - 30, y(error) + 5));
+  for (const error of [high, low]) context.fillText(error.toFixed(2), 4, Math.min(H - 30, y(error) + 5));
   context.fillText(`${count} rounds`, W - 90, H - 8);
   for (const [errors, colour, name] of /** @type {[number[], string, string][]} */ ([
     [mu, "#2f7fd1", "MU"],

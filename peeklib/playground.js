@@ -27,8 +27,8 @@ const bytes = (/** @type {string} */ text) => Uint8Array.from(atob(text), letter
 
 /** @param {Packed} packed */
 const unpacked = ({ rows, scale, data }) => {
-  const raw = new DataView(bytes(data).buffer),
-    count = raw.byteLength / 2;
+  const raw = new DataView(bytes(data).buffer);
+  const count = raw.byteLength / 2;
   const values = new Float32Array(count);
   for (let k = 0; k < count; k++) {
     values[k] = raw.getInt16(2 * k, true) * scale[Math.floor((k * rows) / count)];
@@ -36,17 +36,17 @@ const unpacked = ({ rows, scale, data }) => {
   return values;
 };
 const arrays = data.arrays.map(unpacked);
-const images = bytes(data.images),
-  imageCount = images.length / pixelCount;
+const images = bytes(data.images);
+const imageCount = images.length / pixelCount;
 const imageAt = (/** @type {number} */ k) =>
   Float32Array.from(images.subarray(k * pixelCount, (k + 1) * pixelCount), value => value / 255);
 
 /** Sum of products of a part of `a` and a part of `b`.
  * @param {Floats} a @param {Floats} b */
 const dot = (a, b, at = 0, other = 0, count = b.length) => {
-  let even = 0,
-    odd = 0,
-    k = 0; // two sums, which a processor adds at once
+  let even = 0;
+  let odd = 0;
+  let k = 0; // two sums, which a processor adds at once
   for (; k + 1 < count; k += 2) {
     even += a[at + k] * b[other + k];
     odd += a[at + k + 1] * b[other + k + 1];
@@ -68,8 +68,8 @@ const largest = (/** @type {ArrayLike<number>} */ values) => {
 
 /** @param {Floats} logits */
 const softmax = logits => {
-  const most = Math.max(...logits),
-    powers = Array.from(logits, value => Math.exp(value - most));
+  const most = Math.max(...logits);
+  const powers = Array.from(logits, value => Math.exp(value - most));
   const sum = powers.reduce((a, b) => a + b, 0);
   return powers.map(value => value / sum);
 };
@@ -79,17 +79,17 @@ const softmax = logits => {
 /** Visit each place of a step's window, with the outputs (y0 to y1, x0 to x1) that see input there.
  * @param {any} step @param {(place: number, y: number[], x: number[]) => void} visit y: first, end, and input row of output 0; x: the same for columns */
 const eachPlace = (step, visit) => {
-  const [kh, kw] = step.kernel,
-    [, high, wide] = step.into,
-    [, rows, columns] = step.out;
+  const [kh, kw] = step.kernel;
+  const [, high, wide] = step.into;
+  const [, rows, columns] = step.out;
   const range = (
     /** @type {number} */ axis,
     /** @type {number} */ k,
     /** @type {number} */ size,
     /** @type {number} */ outputs,
   ) => {
-    const stride = step.stride[axis],
-      from = k * step.dilation[axis] - step.pad[axis];
+    const stride = step.stride[axis];
+    const from = k * step.dilation[axis] - step.pad[axis];
     return [
       Math.max(0, Math.ceil(-from / stride)),
       Math.min(outputs, Math.floor((size - 1 - from) / stride) + 1),
@@ -97,21 +97,22 @@ const eachPlace = (step, visit) => {
     ];
   };
   for (let ky = 0; ky < kh; ky++) {
-    for (let kx = 0; kx < kw; kx++) visit(ky * kw + kx, range(0, ky, high, rows), range(1, kx, wide, columns));
+    for (let kx = 0; kx < kw; kx++)
+      visit(ky * kw + kx, range(0, ky, high, rows), range(1, kx, wide, columns));
   }
 };
 
 /** @param {Float32Array} x @param {any} step @param {number} start @param {(a: number, b: number) => number} join */
 const pool = (x, step, start, join) => {
-  const [planes, high, wide] = step.into,
-    [, rows, columns] = step.out,
-    [down, right] = step.stride;
+  const [planes, high, wide] = step.into;
+  const [, rows, columns] = step.out;
+  const [down, right] = step.stride;
   const y = new Float32Array(planes * rows * columns).fill(start);
   eachPlace(step, (_, [y0, y1, top], [x0, x1, left]) => {
     for (let c = 0; c < planes; c++) {
       for (let row = y0; row < y1; row++) {
-        const at = (c * rows + row) * columns,
-          from = (c * high + row * down + top) * wide + left;
+        const at = (c * rows + row) * columns;
+        const from = (c * high + row * down + top) * wide + left;
         for (let k = x0; k < x1; k++) y[at + k] = join(y[at + k], x[from + k * right]);
       }
     }
@@ -122,25 +123,25 @@ const pool = (x, step, start, join) => {
 /** @type {Record<string, (x: Float32Array, step: any) => Float32Array>} */
 const OPERATIONS = {
   conv(x, step) {
-    const [inputs, high, wide] = step.into,
-      [outputs, rows, columns] = step.out,
-      [down, right] = step.stride;
-    const weight = arrays[step.weight],
-      bias = arrays[step.bias],
-      places = step.kernel[0] * step.kernel[1];
-    const per = inputs / step.groups,
-      group = outputs / step.groups,
-      size = rows * columns;
+    const [inputs, high, wide] = step.into;
+    const [outputs, rows, columns] = step.out;
+    const [down, right] = step.stride;
+    const weight = arrays[step.weight];
+    const bias = arrays[step.bias];
+    const places = step.kernel[0] * step.kernel[1];
+    const per = inputs / step.groups;
+    const group = outputs / step.groups;
+    const size = rows * columns;
     const y = new Float32Array(outputs * size);
     if (bias) bias.forEach((value, o) => y.fill(value, o * size, (o + 1) * size));
     eachPlace(step, (place, [y0, y1, top], [x0, x1, left]) => {
       for (let o = 0; o < outputs; o++) {
         for (let c = 0; c < per; c++) {
-          const value = weight[(o * per + c) * places + place],
-            plane = (Math.floor(o / group) * per + c) * high;
+          const value = weight[(o * per + c) * places + place];
+          const plane = (Math.floor(o / group) * per + c) * high;
           for (let row = y0; row < y1; row++) {
-            const at = o * size + row * columns,
-              from = (plane + row * down + top) * wide + left;
+            const at = o * size + row * columns;
+            const from = (plane + row * down + top) * wide + left;
             for (let k = x0; k < x1; k++) y[at + k] += value * x[from + k * right];
           }
         }
@@ -151,22 +152,25 @@ const OPERATIONS = {
   max: (x, step) => pool(x, step, -Infinity, Math.max),
   avg(x, step) {
     const sum = (/** @type {number} */ a, /** @type {number} */ b) => a + b;
-    const sums = pool(x, step, 0, sum),
-      whole = step.kernel[0] * step.kernel[1];
+    const sums = pool(x, step, 0, sum);
+    const whole = step.kernel[0] * step.kernel[1];
     const counts = step.border ? null : pool(new Float32Array(x.length).fill(1), step, 0, sum);
     return sums.map((value, k) => value / (counts ? counts[k] : whole));
   },
   relu: x => x.map(value => Math.max(0, value)),
   affine(x, step) {
-    const weight = arrays[step.weight],
-      bias = arrays[step.bias],
-      size = x.length / weight.length;
+    const weight = arrays[step.weight];
+    const bias = arrays[step.bias];
+    const size = x.length / weight.length;
     return x.map((value, k) => value * weight[Math.floor(k / size)] + bias[Math.floor(k / size)]);
   },
   linear(x, step) {
-    const weight = arrays[step.weight],
-      bias = arrays[step.bias];
-    return Float32Array.from({ length: step.out[0] }, (_, o) => dot(weight, x, o * x.length) + (bias ? bias[o] : 0));
+    const weight = arrays[step.weight];
+    const bias = arrays[step.bias];
+    return Float32Array.from(
+      { length: step.out[0] },
+      (_, o) => dot(weight, x, o * x.length) + (bias ? bias[o] : 0),
+    );
   },
 };
 
@@ -200,8 +204,8 @@ const gramOf = (Ws, rank, weights) => {
 /** One step of coordinate descent for each of the `rank` rows of V ≥ 0, in order; how far the furthest moved.
  * @param {Floats} V rank × count @param {Floats} B rank × count @param {Float64Array} gram @param {number} rank */
 const sweep = (V, B, gram, rank) => {
-  const count = V.length / rank,
-    row = new Float64Array(count);
+  const count = V.length / rank;
+  const row = new Float64Array(count);
   let furthest = 0;
   for (let k = 0; k < rank; k++) {
     const own = gram[k * rank + k];
@@ -209,8 +213,8 @@ const sweep = (V, B, gram, rank) => {
     for (let n = 0; n < count; n++) row[n] = B[k * count + n];
     for (let j = 0; j < rank; j++) addTo(row, V, -gram[k * rank + j], 0, j * count, count);
     for (let n = 0; n < count; n++) {
-      const before = V[k * count + n],
-        after = Math.max(0, before + row[n] / own);
+      const before = V[k * count + n];
+      const after = Math.max(0, before + row[n] / own);
       furthest = Math.max(furthest, Math.abs(after - before));
       V[k * count + n] = after;
     }
@@ -241,7 +245,8 @@ const place = (network, fit, layers, byPixels = false) => {
   grams.set(key, gram);
   const B = new Float64Array(fit.rank);
   layers.forEach((x, layer) => {
-    if (weights[layer]) for (let k = 0; k < fit.rank; k++) B[k] += weights[layer] * dot(Ws[layer], x, k * x.length);
+    if (weights[layer])
+      for (let k = 0; k < fit.rank; k++) B[k] += weights[layer] * dot(Ws[layer], x, k * x.length);
   });
   return placed(B, gram);
 };
@@ -250,8 +255,8 @@ const place = (network, fit, layers, byPixels = false) => {
  * @param {Fit} fit @param {Float64Array} code */
 const predict = (fit, code) =>
   fit.factors.map(index => {
-    const W = arrays[index],
-      out = new Float32Array(W.length / fit.rank);
+    const W = arrays[index];
+    const out = new Float32Array(W.length / fit.rank);
     code.forEach((amount, k) => amount && addTo(out, W, amount, 0, k * out.length, out.length));
     return out;
   });
@@ -267,8 +272,8 @@ const errorOf = (a, b) => {
 /** The parts of the image that a layer is: whole, or one of its channels.
  * @param {Network} network @param {Float32Array} pixels */
 const inputs = (network, pixels) => {
-  const parts = network.layers.filter(layer => layer.step < 0).length,
-    size = pixels.length / parts;
+  const parts = network.layers.filter(layer => layer.step < 0).length;
+  const size = pixels.length / parts;
   return Array.from({ length: parts }, (_, k) => pixels.subarray(k * size, (k + 1) * size));
 };
 
@@ -276,14 +281,14 @@ const inputs = (network, pixels) => {
  * @param {Float32Array} pixels @param {{network?: number, fit?: number, byPixels?: boolean, code?: Float64Array | null}} choice
  * @returns {Seen} */
 const see = (pixels, { network: n = 0, fit: f = 0, byPixels = false, code = null } = {}) => {
-  const network = data.networks[n],
-    fit = network.fits[f],
-    outputs = run(network, pixels);
+  const network = data.networks[n];
+  const fit = network.fits[f];
+  const outputs = run(network, pixels);
   const hidden = network.layers.filter(layer => layer.step >= 0);
   const layers = [...inputs(network, pixels), ...hidden.map(layer => outputs[layer.step + 1])];
   const found = code ?? place(network, fit, layers, byPixels);
-  const predicted = predict(fit, found),
-    last = network.layers[network.layers.length - 1];
+  const predicted = predict(fit, found);
+  const last = network.layers[network.layers.length - 1];
   const after = run(network, predicted[predicted.length - 1], last.step);
   return {
     code: found,
@@ -310,10 +315,10 @@ const bounds = strokes => {
 /** Ink of a soft round pen along a line, into a map: 1 inside, falling to 0 over a pixel at its edge.
  * @param {Float32Array} map @param {number[]} line x0, y0, x1, y1 @param {number} radius */
 const rub = (map, [x0, y0, x1, y1], radius) => {
-  const reach = radius + 1,
-    dx = x1 - x0,
-    dy = y1 - y0,
-    length = dx * dx + dy * dy;
+  const reach = radius + 1;
+  const dx = x1 - x0;
+  const dy = y1 - y0;
+  const length = dx * dx + dy * dy;
   const [top, bottom] = [Math.floor(Math.min(y0, y1) - reach), Math.ceil(Math.max(y0, y1) + reach)];
   const [left, right] = [Math.floor(Math.min(x0, x1) - reach), Math.ceil(Math.max(x0, x1) + reach)];
   for (let y = Math.max(0, top); y <= Math.min(height - 1, bottom); y++) {
@@ -327,8 +332,8 @@ const rub = (map, [x0, y0, x1, y1], radius) => {
 
 /** @param {Stroke[]} strokes @param {number} scale @param {number} dx @param {number} dy */
 const inked = (strokes, scale, dx, dy) => {
-  const map = new Float32Array(height * width),
-    moved = strokes.map(stroke => stroke.map((value, k) => value * scale + (k % 2 ? dy : dx)));
+  const map = new Float32Array(height * width);
+  const moved = strokes.map(stroke => stroke.map((value, k) => value * scale + (k % 2 ? dy : dx)));
   for (const stroke of moved) {
     for (let k = 0; k + 1 < stroke.length; k += 2) {
       const from = k >= 2 ? [stroke[k - 2], stroke[k - 1]] : [stroke[k], stroke[k + 1]];
@@ -342,14 +347,14 @@ const inked = (strokes, scale, dx, dy) => {
 const drawn = strokes => {
   const pixels = new Float32Array(pixelCount);
   if (!strokes.length) return pixels;
-  const { box, radius, at } = data.pen,
-    [x0, y0, x1, y1] = bounds(strokes);
+  const { box, radius, at } = data.pen;
+  const [x0, y0, x1, y1] = bounds(strokes);
   const scale = Math.min(3, Math.max(1, box - 2 * radius) / Math.max(x1 - x0, y1 - y0, 1e-6));
   const middle = [at[0] - (scale * (x0 + x1)) / 2, at[1] - (scale * (y0 + y1)) / 2];
   const first = inked(strokes, scale, middle[0], middle[1]);
-  let mass = 0,
-    mx = 0,
-    my = 0;
+  let mass = 0;
+  let mx = 0;
+  let my = 0;
   first.forEach((ink, k) => {
     mass += ink;
     mx += ink * (k % width);
@@ -374,8 +379,8 @@ const random = seed => () => {
 
 /** WᵀX @param {Float32Array[]} X an array for each image @param {Float32Array} W @param {number} rank */
 const ontoImages = (X, W, rank) => {
-  const B = new Float32Array(rank * X.length),
-    size = W.length / rank;
+  const B = new Float32Array(rank * X.length);
+  const size = W.length / rank;
   X.forEach((x, n) => {
     for (let k = 0; k < rank; k++) B[k * X.length + n] = dot(W, x, k * size);
   });
@@ -384,8 +389,8 @@ const ontoImages = (X, W, rank) => {
 
 /** X F @param {Float32Array[]} X @param {Float32Array} F @param {number} rank */
 const ontoFeatures = (X, F, rank) => {
-  const size = X[0].length,
-    B = new Float32Array(rank * size);
+  const size = X[0].length;
+  const B = new Float32Array(rank * size);
   X.forEach((x, n) => {
     for (let k = 0; k < rank; k++) addTo(B, x, F[k * X.length + n], k * size);
   });
@@ -395,8 +400,8 @@ const ontoFeatures = (X, F, rank) => {
 /** V times numerator over denominator (Lee & Seung 2001); 1e-9 is peeklib's ε.
  * @param {Float32Array} V @param {Float32Array} B @param {Float64Array} gram @param {number} rank */
 const multiply = (V, B, gram, rank) => {
-  const count = V.length / rank,
-    below = new Float64Array(V.length);
+  const count = V.length / rank;
+  const below = new Float64Array(V.length);
   for (let k = 0; k < rank; k++) {
     for (let j = 0; j < rank; j++) addTo(below, V, gram[k * rank + j], k * count, j * count, count);
   }
@@ -415,11 +420,11 @@ const UPDATES = {
 /** One round: F, then W; the relative error after it.
  * @param {Float32Array[]} X @param {Found} found @param {string} solver */
 const round = (X, { W, F, errors }, solver) => {
-  const rank = F.length / X.length,
-    energy = X.reduce((sum, x) => sum + dot(x, x), 0);
+  const rank = F.length / X.length;
+  const energy = X.reduce((sum, x) => sum + dot(x, x), 0);
   UPDATES[solver](F, ontoImages(X, W, rank), gramOf([W], rank, [1]), rank);
-  const B = ontoFeatures(X, F, rank),
-    gram = gramOf([F], rank, [1]);
+  const B = ontoFeatures(X, F, rank);
+  const gram = gramOf([F], rank, [1]);
   UPDATES[solver](W, B, gram, rank);
   const loss = energy - 2 * dot(W, B) + dot(gramOf([W], rank, [1]), gram);
   errors.push(Math.sqrt(Math.max(0, loss) / energy));
@@ -427,11 +432,11 @@ const round = (X, { W, F, errors }, solver) => {
 
 /** @param {Float32Array[]} X @param {number} rank @param {number} seed @returns {Record<string, Found>} */
 const begin = (X, rank, seed) => {
-  const next = random(seed),
-    size = X[0].length;
-  const W = Float32Array.from({ length: rank * size }, next),
-    F = Float32Array.from({ length: rank * X.length }, next);
-  const B = ontoFeatures(X, F, rank),
-    best = dot(W, B) / dot(gramOf([W], rank, [1]), gramOf([F], rank, [1]));
+  const next = random(seed);
+  const size = X[0].length;
+  const W = Float32Array.from({ length: rank * size }, next);
+  const F = Float32Array.from({ length: rank * X.length }, next);
+  const B = ontoFeatures(X, F, rank);
+  const best = dot(W, B) / dot(gramOf([W], rank, [1]), gramOf([F], rank, [1]));
   return { mu: { W, F, errors: [] }, hals: { W: W.map(value => value * best), F: F.slice(), errors: [] } };
 };
