@@ -174,6 +174,14 @@ class Playground:
 
         Returns:
             Their indices among those kept.
+
+        Example:
+            >>> import peeklib as pk
+            >>> model = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+            >>> images = torch.eye(16).reshape(16, 1, 4, 4)
+            >>> fit = pk.coupled_nmf(pk.input_blocks(images) | pk.record(model, images), 2)
+            >>> Playground(model, fit, images, labels=[2] * 6 + [0] * 10).picks()
+            [6, 0]
         """
         if self.labels is None:
             return list(range(min(PICKS, len(self.images))))
@@ -184,7 +192,16 @@ class Playground:
         """It, for a page that has other things too.
 
         Returns:
-            HTML of a `<figure>` that needs no other file.
+            HTML of a `<figure>` that needs no other file. Many may stand on one page, also on one
+            under the policy of a saved report.
+
+        Example:
+            >>> import peeklib as pk
+            >>> model = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+            >>> images = torch.eye(16).reshape(16, 1, 4, 4)
+            >>> fit = pk.coupled_nmf(pk.input_blocks(images) | pk.record(model, images), 2)
+            >>> Playground(model, fit, images).to_html()[:30]
+            '<figure class="peek-figure pee'
         """
         data = {
             "shape": list(self.images.shape[1:]),
@@ -239,6 +256,14 @@ class Playground:
 
         Returns:
             HTML that needs no other file, and runs or loads nothing else.
+
+        Example:
+            >>> import peeklib as pk
+            >>> model = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+            >>> images = torch.eye(16).reshape(16, 1, 4, 4)
+            >>> fit = pk.coupled_nmf(pk.input_blocks(images) | pk.record(model, images), 2)
+            >>> "<title>A &amp; B</title>" in Playground(model, fit, images, title="A & B").html()
+            True
         """
         rules = {
             "default-src": "'none'",
@@ -259,6 +284,16 @@ class Playground:
 
         Raises:
             OSError: if the folder does not exist, or the file cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> import peeklib as pk
+            >>> model = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+            >>> images = torch.eye(16).reshape(16, 1, 4, 4)
+            >>> fit = pk.coupled_nmf(pk.input_blocks(images) | pk.record(model, images), 2)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     Playground(model, fit, images).save(f"{folder}/draw.html").name
+            'draw.html'
         """
         path = Path(path)
         check_place(path, "playground.html")
