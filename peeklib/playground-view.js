@@ -84,6 +84,11 @@ const make = (tag, name, home, attributes = {}) => {
 
 // The view
 
+/** Write what is new: the same text again would cost a layout. @param {any} element @param {string} text */
+const say = (element, text) => {
+  if (element.textContent !== text) element.textContent = text;
+};
+
 const state = {
   network: 0,
   fit: 0,
@@ -199,7 +204,7 @@ const showLayers = seen => {
       "aria-label",
       `${name} as ${seen.rank} components predict it, error ${lost.toFixed(2)}`,
     );
-    error.textContent = `error ${lost.toFixed(2)}`;
+    say(error, `error ${lost.toFixed(2)}`);
   });
 };
 
@@ -222,19 +227,19 @@ const showAnswers = ({ probabilities, answer }) => {
   if (order.length > answers.length) order.sort((a, b) => probabilities[b] - probabilities[a]);
   answers.forEach(({ row, name, bars, shares }, k) => {
     const own = order[k];
-    name.textContent = name.title = data.classes[own];
+    say(name, (name.title = data.classes[own]));
     [probabilities[own], answer[own]].forEach((share, which) => {
       bars[which].style.width = `${100 * share}%`;
-      shares[which].textContent = percent(share);
+      say(shares[which], percent(share));
     });
     row.classList.toggle("peek-first", own === best(probabilities));
   });
-  find("says").textContent = data.classes[best(probabilities)];
-  find("guesses").textContent = data.classes[best(answer)];
+  say(find("says"), data.classes[best(probabilities)]);
+  say(find("guesses"), data.classes[best(answer)]);
 };
 
 const MOST = 8; // at the right end of a slider: a component of an image is rarely more than that
-/** @type {{card: any, button: any, slider: any, output: any}[]} */
+/** @type {{card: any, button: any, slider: any, output: any, shown: number}[]} */
 let cards = [];
 const buildComponents = () => {
   find("components").replaceChildren();
@@ -262,17 +267,20 @@ const buildComponents = () => {
     const output = make("output", "amount", card, { "aria-hidden": true });
     slider.addEventListener("input", () => mix(k, Number(slider.value)));
     button.addEventListener("click", () => mix(k, state.seen?.code[k] ? 0 : state.found[k] || 1));
-    return { card, button, slider, output };
+    return { card, button, slider, output, shown: -1 };
   });
 };
 
 /** @param {Seen} seen */
 const showComponents = ({ code }) => {
-  cards.forEach(({ card, button, slider, output }, k) => {
-    slider.value = code[k];
+  cards.forEach((parts, k) => {
+    const { card, button, slider, output } = parts;
+    const isOff = state.mixed !== null && code[k] === 0 && state.found[k] > 0;
+    button.setAttribute("aria-pressed", isOff);
+    if (parts.shown === code[k]) return; // most are zero, and stay it
+    parts.shown = slider.value = code[k];
     output.textContent = `${k + 1}: ${code[k].toFixed(1)}`;
     slider.setAttribute("aria-valuetext", code[k].toFixed(2));
-    button.setAttribute("aria-pressed", state.mixed !== null && code[k] === 0 && state.found[k] > 0);
     card.classList.toggle("peek-none", code[k] < 0.05);
   });
 };
