@@ -60,7 +60,7 @@ blocks = pk.input_blocks(test_images[few])
 for name, one in cases.items():
     for layer in MAPS:
         blocks[f"{name}: {layer}"] = one.blocks[layer][:, few]
-joint = pk.cached(pk.rank_sweep)(blocks, [10, 30], [SEED], **FIT)
+joint = pk.cached(pk.coupled_nmf)(blocks, 30, seed=SEED, **FIT)
 
 hands_on = pk.Playground(
     {name: one.model for name, one in cases.items()},
@@ -68,6 +68,7 @@ hands_on = pk.Playground(
     test_images[few],
     labels=test_labels[few],
     classes=data.classes,
+    most=150,  # images in the page, which stays small
     start="100%",
 )
 # The name lets the welcome page show the same.
