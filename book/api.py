@@ -27,6 +27,7 @@ WINGS = {
         "directions": "Directions",
         "plots": "Figures",
         "explorer": "Sliders",
+        "playground": "Draw on it",
     },
     "Any network": {
         "study.analysis": "The whole analysis",

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+from peeklib import playground
+from peeklib import secure as headers
 from peeklib.explorer import SCRIPT
-from peeklib.study import page as report
 
+OURS = (SCRIPT, playground.SCRIPT)  # of Explorers and Playgrounds
 HANDLERS = ("window.print()", "toggleFullScreen()")  # of the theme's buttons
 DATA = ("application/json", "application/vnd.jupyter.widget-view+json")  # scripts that are none
 SITE = "'self' file:"
@@ -70,7 +72,7 @@ def pages(site: Path) -> Iterator[Path]:
 def with_policy(page: str, name: str) -> str:
     """A page of the site, whose file is called `name`, with its policy ahead of all that it rules."""
     found = Inline(page)
-    scripts = [SCRIPT, *found.head]
+    scripts = [*OURS, *found.head]
     if name == "search.html":  # it shows nothing of a notebook
         scripts += found.body
     meta = f"\n    {policy(scripts)}"
@@ -81,8 +83,8 @@ def with_policy(page: str, name: str) -> str:
 
 def policy(scripts: list[str]) -> str:
     """The policy of a page with these inline scripts, as an element."""
-    allowed = " ".join(dict.fromkeys(map(report.digest, [*scripts, *HANDLERS])))
-    return report.policy(
+    allowed = " ".join(dict.fromkeys(map(headers.digest, [*scripts, *HANDLERS])))
+    return headers.policy(
         {
             "default-src": "'none'",
             "script-src": f"{SITE} 'unsafe-hashes' {allowed}",

@@ -35,6 +35,7 @@ from .nmf import CoupledFactors as CoupledFactors
 from .nmf import Sweep as Sweep
 from .nmf import coupled_nmf as coupled_nmf
 from .nmf import rank_sweep as rank_sweep
+from .playground import Playground as Playground
 from .ranks import RankChoice as RankChoice
 from .ranks import choose_rank as choose_rank
 from .sketches import Sketch as Sketch
