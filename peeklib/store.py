@@ -552,9 +552,10 @@ def check_memory(memory) -> float:
     """
     if isinstance(memory, bool) or not isinstance(memory, Real):
         raise TypeError(f"memory is {memory!r}; give a number of GB (10⁹ bytes), such as {MEMORY}")
-    if not memory > 0:
+    size = float(memory)
+    if not size > 0:
         raise ValueError(f"memory is {memory} GB; it is above 0")
-    return float(memory)
+    return size
 
 
 def is_store(path: str | os.PathLike) -> bool:
