@@ -181,10 +181,11 @@ def in_batches(images, batch_size: int) -> Iterator[Tensor]:
         >>> [len(batch) for batch in in_batches(images, 2)]
         [2, 2, 1]
     """
-    for number, batch in enumerate(_batches(images, batch_size)):
-        if not number:
-            _warn_of_bytes(batch)
-        yield batch
+    with reading():
+        for number, batch in enumerate(_batches(images, batch_size)):
+            if not number:
+                _warn_of_bytes(batch)
+            yield batch
 
 
 def _batches(images, batch_size: int) -> Iterator[Tensor]:
@@ -322,7 +323,7 @@ def input_blocks(
 
 def _write_pixels(images, folder: Path) -> None:
     first = None
-    with create(folder) as writer, reading():
+    with create(folder) as writer:
         for batch in in_batches(images, AT_ONCE):
             first = batch[:1] if first is None else first
             check_alike(first, batch)

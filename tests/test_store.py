@@ -13,7 +13,7 @@ import pytest
 import torch
 from forked import fork
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler, TensorDataset
 
 import peeklib as pk
 from peeklib import record, store
@@ -93,6 +93,23 @@ def test_a_store_opens_again(model, tmp_path):
 def test_images_come_from_whatever_they_come_as(model, tmp_path, source):
     store = record(model, source, store=tmp_path / "acts", batch_size=16)
     torch.testing.assert_close(store["4"][:], record(model, IMAGES)["4"])
+
+
+@pytest.mark.parametrize("how", [{}, {"store": "acts"}])
+def test_images_that_differ_in_size_are_refused_with_a_remedy(model, tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    images = [torch.zeros(1, 4, 4)] * 10 + [torch.zeros(1, 5, 5)] * 10
+    for size in (10, 7):
+        with pytest.raises(ValueError, match="images differ in size.*4.*5.*Resize"):
+            record(model, DataLoader(images, batch_size=size), **how)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_need_only_hold_what_the_loader_takes(model, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    some = DataLoader(TensorDataset(IMAGES), sampler=SequentialSampler(range(10)))
+    assert record(model, some, store=tmp_path / "acts").images == 10
 
 
 def test_a_data_set_is_read_batch_by_batch(tmp_path):
