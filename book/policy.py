@@ -5,7 +5,9 @@ write into a page's head, and our sliders. What came out of a notebook stands fu
 script that got in there, by the name of a layer or by the words of an error, does not run. Inline
 styles are let through: tables of pandas and MathJax bring theirs.
 
-A page that is opened as a file has no origin of its own in some browsers, hence `file:`.
+A page that is opened as a file has no origin of its own in some browsers, hence `file:`. That is
+wider than the site: markup that got into such a page could load a script from another folder, on
+Windows also from a machine in the network that shares one (`file://machine/…`).
 """
 
 import re
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
-from peeklib import playground
+from peeklib import playground, storage
 from peeklib import secure as headers
 from peeklib.explorer import SCRIPT
 
@@ -59,7 +61,7 @@ def secure(site: Path) -> None:
     """Write its policy into every page of a built site."""
     for path in pages(site):
         page = path.read_text(encoding="utf-8")
-        path.write_text(with_policy(page, path.name), encoding="utf-8")
+        storage.write(path, with_policy(page, path.name).encode())
 
 
 def pages(site: Path) -> Iterator[Path]:

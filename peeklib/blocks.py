@@ -7,6 +7,7 @@ which is never written out: a product with the stack is made of products with it
 """
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -174,6 +175,12 @@ def _as_array(block, name: str) -> np.ndarray:
         _refuse_sparse(name, block.shape, "toarray")
     if isinstance(block, pd.DataFrame):
         return _values(block, name)
+    if isinstance(block, Mapping):
+        kind = type(block).__name__
+        raise TypeError(
+            f"block {name!r} is a {kind} of blocks {list(block)}; give one of them, such as "
+            f"{kind.lower()}[{next(iter(block), '…')!r}]"
+        )
     if not hasattr(block, "__array__"):
         raise TypeError(
             f"block {name!r} is a {type(block).__name__}; give a tensor or array, features × images"
@@ -369,9 +376,7 @@ def check_blocks(blocks: Mapping) -> dict[str, Block]:
         (['input', 'relu'], torch.float32)
     """
     if not isinstance(blocks, Mapping):
-        raise TypeError(
-            f"blocks is a {type(blocks).__name__}; give a dict of name → matrix, features × images"
-        )
+        raise TypeError(f"blocks is a {type(blocks).__name__}; give {_instead(blocks)}")
     if not blocks:
         raise ValueError("there are no blocks to factorize; record at least one layer or the input")
     checked = {name: as_block(block, name) for name, block in blocks.items()}
@@ -400,6 +405,15 @@ def _refuse(places: Tensor, name: str, what: str, remedy: str) -> NoReturn:
         f"block {name!r} has {what} "
         f"({len(places)} of them, first at row {feature}, image {image}); {remedy}"
     )
+
+
+def _instead(blocks) -> str:
+    """What to give for what is no dict of blocks."""
+    if isinstance(blocks, Stored):
+        return f"it with its name, {{{blocks.name!r}: block}}"
+    if isinstance(blocks, str | os.PathLike):
+        return f"what was recorded there, pk.open_store({str(blocks)!r})"
+    return "a dict of name → matrix, features × images"
 
 
 def check_weights(blocks: Mapping, weights: Mapping | None) -> dict[str, float]:

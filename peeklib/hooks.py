@@ -21,10 +21,18 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .blocks import check_count, pick_device
-from .images import as_images, count_of, in_batches, is_read_by_sample, to_float
+from .images import (
+    as_images,
+    check_alike,
+    count_of,
+    in_batches,
+    is_read_by_sample,
+    reading,
+    to_float,
+)
 from .samples import Sample, even_batches, record_batch, record_samples
 from .sites import Site, choose, trace
-from .store import MEMORY, Store, check_free, create, open_store
+from .store import MEMORY, Store, as_folder, check_free, check_memory, create, open_store
 from .watch import Preprocess, forward, home_of, tensors_of, unchanged, unwrapped
 
 LOOK = 64  # images among which `trace` finds three that differ
@@ -137,8 +145,9 @@ def record(
     """
     _check_negative(negative)
     check_count(batch_size, "batch_size")
+    memory = check_memory(memory)
     if store is not None:
-        store = Path(store)
+        store = as_folder(store)
         if device is not None:
             raise ValueError(f"device={device!r} is for a result in memory; a store is on disk")
         check_free(store)
@@ -147,9 +156,11 @@ def record(
         with create(store) as writer:
             passing.run(writer.append, negative=negative, progress=progress)
         return open_store(store, memory=memory)
+    with reading(images):
+        model, images = unwrapped(model), as_images(images)
     blocks = _record_in_memory(
-        unwrapped(model),
-        as_images(images),
+        model,
+        images,
         layers,
         preprocess=preprocess,
         memory=memory,
@@ -311,7 +322,8 @@ def _head(batches: Iterator[Tensor]) -> list[Tensor]:
     for batch in batches:
         to_float(batch[:0])  # refuses what nobody can scale
         head.append(batch)
-        if sum(map(len, head)) >= LOOK or batch.shape[1:] != head[0].shape[1:]:
+        check_alike(head[0], batch)
+        if sum(map(len, head)) >= LOOK:
             break
     if not head:
         raise ValueError("there are no images to record")

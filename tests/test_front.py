@@ -332,6 +332,32 @@ class Pictures(torch.utils.data.Dataset):
         return Image.fromarray(COLOUR[k]), k % 3
 
 
+class Many(torch.utils.data.Dataset):
+    """More than memory holds."""
+
+    read = 0
+
+    def __len__(self):
+        return 200_000
+
+    def __getitem__(self, k):
+        self.read += 1
+        return torch.zeros(3, 224, 224)
+
+
+@pytest.mark.parametrize("wrap", [lambda many: many, lambda many: DataLoader(many, batch_size=50)])
+def test_a_data_set_that_memory_does_not_hold_is_refused_at_once(wrap):
+    for take in (
+        pk.input_blocks,
+        lambda many: pk.record(Net(), many),
+        lambda many: pk.peek(Net(), many),
+    ):
+        many = Many()
+        with pytest.raises(ValueError, match=r"200,000 images take 120 GB, and 8 .*store=path"):
+            take(wrap(many))
+        assert many.read == 1
+
+
 class Stream(torch.utils.data.IterableDataset):
     def __iter__(self):
         return iter(FIRST)
