@@ -36,8 +36,8 @@ def most_lost(answer: int, recall: pd.DataFrame) -> str | None:
         >>> most_lost(1, recall)
         ✓ right
     """
-    after = dict(pd.Series(recall["after"]))
-    lost = {label: share - after[label] for label, share in pd.Series(recall["before"]).items()}
+    after: dict[int, float] = recall["after"].to_dict()
+    lost = {label: share - after[label] for label, share in recall["before"].to_dict().items()}
     if answer not in lost:
         return f"give one class of {list(lost)}"
     if lost[answer] == max(lost.values()):
