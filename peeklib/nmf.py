@@ -52,6 +52,7 @@ from .checkpoints import Keeper
 from .crew import crew, each, enough
 from .shares import Share, all_or_none, check_alike, check_backend, interrupts_shared
 from .solvers import (
+    APART,
     UPDATES,
     Group,
     LowRank,
@@ -315,7 +316,8 @@ def coupled_nmf(
             None: all 1.
         seed: of the random start.
         init: start from these factors instead of random ones, as they are; of extreme size (2⁵⁰
-            beside the data, or between themselves), they are scaled to fit first.
+            beside the data), they are scaled to fit first, and components whose factors lie
+            further apart than 2³⁰ get two of one size.
         device: where to compute; None takes a GPU if there is one. The factors come back on the
             first block's device.
         max_iter: iterations at most.
@@ -610,7 +612,8 @@ def _given_start(data: Stack, init: CoupledFactors) -> tuple[Run, Callable[[Grou
     """
     W, exponent = data.join(init.factors)
     Wt, Ft = W.T, init.image_factor.T.to(data.device).double()
-    whole, of_F = times_two_to(Wt, exponent), data.share.largest(Ft)
+    of_F = data.share.largest(Ft)
+    whole, Ft, of_F = _even(times_two_to(Wt, exponent), Ft, of_F)
     (extreme,) = data.share.decided([_is_extreme(whole.amax(dim=1), of_F)])
     begin = scale if extreme else measure
     if extreme:
@@ -618,6 +621,20 @@ def _given_start(data: Stack, init: CoupledFactors) -> tuple[Run, Callable[[Grou
     else:
         Wt = whole
     return Run(Wt.to(data.dtype).contiguous(), Ft.to(data.dtype).contiguous()), begin
+
+
+def _even(W: Tensor, F: Tensor, of_F: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same model; of components whose factors lie far apart, both have one size.
+
+    Where one is 2⁻³⁰ of the other, MU sees its ε beside Gram matrices of the smaller one. A power
+    of two is moved, so that nothing is rounded.
+
+    of_F: the largest entry of each component, over the images of all processes.
+    """
+    apart = of_F.log2() - W.amax(dim=1).log2()  # −∞, ∞ or NaN where one is zero
+    far = apart.isfinite() & (apart.abs() > math.log2(APART))
+    power = torch.where(far, torch.exp2((apart / 2).round()), 1.0)
+    return W * power[:, None], F / power[:, None], of_F / power
 
 
 def _is_extreme(W: Tensor, F: Tensor) -> bool:

@@ -818,7 +818,7 @@ def place_images(group: Group) -> None:
         >>> group.F.round(decimals=3)
         tensor([[1., 1., 1., 1.]])
     """
-    F = group.W.new_zeros(len(group.W), group.X.shape[1])
+    F = group.W.new_zeros(len(group.W), group.share.own)
     G, products = group.grams(group.W), []
 
     def place_part(part: Matrix, images: slice) -> Tensor:
@@ -1053,6 +1053,7 @@ def _mend(group: Group, G: Tensor, H: Tensor, moved: Tensor | None = None) -> No
 def _revive(group: Group, dead: Sequence[int]) -> None:
     """Start components that are dead again, from what the model lacks most in some image."""
     X, share, count = group.X, group.share, group.share.images
+    assert not isinstance(X, Nearby)  # which has no columns
     (room,) = share.decided([X.at_once if X.at_once < X.shape[1] else count])
     chosen = (
         torch.linspace(0, count - 1, min(LOOK, int(room)), dtype=torch.float32)

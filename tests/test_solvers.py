@@ -138,6 +138,16 @@ def test_the_kkt_residual_is_zero_only_where_nothing_moves(blocks, settled):
     assert (W == 0).any() and solvers.kkt_residuals(data, [freed], [F])[0] > 0.01
 
 
+@pytest.mark.parametrize("power", [-40, 24])
+def test_epsilon_is_not_seen_where_the_factors_of_a_component_lie_apart(blocks, power):
+    start = coupled_nmf(blocks, 4, max_iter=30)
+    sizes = torch.tensor([1, 2.0**power, 1, 1], dtype=torch.float64)
+    factors = {name: W * sizes for name, W in start.factors.items()}
+    apart = replace(start, factors=factors, image_factor=start.image_factor / sizes)
+    fits = [coupled_nmf(blocks, 4, solver="mu", init=init, tol=0) for init in (start, apart)]
+    assert fits[1].history == pytest.approx(fits[0].history, rel=1e-6)
+
+
 @pytest.mark.parametrize("solver", ["auto", "hals"])
 def test_rounds_do_not_see_how_components_are_scaled(blocks, solver):
     start = coupled_nmf(blocks, 4, max_iter=2)
