@@ -987,7 +987,7 @@ def _several(values, name: str, example: str) -> list:
 def _groups(data: Stack, pairs: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     """Fits to go side by side: as many as work in the memory there is, at least one."""
     features, images = data.shape[0], data.share.images
-    row = 12 * features + 7 * images  # numbers that one component needs in passing
+    row = 10 * features + 5 * images  # numbers that one component needs in passing
     room, groups = data.room // row, [[]]
     for pair in pairs:
         if groups[-1] and sum(rank for rank, _ in groups[-1]) + pair[0] > room:
