@@ -946,7 +946,7 @@ def energy_of(block: Block) -> float:
 
 
 def _energy_of(part: Tensor) -> float:
-    return torch.linalg.vector_norm(part, dtype=torch.float64).item() ** 2
+    return part.to(torch.float64, copy=True).square_().sum().item()
 
 
 def rows_at_once(block: Block) -> int:
