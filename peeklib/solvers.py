@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocks import Stack, check_count, check_seed, stack
+from .blocks import Stack, check_count, check_seed, rows_at_once, stack
 from .crew import COLUMNS, SWEEPERS, each, pieces
 from .shares import Share, share_of
 
@@ -285,8 +285,10 @@ class _TurnedNearby:
 
 
 def _products(A: Tensor, B: Tensor) -> Tensor:
-    """⟨A_k, B_k⟩ of each row, summed in float64."""
-    return (A.double() * B.double()).sum(dim=1)
+    """⟨A_k, B_k⟩ of each row, summed in float64; on the CPU some rows at a time, in its cache."""
+    at_once = len(A) if A.is_cuda else rows_at_once(A)
+    parts = zip(A.split(max(1, at_once)), B.split(max(1, at_once)), strict=True)
+    return torch.cat([a.to(torch.float64, copy=True).mul_(b).sum(dim=1) for a, b in parts])
 
 
 Matrix = Stack | LowRank | Nearby  # what a fit goes down on
