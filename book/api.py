@@ -17,6 +17,7 @@ WINGS = {
         "images": "Images",
         "hooks": "Activations of a network",
         "store": "Activations on disk",
+        "sketches": "Activations in passing",
         "nmf": "Coupled factorization",
         "ranks": "Which rank?",
         "estimator": "For scikit-learn",

@@ -37,6 +37,8 @@ from .nmf import coupled_nmf as coupled_nmf
 from .nmf import rank_sweep as rank_sweep
 from .ranks import RankChoice as RankChoice
 from .ranks import choose_rank as choose_rank
+from .sketches import Sketch as Sketch
+from .sketches import sketch as sketch
 from .spectra import effective_rank as effective_rank
 from .spectra import spectrum as spectrum
 from .store import Store as Store

@@ -21,7 +21,7 @@ from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from .crew import each, enough
-from .shares import Share
+from .shares import Share, all_or_none
 from .sparse import Sparse, entries, is_sparse
 from .store import Stored, chunks, held, images_at_once
 
@@ -776,7 +776,8 @@ def stack(
         ((7, 6), slice(3, 7, None), torch.Size([2, 6]))
     """
     weights = check_weights(blocks, weights)
-    blocks = held(blocks, WHOLE)
+    with all_or_none(share.group if share else None):
+        blocks = held(blocks, WHOLE)
     if any(isinstance(block, Sparse) for block in blocks.values()):
         device = torch.device("cpu")
     share, kept = share or Share.whole(next(iter(blocks.values())).shape[1]), {}
@@ -808,7 +809,7 @@ class _Kept:
     @classmethod
     def of(cls, block: Block, share: Share) -> "_Kept":
         """As it is, or else a copy that is not far from 1."""
-        (energy,) = share.sums([energy_of(block)])
+        energy = _energy_of_all(block, share)
         if 2.0**-80 < energy < 2.0**80:
             return cls(block, 1.0, energy, share)
         unit = _power_near_all(block, share)
@@ -816,7 +817,7 @@ class _Kept:
             block = block * (1 / unit)
             rest = min(1.0, _power_near_all(block, share))  # of the smallest numbers there are
             block, unit = block * (1 / rest), unit * rest
-        return cls(block, unit, share.sums([energy_of(block)])[0], share)
+        return cls(block, unit, _energy_of_all(block, share), share)
 
     @property
     def count(self) -> int:
@@ -839,8 +840,14 @@ class _Kept:
         if dtype == self.block.dtype:
             return self
         block = self.block.to(dtype=dtype, device=self.block.device)
-        (energy,) = self.share.sums([energy_of(block)])
-        return _Kept(block, self.unit, energy, self.share)
+        return _Kept(block, self.unit, _energy_of_all(block, self.share), self.share)
+
+
+def _energy_of_all(block: Block, share: Share) -> float:
+    """`energy_of` the images of all processes; where one cannot read its own, all raise."""
+    with all_or_none(share.group):
+        own = energy_of(block)
+    return share.sums([own])[0]
 
 
 def _power_near_all(block: Block, share: Share) -> float:

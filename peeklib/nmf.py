@@ -48,9 +48,16 @@ from .blocks import (
     stack,
     times_two_to,
 )
-from .checkpoints import Keeper
+from .checkpoints import Keeper, checksum
 from .crew import crew, each, enough
-from .shares import Share, all_or_none, check_alike, check_backend, interrupts_shared
+from .shares import (
+    Share,
+    all_or_none,
+    check_alike,
+    check_backend,
+    interrupts_kept,
+    warn_if_alone,
+)
 from .solvers import (
     APART,
     UPDATES,
@@ -112,6 +119,8 @@ class CoupledFactors:
     interrupted: bool = False  #: True if an interrupt ended it
     #: KKT residual: how far one coordinate step would move the factors, 0 if stationary
     kkt: float = math.nan
+    #: images of all processes of the group, of which `image_factor` has some; 0: it has all
+    all_images: int = 0
 
     @property
     def rank(self) -> int:
@@ -168,8 +177,10 @@ class CoupledFactors:
 
     def __repr__(self):
         ended = ", interrupted=True" if self.interrupted else ""
+        images = len(self.image_factor)
+        others = f" of {self.all_images}" if self.all_images > images else ""
         return (
-            f"CoupledFactors(rank={self.rank}, images={len(self.image_factor)}, "
+            f"CoupledFactors(rank={self.rank}, images={images}{others}, "
             f"blocks={list(self.factors)}, rmse={self.rmse:{_digits(self.rmse)}}, "
             f"relative_error={self.relative_error:.4f}, iterations={self.iterations}, "
             f"converged={self.converged}{ended})"
@@ -298,7 +309,10 @@ def coupled_nmf(
     the factor that fits best to their F. All is computed in float64 if all blocks are in it, or
     differ in size by more than 10⁶⁰; else in float32.
 
-    An interrupt (Ctrl-C, the stop button) returns the factors found so far, with `converged` False.
+    An interrupt (Ctrl-C, the stop button) returns the factors found so far, with `converged` False;
+    one in the passes that measure the end leaves the errors that are not known yet NaN. With a
+    checkpoint the round is ended and written first, and a second interrupt, after two seconds,
+    comes out at once.
 
     Args:
         blocks: dict of name → matrix, features × images, non-negative, all with the same images;
@@ -329,9 +343,12 @@ def coupled_nmf(
             `init_process_group`: its processes fit together, and each gives the same but blocks of
             its own images, one or more. None: this process fits alone, and nothing is sent.
         checkpoint: a file, in which the state of the fit is kept, about once a minute and at the
-            end; other processes of the group have to see it. None: nothing is written.
+            end; other processes of the group have to see it. It is no saved fit, and has a name of
+            its own, such as "fit.checkpoint.safetensors". None: nothing is written.
         resume: go on from the checkpoint, if it is there. The fit then ends as if it had never
-            been stopped.
+            been stopped. Blocks, with their images in the same order, and all that was asked for
+            have to be the same; `max_iter` may be larger, and a fit that ran all its rounds goes on.
+            For another `tol` or solver, begin a new fit with `init`.
 
     Returns:
         Factors, errors of the whole and of every block, and how it went. With a group,
@@ -354,18 +371,19 @@ def coupled_nmf(
         >>> fit.image_factor.shape, list(fit.factors), fit.relative_error < 0.4
         (torch.Size([20, 4]), ['input', 'relu'], True)
     """
-    with interrupts_shared(group):
+    warn_if_alone(group)
+    with interrupts_kept(group, checkpoint is not None):
         with all_or_none(group):
             stop, seed = _stop(max_iter, tol), check_seed(seed)
         asked = _asked(solver, [(rank, seed)], stop, init)
         alike = asked | {"checkpoint": str(checkpoint), "resume": resume}
         data = checked_stack(blocks, [rank], solver, weights, device, group, alike)
+        if init is not None:
+            asked["start"] = _checked_start(data, rank, init)
         keeper = Keeper(checkpoint, resume, data, asked)
         if init is None:
             run, begin = Run(*random_start(data, rank, seed)), _first_step(solver)
         else:
-            with all_or_none(group):
-                _check_start(data, rank, init)
             run, begin = _given_start(data, init)
         with crew(data.device):
             sample = _sample(data, rank, stop) if solver == "auto" and init is None else None
@@ -418,7 +436,7 @@ def checked_stack(
         device = pick_device(device, device_of(blocks))
         is_sparse = any(isinstance(block, Sparse) for block in own.values())
         check_backend(group, torch.device("cpu") if is_sparse else device)
-    kinds = {name: [len(block), str(block.dtype)] for name, block in own.items()}
+    kinds = [[name, len(block), str(block.dtype)] for name, block in own.items()]  # in this order
     check_alike(group, {"blocks": kinds, "weights": weights, **asked})
     share = Share.of(group, next(iter(own.values())).shape[1])
     features = sum(len(block) for block in own.values())
@@ -589,6 +607,17 @@ def _first_step(solver: str) -> Callable[[Group], None]:
     return measure if solver == "mu" else scale
 
 
+def _checked_start(data: Stack, rank: int, init: CoupledFactors) -> dict[str, Any]:
+    """By what another start would be known, once the factors of an earlier fit can be one."""
+    with all_or_none(data.share.group):
+        _check_start(data, rank, init)
+    components = Share.whole(rank)
+    sums = {f"factor of {name!r}": checksum(W, components) for name, W in init.factors.items()}
+    check_alike(data.share.group, {f"init's {name} (its checksum)": n for name, n in sums.items()})
+    F = init.image_factor.T.to(data.device)
+    return {"checksums of init": sums | {"image factor": checksum(F, data.share)}}
+
+
 def _check_start(data: Stack, rank: int, init: CoupledFactors) -> None:
     """Whether the factors of an earlier fit can be those of this one."""
     shapes = {name: (rows.stop - rows.start, rank) for name, rows in data.rows.items()}
@@ -656,15 +685,14 @@ def _comparable(Wt: Tensor, Ft: Tensor, of_F: Tensor) -> tuple[Tensor, Tensor]:
 
 def _result(data: Stack, run: Run) -> CoupledFactors:
     share, Wt = data.share, data.share.led(run.Wt)
-    kkt = run.kkt if run.converged else kkt_residuals(data, [Wt], [run.Ft])[0]
     mean = run.Ft.square().mean(dim=1) * (share.own / share.images)
     size = share.total(mean).sqrt()  # rank
     order = (Wt.square().sum(dim=1) * size**2).argsort(descending=True, stable=True)
     order = share.led(order)
     size = torch.where(size > 0, size, 1.0)
-    Wt, Ft = (Wt * size[:, None])[order], (run.Ft / size[:, None])[order]
-    kept = data.split(Wt.T)
-    lost = residuals(data, kept, Ft)
+    kept = data.split((Wt * size[:, None])[order].T)
+    Ft = (run.Ft / size[:, None])[order]
+    run, lost = _measured(data, replace(run, Wt=Wt), kept, Ft)
     rmse, relative_error = whole_errors(data, lost)
     exponent = data.exponent_of(kept)
     return CoupledFactors(
@@ -678,8 +706,26 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
         seconds=run.seconds,
         weights=data.weights,
         interrupted=run.interrupted,
-        kkt=kkt,
+        kkt=run.kkt,
+        all_images=share.images if share.group else 0,
     )
+
+
+def _measured(
+    data: Stack, run: Run, kept: Mapping[str, Tensor], Ft: Tensor
+) -> tuple[Run, dict[str, float]]:
+    """The run with its KKT residual, and the `residuals`; NaN for what an interrupt came before."""
+    kkt, lost = run.kkt if run.converged else math.nan, dict.fromkeys(kept, math.nan)
+    try:
+        if not run.converged:
+            (kkt,) = kkt_residuals(data, [run.Wt], [run.Ft])
+        lost = residuals(data, kept, Ft)
+        data.share.decided([], is_end=True)
+    except KeyboardInterrupt:
+        if is_all_or_nothing():
+            raise
+        run = replace(run, interrupted=True, converged=False)
+    return replace(run, kkt=kkt), lost
 
 
 def whole_errors(data: Stack, lost: Mapping[str, float]) -> tuple[float, float]:
@@ -771,7 +817,8 @@ def block_errors(data: Stack, lost: Mapping[str, float]) -> dict[str, float]:
     errors = {}
     for name, residual in lost.items():
         energy = data.energy[name]
-        errors[name] = (residual / energy) ** 0.5 if energy else float(residual > 0)
+        is_wrong = residual if math.isnan(residual) else float(residual > 0)
+        errors[name] = (residual / energy) ** 0.5 if energy else is_wrong
     return errors
 
 
@@ -903,7 +950,7 @@ def rank_sweep(
         ranks: numbers of components to fit.
         seeds: random starts to fit each rank from.
         solver, weights, device, max_iter, tol, progress, group, checkpoint, resume: as for
-            `coupled_nmf`.
+            `coupled_nmf`; to go on from a checkpoint, ranks, seeds and `max_iter` have to be the same.
 
     Returns:
         The fits by (rank, seed), and a table of them.
@@ -921,7 +968,8 @@ def rank_sweep(
         >>> sweep[5, 0].rmse < sweep[1, 0].rmse
         True
     """
-    with interrupts_shared(group):
+    warn_if_alone(group)
+    with interrupts_kept(group, checkpoint is not None):
         with all_or_none(group):
             pairs, stop = _pairs(ranks, seeds), _stop(max_iter, tol)
         asked = _asked(solver, pairs, stop)
@@ -959,7 +1007,7 @@ def _fit_all(
     try:
         with crew(data.device):
             sample = _sample(data, largest, stop) if solver == "auto" else None
-            for some in _groups(data, pairs):
+            for some in _groups_from(keeper.begun, data, pairs):
                 runs = [Run(*random_start(data, rank, seed)) for rank, seed in some]
                 found = _fit(
                     data, sample, runs, solver, _first_step(solver), stop, progress, keeper
@@ -982,6 +1030,16 @@ def _several(values, name: str, example: str) -> list:
             f"{name} is {values!r}; give several, such as {example}, or use coupled_nmf"
         ) from why
     return list(values)
+
+
+def _groups_from(
+    begun: tuple[int, int], data: Stack, pairs: list[tuple[int, int]]
+) -> list[list[tuple[int, int]]]:
+    """The fits that a checkpoint has at their end, those that it has on their way, and the rest."""
+    ended, going = begun
+    first = [pairs[:ended], pairs[ended:][:going]]
+    groups = [*first, *_groups(data, pairs[ended + going :])]
+    return [some for some in groups if some]
 
 
 def _groups(data: Stack, pairs: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -217,6 +217,7 @@ def test_solutions_are_folded(visit):
 def test_the_ledger_counts_its_claims_and_shows_those_chosen(visit):
     page = visit("book/ledger.html", 390)
     claims, counts = page.locator("dl.peek-claim"), page.locator("#ledger-summary td:last-child")
+    counts.first.wait_for()
     assert sum(map(int, counts.all_inner_texts())) == claims.count() > 0
     page.select_option("#ledger-summary select[name=study]", "zhang")
     ids = claims.locator("visible=true").evaluate_all("boxes => boxes.map(box => box.id)")

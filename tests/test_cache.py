@@ -12,8 +12,6 @@ import pickle
 import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -285,7 +283,7 @@ print(cache._text([models.PaperCNN(seed=0), nn.BatchNorm1d(2), *parts]))
 """
 
 
-def test_another_process_finds_the_results(folder, monkeypatch):
+def test_another_process_finds_the_results(folder, monkeypatch, fresh):
     """Also in a second folder."""
     values, spectrum = torch.arange(6.0).view(2, 3), cached(pk.spectrum)
     spectrum(values)
@@ -298,14 +296,7 @@ def test_another_process_finds_the_results(folder, monkeypatch):
         {"z", "y", "x"},
         range(3),
     ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(
-        [sys.executable, "-c", ANOTHER],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    done = fresh(ANOTHER)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [expected, cache._text(same)]
 

@@ -21,10 +21,15 @@ IMAGES = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(12) % 3
 
 
-@pytest.fixture(autouse=True)
-def no_weightwatcher(monkeypatch):
+pytestmark = pytest.mark.usefixtures("no_weightwatcher", "rough_fits")
+
+
+@pytest.fixture(scope="module")
+def no_weightwatcher():
     """Which takes seconds for each table, and has tests of its own."""
-    monkeypatch.setitem(sys.modules, "weightwatcher", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "weightwatcher", None)
+        yield
 
 
 def seeded(model):
