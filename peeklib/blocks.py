@@ -963,7 +963,11 @@ def energy_of(block: Block) -> float:
                 f"block {block.name!r} has NaN, unlike when it was recorded: {block.path}"
             )
         return energy
-    return sum(part.double().square().sum().item() for part in block.split(rows_at_once(block)))
+    return sum(_energy_of(part) for part in block.split(rows_at_once(block)))
+
+
+def _energy_of(part: Tensor) -> float:
+    return part.to(torch.float64, copy=True).square_().sum().item()
 
 
 def rows_at_once(block: Block) -> int:

@@ -293,10 +293,21 @@ def _whole(run: Run, share: Share) -> Run:
     """The run with the images of all processes; only the first one has them."""
     if share.group is None:
         return run
-    rows = [share.spread(row) for row in run.Ft]
-    return replace(run, Ft=torch.stack(rows) if share.leads else run.Ft)
+    Ft, near = _gathered(run.Ft, share), run.near
+    if near:  # whose first part is of images
+        near = [_gathered(near[0], share), *near[1:]]
+    return replace(run, Ft=Ft, near=near) if share.leads else run
+
+
+def _gathered(V: Tensor, share: Share) -> Tensor:
+    """One column for each image of all processes."""
+    return torch.stack([share.spread(row) for row in V])
 
 
 def _own(run: Run, share: Share, device: torch.device) -> Run:
     """The run with the images of this process."""
-    return replace(run, Wt=run.Wt.to(device), Ft=run.Ft[:, share.here].contiguous().to(device))
+    near = [part.to(device) for part in run.near]
+    if near:
+        near[0] = near[0][:, share.here].contiguous()
+    Ft = run.Ft[:, share.here].contiguous().to(device)
+    return replace(run, Wt=run.Wt.to(device), Ft=Ft, near=near)

@@ -59,9 +59,11 @@ from .shares import (
     warn_if_alone,
 )
 from .solvers import (
+    APART,
     UPDATES,
     Group,
     LowRank,
+    Nearby,
     Run,
     Stop,
     compress,
@@ -79,6 +81,7 @@ from .sparse import Sparse
 
 SAMPLE = 3000  # images that "auto" begins with,
 PER_COMPONENT = 60  # and at least how many for each component
+CHEAPER = 8  # times cheaper is a product with the compressed data, where rounds are made on it
 KKT_TOL = 0.02  # the largest KKT residual at which a fit has converged; 100 `tol` if that is less
 
 
@@ -107,7 +110,8 @@ class CoupledFactors:
     rmse: float  #: root mean square residual over every entry of every block
     relative_error: float  #: ‖X − W Fᵀ‖ / ‖X‖ over all blocks
     block_errors: dict[str, float]  #: ‖A − O Fᵀ‖ / ‖A‖ of each block
-    #: relative error of the (weighted) objective at the start and after each iteration
+    #: relative error of the (weighted) objective at the start and after each iteration; under
+    #: "auto" an estimate but for the iterations on the data itself, of which the last is one
     history: np.ndarray
     converged: bool  #: True if it stopped by `tol`, with little progress and a small `kkt`
     seconds: float  #: wall time of the iterations; of a sweep, its share of them
@@ -314,18 +318,20 @@ def coupled_nmf(
         blocks: dict of name → matrix, features × images, non-negative, all with the same images;
             tensors, arrays or tables of any type of real number, or sparse matrices (of SciPy or
             PyTorch), which are never written out, and computed with on the CPU; or a store on disk,
-            larger than memory, which each iteration reads once.
+            larger than memory, which one iteration in ten reads, once.
         rank: number of components, from 1 to min(stacked features, images).
         solver: "auto", "hals" or "mu". "mu" is the paper's update. "hals" is hierarchical
             alternating least squares. "auto" is HALS made faster: it extrapolates, undoing what
             raised the loss, and begins on a compressed sample of the images where that pays. All
             start from uniform [0, 1] factors, which the latter two scale once to fit the data best.
-            Under "auto" `history` begins with errors of the sample.
+            Then it makes most rounds on the compressed data, where these cost far less, corrected
+            by what the others see in the data itself, which undo those that did not help. Under "auto" `history` begins with errors of the sample.
         weights: dict of name → positive number that multiplies the block's term of the objective;
             None: all 1.
         seed: of the random start.
         init: start from these factors instead of random ones, as they are; of extreme size (2⁵⁰
-            beside the data, or between themselves), they are scaled to fit first.
+            beside the data), they are scaled to fit first, and components whose factors lie
+            further apart than 2³⁰ get two of one size.
         device: where to compute; None takes a GPU if there is one. The factors come back on the
             first block's device.
         max_iter: iterations at most.
@@ -451,6 +457,17 @@ class _Sample:
     energy: float
     stop: Stop
 
+    def on(self, data: Stack) -> LowRank | None:
+        """All images in the directions of the sample, where rounds on them cost far less."""
+        features, images = data.shape[0], data.share.images
+        if not isinstance(self.X, LowRank):
+            return None
+        if CHEAPER * self.X.Q.shape[1] * (features + images) > features * images:
+            return None
+        if self.images is None:
+            return self.X
+        return LowRank(self.X.Q, self.X.Q.T.contiguous() @ data, data.share)
+
 
 def _sample(data: Stack, rank: int, stop: Stop) -> _Sample | None:
     """One image in every few, drawn at random, and compressed; None if nothing would be gained.
@@ -502,7 +519,8 @@ def _fit(
 
         def after_round(group: Group) -> None:
             bar.update(len(group.active))
-            keeper.note(group, "sample" if sample and group.X is sample.X else "data")
+            if not isinstance(group.X, Nearby):  # from where only the next round may go on
+                keeper.note(group, "sample" if sample and group.X is sample.X else "data")
 
         if sample:
             runs = _descend_by_sample(data, sample, runs, stop, after_round, keeper)
@@ -532,7 +550,7 @@ def _descend_by_sample(
         # those that were done with the sample have not converged on the data either
         runs = [replace(run.afresh(), interrupted=True) for run in runs]
         return [_with_all_images(data, run) for run in runs]
-    with side_by_side(data, data.total_energy, runs) as group:
+    with side_by_side(data, data.total_energy, runs, sample.on(data)) as group:
         if keeper.restored(group, "data"):
             pass
         elif sample.images is None:
@@ -623,7 +641,8 @@ def _given_start(data: Stack, init: CoupledFactors) -> tuple[Run, Callable[[Grou
     """
     W, exponent = data.join(init.factors)
     Wt, Ft = W.T, init.image_factor.T.to(data.device).double()
-    whole, of_F = times_two_to(Wt, exponent), data.share.largest(Ft)
+    of_F = data.share.largest(Ft)
+    whole, Ft, of_F = _even(times_two_to(Wt, exponent), Ft, of_F)
     (extreme,) = data.share.decided([_is_extreme(whole.amax(dim=1), of_F)])
     begin = scale if extreme else measure
     if extreme:
@@ -631,6 +650,20 @@ def _given_start(data: Stack, init: CoupledFactors) -> tuple[Run, Callable[[Grou
     else:
         Wt = whole
     return Run(Wt.to(data.dtype).contiguous(), Ft.to(data.dtype).contiguous()), begin
+
+
+def _even(W: Tensor, F: Tensor, of_F: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same model; of components whose factors lie far apart, both have one size.
+
+    Where one is 2⁻³⁰ of the other, MU sees its ε beside Gram matrices of the smaller one. A power
+    of two is moved, so that nothing is rounded.
+
+    of_F: the largest entry of each component, over the images of all processes.
+    """
+    apart = of_F.log2() - W.amax(dim=1).log2()  # −∞, ∞ or NaN where one is zero
+    far = apart.isfinite() & (apart.abs() > math.log2(APART))
+    power = torch.where(far, torch.exp2((apart / 2).round()), 1.0)
+    return W * power[:, None], F / power[:, None], of_F / power
 
 
 def _is_extreme(W: Tensor, F: Tensor) -> bool:

@@ -8,6 +8,7 @@ together, on M features, so many bytes go into those sums:
 
     the data        4 K (M + K) + 8 (fits + K + 2)         F Xᵀ and F Fᵀ; losses, and what is dead
     its sample      4 K (width + K) + 8 (fits + K + 2)     compressed to `width` directions
+    near the data   the same, and 8 K                      after a round on the data, + 4 K width
 
 In float64 the first term is twice as large, and a checkpoint adds 16. Each process of a ring of p
 puts every byte on the wire 2 (p − 1) / p times. The number of images is not in it.

@@ -87,6 +87,23 @@ def test_so_does_one_that_begins_on_a_sample(monkeypatch, path, checkpoint):
     assert_equal(pk.coupled_nmf(data(), 3, **options, resume=True), whole)
 
 
+@pytest.mark.parametrize("before_the_end", [2, 3])
+def test_so_does_one_with_rounds_near_what_was_seen(monkeypatch, path, before_the_end):
+    """What was seen of the data is in the checkpoint."""
+    monkeypatch.setattr(nmf, "CHEAPER", 0)
+    generator = torch.Generator().manual_seed(0)
+    planted = torch.rand(90, 2, generator=generator) @ torch.rand(2, 120, generator=generator)
+    blocks = {"input": planted + 0.1 * torch.rand(90, 120, generator=generator)}
+    written, options = [], {"max_iter": 200, "tol": 1e-5}
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "save", lambda state, path: written.append(state))
+        whole = pk.coupled_nmf(blocks, 2, **options, checkpoint=path)
+    assert written[-before_the_end].runs[0].near
+    options["checkpoint"] = path
+    stop_after(monkeypatch, len(written) - before_the_end + 1, pk.coupled_nmf, blocks, 2, **options)
+    assert_equal(pk.coupled_nmf(blocks, 2, **options, resume=True), whole)
+
+
 def test_so_does_one_that_converges(path, monkeypatch):
     options = {"max_iter": 200, "tol": 1e-3}
     whole = pk.coupled_nmf(data(), 3, **options)

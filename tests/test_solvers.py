@@ -136,6 +136,16 @@ def test_the_kkt_residual_is_zero_only_where_nothing_moves(blocks, settled):
     assert (W == 0).any() and solvers.kkt_residuals(data, [freed], [F])[0] > 0.01
 
 
+@pytest.mark.parametrize("power", [-40, 24])
+def test_epsilon_is_not_seen_where_the_factors_of_a_component_lie_apart(blocks, power):
+    start = coupled_nmf(blocks, 4, max_iter=30)
+    sizes = torch.tensor([1, 2.0**power, 1, 1], dtype=torch.float64)
+    factors = {name: W * sizes for name, W in start.factors.items()}
+    apart = replace(start, factors=factors, image_factor=start.image_factor / sizes)
+    fits = [coupled_nmf(blocks, 4, solver="mu", init=init, tol=0) for init in (start, apart)]
+    assert fits[1].history == pytest.approx(fits[0].history, rel=1e-6)
+
+
 @pytest.mark.parametrize("solver", ["auto", "hals"])
 def test_rounds_do_not_see_how_components_are_scaled(blocks, solver):
     start = coupled_nmf(blocks, 4, max_iter=2)
@@ -337,6 +347,46 @@ def test_auto_begins_on_a_sample_where_there_are_many_images(large, monkeypatch)
     monkeypatch.setattr(nmf, "PER_COMPONENT", 20)
     fit, used = matrices_used(monkeypatch, large)
     assert used == [("LowRank", 60), ("Stack", 120)] and fit.converged
+
+
+def test_products_and_loss_are_exact_where_x_was_seen(large):
+    X, W, F = stacked(large), rand(3, 110, seed=5), rand(3, 120, seed=6)
+    near = solvers.Nearby.of(solvers.compress(X, 5), W, F, W @ X, F @ X.T)
+    torch.testing.assert_close(W @ near, W @ X)
+    torch.testing.assert_close(F @ near.T, F @ X.T)
+    explained = ((F @ near.T) * W).sum() + near.unseen(F).sum()
+    torch.testing.assert_close(explained, ((F @ X.T) * W).sum())
+
+
+def kinds_of_rounds(monkeypatch, blocks, **options):
+    """A fit whose compressed rounds are said to be cheap, and on what each was."""
+    kinds, one_round = [], solvers._extrapolated_round
+
+    def watched(group):
+        kinds.append(type(group.X).__name__)
+        one_round(group)
+
+    monkeypatch.setattr(nmf, "CHEAPER", 0)
+    monkeypatch.setattr(solvers, "_extrapolated_round", watched)
+    return coupled_nmf(blocks, 3, tol=1e-5, **options), kinds
+
+
+def test_most_rounds_need_no_product_with_the_data(monkeypatch):
+    planted = rand(90, 3, seed=1) @ rand(3, 120, seed=2)
+    blocks = {"input": planted + 0.1 * rand(90, 120, seed=3)}
+    plain = coupled_nmf(blocks, 3, tol=1e-5)
+    fit, kinds = kinds_of_rounds(monkeypatch, blocks)
+    assert kinds.count("Nearby") > kinds.count("Stack") and kinds[-1] == "Stack"
+    assert fit.converged and fit.history[-1] == pytest.approx(fit.relative_error, rel=1e-9)
+    assert fit.relative_error <= 1.001 * plain.relative_error
+
+
+def test_rounds_that_lead_astray_are_undone_and_not_tried_again(monkeypatch):
+    blocks = {"input": (rand(90, 120, seed=1) < 0.05).double()}  # which no few directions hold
+    plain = coupled_nmf(blocks, 3, tol=1e-5)
+    fit, kinds = kinds_of_rounds(monkeypatch, blocks)
+    assert 0 < kinds.count("Nearby") <= 2 * solvers.NEARBY
+    assert fit.converged and fit.relative_error <= 1.005 * plain.relative_error
 
 
 @pytest.mark.parametrize("options", [{"max_iter": 2}, {"init": True}], ids=["no time", "a start"])
