@@ -78,9 +78,9 @@ display(hands_on, metadata={"scrapbook": {"name": "playground", "mime_prefix": "
 display(data, metadata={"scrapbook": {"name": "playground-data", "mime_prefix": ""}})
 
 # %% [markdown]
-# <details><summary>An answer</summary>Draw the 1 with a flag, and make the flag longer: once it is about a quarter of the
-# digit's height, the answer tips, while one or two pieces that lie across the top rise. The <code>ordered</code> network,
-# which saw the digit 8 last, answers 8 to nearly everything, and so does what the components predict of it.</details>
+# <details><summary>An answer</summary>Choose the 1 with a flag, and draw the flag longer and flatter, bit by bit: watch which
+# pieces rise while the answer tips. The <code>ordered</code> network was shown its classes one after another; chapter 6 counts how
+# many answers it has left, and what the components predict of it can be no richer than it is.</details>
 #
 # You know {doc}`03-how-much-training` and {doc}`06-in-what-order`. Allow 40 minutes to read and answer; the chapter runs for
 # about a minute on a laptop CPU, less if you ran chapters 3 to 6 before.
