@@ -120,7 +120,7 @@ def left_standing(
         >>> table = pd.DataFrame(columns=["rescaled", "dead units", "permuted", "all seeds", "few"])
         >>> left_standing(lambda table: "a b", table, 0.01, 0.05)
         Traceback (most recent call last):
-        peeklib.course.check.answers.Hint: there is no score 'a' in the table ...
+        peeklib.course.check.answers.Hint: there is no score 'a' in the table; ...
     """
     rows = {
         "s1": (0.0, limit, 2 * least, 1.0, 1.0),
