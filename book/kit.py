@@ -9,6 +9,7 @@ nbgrader, version 3. A check that stands alone must fail where nothing was answe
 """
 
 import ast
+import copy
 import functools
 import re
 import sys
@@ -88,9 +89,13 @@ def instructor(script: Path) -> NotebookNode:
 
 def chapter(script: Path) -> NotebookNode:
     """The notebook of a script as it is read outside the book, without the badge that opens another one."""
-    notebook = sync.outside(script.read_text(), script.relative_to(ROOT).as_posix())
+    path = script.relative_to(ROOT).as_posix()
+    notebook = copy.deepcopy(outside(script.read_text(encoding="utf-8"), path))
     notebook.cells[0].source = BADGE.sub("\n", notebook.cells[0].source)
     return notebook
+
+
+outside = functools.cache(sync.outside)  # both kinds of a notebook are made from one reading
 
 
 def divided(cells: list[NotebookNode], chapter: str) -> Iterator[NotebookNode]:
