@@ -31,10 +31,10 @@ endif
 # Where nothing is installed yet, writing notebooks and addresses takes a small environment of its own
 SYNC := $(if $(wildcard .venv/ready),.venv,_build/sync)
 
-.PHONY: help setup book test unit matrix notebooks evidence zoo bench devices sync offline lint lock audit clean distclean
+.PHONY: help setup book test unit matrix notebooks evidence zoo bench devices sync student instructor offline lint lock audit clean distclean
 
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready  ## install everything into .venv; CPU=1 takes PyTorch without CUDA
 
@@ -86,12 +86,18 @@ devices: setup  ## run every notebook on a simulated GPU, compile the kernel in 
 sync: $(SYNC)/ready  ## write each notebook from its .py, and this copy's address; needs no PyTorch
 	$(SYNC)/bin/python book/sync.py
 
+student: $(SYNC)/ready  ## notebooks to hand out into _build/student: stubs, no solutions, no verdicts; gradable by nbgrader
+	$(SYNC)/bin/python book/kit.py student
+
+instructor: $(SYNC)/ready  ## the same notebooks with solutions, answers and teaching notes, into _build/instructor
+	$(SYNC)/bin/python book/kit.py instructor
+
 _build/%/ready: requirements/%.txt
 	$(PYTHON) -m venv _build/$*
 	_build/$*/bin/python -m pip install -q --require-hashes --only-binary :all: -r $<
 	touch $@
 
-offline:  ## _build/peek-offline.zip: the site, the wheel and the notebooks, for a memory stick
+offline:  ## _build/peek-offline.zip: the site, the wheel, the notebooks and the kit for a course, for a memory stick
 	@$(MAKE) --no-print-directory book || failed=1; $(BIN)/python book/publish.py && test -z "$$failed"
 
 lint: setup  ## style, types, spelling, and whether each notebook is its script's

@@ -1,12 +1,11 @@
 """What lies beside the built pages, and the zip to take along.
 
-`python book/publish.py` (`make offline`) packs the site, the wheel, the notebooks and the stand-in data into
-_build/peek-offline.zip, which opens from a memory stick.
+`python book/publish.py` (`make offline`) packs the site, the wheel, the notebooks (as they are, for students, for who teaches)
+and the stand-in data into _build/peek-offline.zip, which opens from a memory stick.
 """
 
 import io
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import kit
 import nbformat
 import sync
 from address import ROOT
@@ -28,7 +28,6 @@ STAND_INS = {  # few images each, as in the small version of the book
     "digits": lambda: digits(*SMALL["digits"]),
     "digits-rgb": lambda: digits_rgb(*SMALL["digits-rgb"]),
 }
-PAGE = re.compile(r"\(\.\./book/([\w/-]+)\.md\)")  # a notebook's link to a page of the book
 SITE = ROOT / "_build/html"
 ZIP = ROOT / "_build/peek-offline.zip"
 START = '<!doctype html><meta charset="utf-8"><title>Peek</title><meta http-equiv="refresh" content="0; url=site/index.html">\n'
@@ -36,6 +35,7 @@ README = """Peek: a convolutional network through a factorization lens
 
 index.html    opens the book; it needs no network
 notebooks/    the chapters, for Jupyter
+student/      the same without solutions and verdicts, to hand out; instructor/ with all of it, and notes
 data/         the stand-ins for MNIST and CIFAR-10 as images, for your own experiments:
               set PEEK_DATA to this folder, then pk.load_dataset("stand-in-digits")
 
@@ -95,8 +95,11 @@ def pack() -> Path:
             if path.is_file() and path.suffix != ".whl":
                 archive.write(path, Path("peek/site") / path.relative_to(SITE))
         for path in sorted((SITE / "_sources/notebooks").glob("*.ipynb")):
-            notebook = PAGE.sub(r"(../site/book/\1.html)", path.read_text())
+            notebook = kit.PAGE.sub(r"(../site/book/\1.html)", path.read_text())
             archive.writestr(f"peek/notebooks/{path.name}", notebook)
+        for kind in kit.KINDS:
+            for name, text in kit.texts(kind, "../site").items():
+                archive.writestr(f"peek/{kind}/{name}", text)
         [wheel] = SITE.glob("*.whl")
         archive.write(wheel, f"peek/{wheel.name}")
         for name, draw in STAND_INS.items():

@@ -34,7 +34,7 @@ elif importlib.util.find_spec("peeklib") is None:
 
 # %% [markdown]
 # The next two cells load handwritten digits and train a small network on them; the sections below explain. You have met
-# convolutions and matrices before. Allow 40 minutes; everything runs on a laptop CPU in about a minute.
+# convolutions and matrices before. Allow 45 minutes; everything runs on a laptop CPU in about a minute.
 
 # %%
 import peeklib as pk
@@ -274,6 +274,64 @@ signed = pk.record(model, images[:100], ["conv1"], negative="keep")["conv1"]
 parts = pk.record(model, images[:100], ["conv1"], negative="split")
 whole = bool((parts["conv1+"] - parts["conv1-"] == signed).all())
 print(f"{' − '.join(parts)} is what was recorded: {whole}")
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** You leave out `hook.remove()` after writing a hook by hand. What happens?
+#
+# - (a) Nothing: PyTorch removes a hook after the first run.
+# - (b) The network gives other answers from then on.
+# - (c) The hook runs at every later call, and what it stores stays in memory.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** A hook stays for as long as the model lives; `pk.record` removes its own even if the run stops with an
+# error. (a) is what one might wish: PyTorch cannot know that you are done. (b) would need a hook that *returns*
+# something else; one that only looks changes no answer.
+#
+# </details>
+#
+# **2.** What do the rows and columns of $A_0$ and $A_1$ have in common?
+#
+# - (a) Neither; they only have one network in common.
+# - (b) The rows: the same neurons.
+# - (c) The columns: the same images in the same order.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** That is what lets them share a factor. (b) fails at a glance: the two layers have different numbers of
+# neurons, and row 5 of one has nothing to do with row 5 of the other. (a) overlooks that every image went through
+# both layers.
+#
+# </details>
+#
+# **3.** True or false: a neuron with a sparsity of 90 % is silent.
+#
+# - (a) True
+# - (b) False
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** It is zero for nine images of ten and fires for the tenth: that may be the most telling neuron of the layer.
+# *Silent* asks for every image. (a) takes a mean for a maximum.
+#
+# </details>
+#
+# **4.** Why does the factorization start after the ReLU and not at the convolution's raw output?
+#
+# - (a) Raw outputs are too large.
+# - (b) A convolution's output has no matrix form.
+# - (c) It builds columns by adding up non-negative parts, and no such sum is negative.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** Raw outputs have negative entries, which a sum of non-negative numbers cannot reach. (a) has it wrong: size
+# could be divided away. (b) too: any output can be flattened, as every layer here is.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

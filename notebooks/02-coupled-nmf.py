@@ -3,7 +3,7 @@
 #
 # *One small matrix describes every image; pixels and neurons of all layers are read off against it.*
 #
-# You know {doc}`01-a-network-as-matrices`. Allow 75 minutes; the cells take a minute or two on a laptop CPU.
+# You know {doc}`01-a-network-as-matrices`. Allow 90 minutes; the cells take a minute or two on a laptop CPU.
 
 # %% tags=["remove-cell"]
 # Installs peeklib on Colab, which brings torch and numpy; elsewhere it only looks for it.
@@ -525,6 +525,63 @@ pk.Playground(
     labels=data.test.labels,
     classes=data.classes,
 )
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** What does row 7 of $F$ say?
+#
+# - (a) How strongly neuron 7 fires.
+# - (b) How much of each component image 7 contains.
+# - (c) What component 7 looks like.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** $F$ is images × rank. (a) is a row of $O_j$, which is neurons × rank; (c) is a *column* of $P$.
+#
+# </details>
+#
+# **2.** What does Lee and Seung's proof say about multiplicative updates?
+#
+# - (a) They find the best factorization.
+# - (b) They never raise the loss.
+# - (c) They get close to it within a known number of rounds.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** No more than that. A loss that never rises may still crawl, or stop at a poor place, so (c) does not follow;
+# and the problem has many local minima, so (a) is claimed by nobody.
+#
+# </details>
+#
+# **3.** True or false: coupled NMF with equal weights finds something that ordinary NMF of the stacked matrix cannot
+# find.
+#
+# - (a) True
+# - (b) False
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** The two losses are the same sum of squares, entry by entry, so each minimum of one is one of the other. What
+# *coupled* adds is the reading: which rows are pixels, which are neurons. (a) would be right for unequal weights, but
+# those too are NMF, of a stack with scaled blocks.
+#
+# </details>
+#
+# **4.** You place new images in a fitted model with `transform`. What is held still?
+#
+# - (a) $F$, so that the images stay comparable.
+# - (b) Nothing: the model is fitted again with all images.
+# - (c) $P$ and $O$; only new rows of $F$ are found.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** New images need rows of their own, and what the components look like must not change. (a) cannot be: $F$ has
+# no row for a new image. (b) would give other components, and the old places would no longer mean the same.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

@@ -3,7 +3,7 @@
 #
 # *Four networks, alike but for the amount of data they saw: can a factorization tell them apart without test labels?*
 #
-# You know {doc}`02-coupled-nmf`. Allow 65 minutes to read and answer; training and factorizing four networks takes about a
+# You know {doc}`02-coupled-nmf`. Allow 70 minutes to read and answer; training and factorizing four networks takes about a
 # minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -500,6 +500,65 @@ for pair in (("75%", "100%"), ("25%", "50%")):
     distance = abs(second.mean() - first.mean()) / deviation
     pk.check.spreads_apart(distance, first, second)
     print(f"{' and '.join(pair)}: {distance:.1f} standard deviations apart")
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** Network A has twice the RMSE of network B at the same rank, on the same images. What follows?
+#
+# - (a) A is better trained.
+# - (b) Nothing yet: A's activations may just be larger.
+# - (c) A is worse trained.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** RMSE has the unit of activations: multiply a layer, divide the next by the same number, and it moves though
+# no answer does. (a) is the paper's reading, which presumes that sizes are comparable; (c) is the everyday reading of
+# an error, which has the same fault.
+#
+# </details>
+#
+# **2.** Everything, pixels included, is multiplied by 3. Which of these changes?
+#
+# - (a) The entropy rank
+# - (b) The relative error
+# - (c) The RMSE
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** It is multiplied by 3. (b) divides by the norm of the data, (a) divides the singular values by their sum: in
+# both the 3 cancels.
+#
+# </details>
+#
+# **3.** Two spectra are plotted as they are, and one lies below the other. What may you conclude?
+#
+# - (a) It has fewer directions.
+# - (b) Its network saw less data.
+# - (c) Its block is smaller in norm; its *shape* has to be compared after division by the largest value.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** A curve that lies below at every index has the smaller sum of squares, and that is all. (a) is a statement
+# about shape: halve all values and no direction is lost. (b) is the conclusion that one would like to draw; it needs
+# (a) first, and several seeds.
+#
+# </details>
+#
+# **4.** Five seeds each: the means differ by 0.01, the standard deviations are 0.05. How do you report it?
+#
+# - (a) The difference is well below the spread: no order is shown.
+# - (b) The network with the larger mean is ahead.
+# - (c) Take more decimals until they differ clearly.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** A new draw of seeds could turn the order round. (b) reads chance as a finding. (c) gives the same two
+# numbers, longer.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

@@ -3,7 +3,7 @@
 #
 # *Five convolutions instead of two, three colours instead of one: does the pattern of the last chapter persist?*
 #
-# You know {doc}`03-how-much-training`. Allow 50 minutes to read and answer; the chapter runs for less than a minute on
+# You know {doc}`03-how-much-training`. Allow 55 minutes to read and answer; the chapter runs for less than a minute on
 # a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -345,6 +345,68 @@ planes = [fit.factors[f"input.{name}"][:, 0] for name in ("red", "green", "blue"
 image = torch.stack(planes, dim=-1).reshape(32, 32, 3)
 image = image / image.max()
 pk.check.colour_image(image, fit)
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** Images have three colours. How many image factors does the coupled model have?
+#
+# - (a) Three, one a colour.
+# - (b) One.
+# - (c) One for each block, layers included.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** All blocks have the same images, so they share $F$; each *block* has its own tall factor. (a) and (c)
+# confuse the two: with a factor $F$ for each block nothing would be coupled.
+#
+# </details>
+#
+# **2.** You compute one cell of a published table again, and miss it by a few per cent. What decides whether the two
+# agree?
+#
+# - (a) Whether the miss is smaller than what other seeds of the same recipe differ by.
+# - (b) Whether the digits are the same.
+# - (c) Whether the order of the table's rows survives.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** Training is chaotic: another processor is as good as another seed, so honest repetitions set the scale. (b)
+# asks for more than the table's authors could do on a second machine. (c) is another question, and can hold or fail
+# for reasons that have nothing to do with this cell.
+#
+# </details>
+#
+# **3.** True or false: if the rank rises with training in every network that has learned something, an untrained
+# network has the lowest of all.
+#
+# - (a) True
+# - (b) False
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** Nothing carries the order over to a network that was never trained: random weights spread activations over
+# many directions, as the table `untrained` of this chapter shows. (a) extends a pattern beyond the networks in which
+# it was seen.
+#
+# </details>
+#
+# **4.** The error of all blocks together does not rise with the data, though that of each block does. How can that
+# be?
+#
+# - (a) The blocks' shares in the sum change: where activations are small, the badly explained pixels count for more.
+# - (b) A mistake: a sum rises if its parts do.
+# - (c) The ranks were chosen too low.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** The error of the whole divides by the size of the whole, so it is a *weighted* mean, and training changes
+# the weights. (b) is true of sums, not of weighted means. (c): a higher rank lowers all errors and leaves the weights
+# as they are.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

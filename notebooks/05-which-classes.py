@@ -4,7 +4,7 @@
 # *A network that has only ever seen zeros, one that knows half of the digits, one that knows all: what does the factorization
 # see of that, and does it see the classes, or only how long the network was trained?*
 #
-# You know {doc}`03-how-much-training`. Allow 40 minutes to read and answer; the chapter runs for about a minute on
+# You know {doc}`03-how-much-training`. Allow 45 minutes to read and answer; the chapter runs for about a minute on
 # a laptop CPU, less if you ran chapter 3 before.
 
 # %% tags=["remove-cell"]
@@ -391,6 +391,63 @@ for name, values in spectra.items():
     pk.check.energy_rank(number, values, 0.95)
     print(f"{name}: {number} values, entropy rank {pk.effective_rank(values):.1f}")
 print("Neither is safe: both place the network that was not trained at the top.")
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** A network only ever answers 3 or 5. What is the highest accuracy it can have on a test set?
+#
+# - (a) Two tenths, whatever the test set.
+# - (b) One half.
+# - (c) The share of threes and fives among the test images.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** It can be right about all of these, and about nothing else. (b) would be it if half of the images showed a 3
+# or a 5. (a) presumes that all ten classes are equally frequent.
+#
+# </details>
+#
+# **2.** A network saw one class, which is a tenth of the images. Which network tells you whether its low error comes
+# from the *class*?
+#
+# - (a) One trained on all images.
+# - (b) One trained on another single class.
+# - (c) One trained on as many images of all classes.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** It takes the same number of steps, so what differs is the classes. (a) changes both the classes and the
+# number of steps. (b) keeps both as they are; it shows whether it matters *which* class, another question.
+#
+# </details>
+#
+# **3.** Why put an untrained network beside the others, though the paper has none?
+#
+# - (a) Because its error is zero.
+# - (b) To have a network of the right accuracy.
+# - (c) As the poorest training there is, a measure of training must place it at the poor end.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** If a score puts it at the good end, the score measures something besides training. (b): its accuracy is
+# about chance, which is the point and not a fit. (a): its activations are as hard to factorize as any.
+#
+# </details>
+#
+# **4.** True or false: an entropy rank is a property of a network.
+#
+# - (a) True
+# - (b) False
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** It is one of a matrix, neurons × *images*. Show the same network other images, and you get another rank, as
+# exercise 2 does. So (a) forgets half of the matrix, and ranks on different images cannot be compared.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

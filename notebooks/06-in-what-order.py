@@ -4,7 +4,7 @@
 # *Show a network all nines, then all zeros, then all ones. What does it know at the end, which neurons does it use, and
 # is it what the paper says?*
 #
-# You know {doc}`03-how-much-training`. Allow 65 minutes to read and answer; the chapter runs for about a minute on
+# You know {doc}`03-how-much-training`. Allow 70 minutes to read and answer; the chapter runs for about a minute on
 # a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -672,7 +672,66 @@ totals.map("{:.0%}".format)
 # in the ordered network most of the error is that of the pixels, which are harder to explain than activations. Without a unit, and
 # with nothing but the last layer, its entropy rank and its relative error follow the accuracy about as well as the
 # RMSE; but they take an untrained network for a good one.
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
 #
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** A network has an accuracy of about a tenth on ten equally frequent classes. What does it know?
+#
+# - (a) Nothing: it guesses at random.
+# - (b) One class, which it always answers.
+# - (c) That cannot be said from the accuracy; one needs the recall of each class.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** Both (a) and (b) give a tenth: a coin with ten sides and a network with one answer are right equally often.
+# The recalls tell them apart.
+#
+# </details>
+#
+# **2.** Two digits share most of their active neurons. When is that worth a sentence?
+#
+# - (a) If the overlap is above a half.
+# - (b) If it is above that of random sets of the same sizes, and above that in networks which were not trained.
+# - (c) Always: shared neurons are shared features.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** Large sets overlap by chance, and shapes that look alike excite the same neurons even with random weights.
+# (a) is a line without a comparison; (c) mistakes any overlap for a finding.
+#
+# </details>
+#
+# **3.** A row of the heatmap $O_1$ is dark. What does that say by itself?
+#
+# - (a) The neuron is dead.
+# - (b) The network would give the same answers without it.
+# - (c) The neuron's loadings are small beside the brightest of the picture.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** Colour is relative to the largest loading on the scale. (a) needs zeros for every image. (b) needs an
+# intervention, and waits for chapter 16: small and useless are two things.
+#
+# </details>
+#
+# **4.** What is left of the paper's claim after three case studies?
+#
+# - (a) In these networks the RMSE follows accuracy, but it carries a unit that can be set at will; the last layer's
+#   measures have none, and are fooled by an untrained network.
+# - (b) Nothing: the RMSE has nothing to do with accuracy.
+# - (c) All of it: the relative error of everything confirms it.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** That is narrower than the claim, and more than nothing. (b) overlooks the correlation over the settings. (c)
+# is turned round: the relative error of all blocks together does not follow the accuracy.
+#
+# </details>
+
+# %% [markdown]
 # ## We saw
 #
 # - Trained class by class, the network ends up knowing the last class, whatever the order: the paper's network, which

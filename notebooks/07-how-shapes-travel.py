@@ -82,7 +82,7 @@ display(data, metadata={"scrapbook": {"name": "playground-data", "mime_prefix": 
 # pieces rise while the answer tips. The <code>ordered</code> network was shown its classes one after another; chapter 6 counts how
 # many answers it has left, and what the components predict of it can be no richer than it is.</details>
 #
-# You know {doc}`03-how-much-training` and {doc}`06-in-what-order`. Allow 40 minutes to read and answer; the chapter runs for
+# You know {doc}`03-how-much-training` and {doc}`06-in-what-order`. Allow 45 minutes to read and answer; the chapter runs for
 # about a minute on a laptop CPU, less if you ran chapters 3 to 6 before.
 #
 # Saini and Papalexakis {cite}`saini2018peek` also offer their factorization as a tool to look with: it should show how shapes in
@@ -398,7 +398,65 @@ pk.show(
 # part of that is no discovery. A convolution keeps things where they are, and the network that was never trained is well above
 # chance too; training on shuffled images adds the rest. In `relu2`, sixteen positions are all that is left. Its maps lie
 # above chance on average, but after training on shuffled images most of them are closer to some other column of $P$.
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
 #
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** Which factor says which *neurons* a component drives?
+#
+# - (a) $O_j$
+# - (b) $P$
+# - (c) $F$
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** Its column, one number a neuron. (b) says what the component looks like in pixels, (c) how much of it each
+# image has.
+#
+# </details>
+#
+# **2.** A component needs five channels for half of its loading. Is it concentrated?
+#
+# - (a) It depends on how many the layer as a whole needs for half of its loading.
+# - (b) Yes, five are few.
+# - (c) It depends on the rank.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** If all components together need five as well, this one is no different from the rest. (b) has nothing to
+# compare with. (c) is part of the story, but the comparison is made at one rank.
+#
+# </details>
+#
+# **3.** When does placing an image by its pixels alone fail?
+#
+# - (a) When the image shows two classes.
+# - (b) When a component has next to no pixels: any amount of it fits them.
+# - (c) When the rank is smaller than the number of classes.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** Least squares then takes as much of it as mends a few pixels, and the layers are predicted absurdly. (a) and
+# (c) make a place less telling, but it still follows from the pixels: no class enters.
+#
+# </details>
+#
+# **4.** A map of `relu1` looks like the latent image. What makes that evidence?
+#
+# - (a) The likeness is measured, and is larger than with another component's picture.
+# - (b) Several people see it.
+# - (c) The likeness is measured, and is above zero.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** A number and a null. (b): eyes find shapes in clouds, and agree on them. (c): two non-negative pictures have
+# a positive similarity whatever they show, so zero is no level to compare with.
+#
+# </details>
+
+# %% [markdown]
 # ## We saw
 #
 # - One shared factor links a picture, the neurons and the images of each component; labels name it afterwards.

@@ -3,7 +3,7 @@
 #
 # *A rank should cost a blink. What makes the factorization slow, what makes it fast, and how do other people's packages do?*
 #
-# You know {doc}`02-coupled-nmf`. Allow 80 minutes to read and answer; the chapter runs for about a minute on a laptop CPU.
+# You know {doc}`02-coupled-nmf`. Allow 85 minutes to read and answer; the chapter runs for about a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
 # Installs peeklib on Colab, which brings torch and numpy; elsewhere it only looks for it.
@@ -732,6 +732,62 @@ for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
     print(
         f"{device}: {second.seconds:.2f} s, relative error {second.relative_error:.4f}"
     )
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** You double the number of images, and keep features and rank. By how much does the cost of $W^T X$ grow?
+#
+# - (a) It stays: the factors have few rows.
+# - (b) It grows fourfold.
+# - (c) It doubles.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** It takes $rmn$ multiply-adds, and $n$ doubled. (b) would be two of the three numbers doubled. (a) is true of
+# $W^T W$, where no image enters.
+#
+# </details>
+#
+# **2.** Why do multiplicative updates crawl towards a zero?
+#
+# - (a) The computer's numbers have no exact zero.
+# - (b) The loss rises near zero.
+# - (c) A step is a share of the entry itself, so it shrinks with it.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** Near the end each round takes off the same *share* of what is left. (a): there is an exact zero, but
+# products of positive numbers do not reach it. (b): the loss never rises under these updates.
+#
+# </details>
+#
+# **3.** A fit's error changes by less than one part in ten thousand a round. Is it done?
+#
+# - (a) Yes, by the usual tolerance.
+# - (b) No: the error must stop changing altogether.
+# - (c) Not necessarily: slow methods take small steps anywhere. Look at the KKT residual.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** At a minimum the residual vanishes, far from it it does not, whatever the step. (a) takes slow for arrived.
+# (b) asks for what no iteration does in finite time.
+#
+# </details>
+#
+# **4.** True or false: `auto` may end at another error than `hals` at the same tolerance, and both be right.
+#
+# - (a) True
+# - (b) False
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** The problem has many local minima, and a rule that stops at small steps stops at different places. (b) would
+# follow if there were one minimum, and both had reached it.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

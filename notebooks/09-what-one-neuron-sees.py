@@ -5,7 +5,7 @@
 # something in common, and is a single neuron special?*
 #
 # You know {doc}`01-a-network-as-matrices` and the AlexNet of {doc}`04-deeper-and-in-colour`; symbols are in
-# {doc}`../book/notation`. Allow 65 minutes to read and answer; the chapter trains a network for several minutes on a
+# {doc}`../book/notation`. Allow 70 minutes to read and answer; the chapter trains a network for several minutes on a
 # laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -562,6 +562,65 @@ rows = {name: pd.DataFrame(many).mean() for name, many in by_group.items()}
 gain = rows["clusters"]["purity"] - rows["random groups, 20 draws"]["purity"]
 print(f"purity of the clusters minus that of random groups: {gain:+.3f}")
 pd.DataFrame(rows).T[["purity", "entropy", "overlap", "same class"]].round(3)
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** You look at the images that drive a neuron most, among those that the network classifies *correctly*. What
+# does this choice do to their class purity?
+#
+# - (a) It lifts it by itself.
+# - (b) Nothing, it is the same for all neurons.
+# - (c) It lowers it.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** Images that the network gets right are images that it sorts well, most of all near the answer. So any test
+# images are needed beside them. (b): the same choice for all can still lift all. (c) has no reason for it.
+#
+# </details>
+#
+# **2.** Eight top images of a neuron are half of one class. Is that a finding?
+#
+# - (a) Only beside the purity of sets of eight random images.
+# - (b) Yes: more than one in ten.
+# - (c) No: only all eight would be.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** The *largest* of ten counts among eight images is well above one in ten by chance. (b) compares a maximum
+# with a mean; (c) asks for certainty where a level of chance would do.
+#
+# </details>
+#
+# **3.** The lowest images of two neurons that are silent most of the time are nearly the same. What do you suspect
+# first?
+#
+# - (a) The two neurons compute the same.
+# - (b) The images are damaged.
+# - (c) Normalization: all silent neurons get one and the same score for an image.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** An image with mean $m$ and deviation $d$ gives $-m/d$ to every silent neuron, so the same images come last.
+# (a) would show at the high end too. (b) is not needed for it.
+#
+# </details>
+#
+# **4.** Neurons of higher variance correlate weakly with purer sets. Which sentence is safe?
+#
+# - (a) Variance causes readability.
+# - (b) Variance tells something about purity in some layers, little in others; purity is one measure of readability.
+# - (c) Salient neurons are the readable ones, as suspected.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** It says what was measured, and where. (a) turns a correlation into a cause; (c) turns a weak one, in some of
+# the layers, into a rule for all, and purity into readability.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

@@ -4,7 +4,7 @@
 # *Which few directions carry most of what a layer does, what do images at their ends share, and how do they compare with the
 # components of a coupled factorization?*
 #
-# You know {doc}`02-coupled-nmf` and {doc}`09-what-one-neuron-sees`; symbols are in {doc}`../book/notation`. Allow 70 minutes to read and answer; the chapter runs for about a minute
+# You know {doc}`02-coupled-nmf` and {doc}`09-what-one-neuron-sees`; symbols are in {doc}`../book/notation`. Allow 80 minutes to read and answer; the chapter runs for about a minute
 # on a laptop CPU after chapter 9, six without.
 
 # %% tags=["remove-cell"]
@@ -532,6 +532,27 @@ for kind in ("singular", "nmf")[: 1 + (first in hidden)]:
 # %% [markdown]
 # Blue is negative, red positive; a direction of the NMF has no negative entries.
 #
+# ### Exercise 4 ●●○ (5 minutes)
+#
+# Over how many places does not say *where*. At which row and column of its maps does the second singular direction of the first
+# layer hold most of its energy, over all channels? Compare with the picture above: why is the darkest dot of one map not enough?
+#
+# <details><summary>Hint</summary><code>vector.reshape(maps)</code> is channels × rows × columns. Square before you add up, and
+# <code>divmod</code> by the width turns a number of a place into row and column.</details>
+
+# %%
+vector, maps = found["singular", first][1].vector, subject.shape(first)
+my_place = None  # (row, column)
+pk.check.strongest_place(my_place, vector, maps)
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+energy = vector.reshape(maps).square().sum(dim=0)
+place = divmod(int(energy.argmax()), maps[2])
+pk.check.strongest_place(place, vector, maps)
+print(f"row {place[0]}, column {place[1]}, {energy.max() / energy.sum():.0%} of it")
+
+# %% [markdown]
 # ## Which directions of the next layer does it become?
 #
 # *5 minutes.* Two directions in different layers are alike if their scores over the images correlate. For whole layers there is centred
@@ -568,6 +589,66 @@ for k, (value, to) in enumerate(zip(best.values, best.indices)):
     print(
         f"direction {k + 1} of {a}: nearest is {to + 1} of {b}, correlation {value:.2f}"
     )
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** A study counts singular values above 200 in each layer. What is wrong with comparing the counts?
+#
+# - (a) 200 is too large.
+# - (b) A cut-off has the unit of the matrix, and matrices with more rows have larger singular values whatever is in
+#   them.
+# - (c) One has to count the squares.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** Compare with noise of the same shape instead. (a): any other number has the same fault. (c) changes the
+# number and not the fault.
+#
+# </details>
+#
+# **2.** The matrix is not centred over the images. What is its first singular direction likely to be, in an early
+# layer?
+#
+# - (a) The mean image.
+# - (b) The neuron of highest variance.
+# - (c) A random direction.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** All columns share the mean, so it holds much of the energy, and nearly all scores along it have one sign.
+# (b) and (c): neither is what all images have in common, and no direction holds more energy than the first.
+#
+# </details>
+#
+# **3.** Singular directions and NMF components lie nearly in one span, and are different directions. What
+# distinguishes them?
+#
+# - (a) Singular directions are orthogonal and may subtract; components may not subtract, and need not be orthogonal.
+# - (b) Only the order.
+# - (c) Components have a smaller error at the same rank.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** One span has many bases. (b): then each component would be a singular direction. (c) is impossible: cutting
+# off the singular values has the least error of all of that rank.
+#
+# </details>
+#
+# **4.** Direction 2 of one layer correlates with direction 5 of the next, over the images. Are they alike as vectors?
+#
+# - (a) Yes, by their cosine.
+# - (b) Only if both layers have the same number of channels.
+# - (c) That cannot be asked: they have different neurons. Their *scores* over the same images are alike.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** Images are what the two layers share. (a) and (b) compare entries of different neurons: even with equal
+# numbers entry 3 of one has nothing to do with entry 3 of the other.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

@@ -4,7 +4,7 @@
 # *One call on a network that nobody here designed: which layers it found, how few components explain them, what their directions
 # respond to, and what it had to leave out.*
 #
-# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps; symbols are in {doc}`../book/notation`. Allow 50 minutes to read and answer; the chapter runs for about three
+# You know {doc}`02-coupled-nmf`; {doc}`09-what-one-neuron-sees` helps; symbols are in {doc}`../book/notation`. Allow 55 minutes to read and answer; the chapter runs for about three
 # minutes on a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -292,6 +292,50 @@ compared
 with tempfile.TemporaryDirectory() as folder:
     file = reports["squeezenet1_1"].save(Path(folder) / "report.html")
     print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB")
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** A layer has signed activations. What does `pk.peek` do with them?
+#
+# - (a) It sets small negative parts to zero, makes large ones a block of their own, and says so in the notes.
+# - (b) It drops the layer.
+# - (c) It adds a constant until all are positive.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** The notes say which of the two was done. (b) would lose layers of whole families of networks. (c) would put
+# a constant pattern into every image, which then takes a component.
+#
+# </details>
+#
+# **2.** You compare one network before and after its epoch, on the same images. What is that worth?
+#
+# - (a) It is one observation; other seeds and other images are needed for a claim.
+# - (b) It proves what training does.
+# - (c) Nothing, since no labels were used.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** A pair differs by training *and* by chance. (b) forgets chance. (c): labels are not what is missing;
+# repetitions are.
+#
+# </details>
+#
+# **3.** Two reports were made on different images. May you compare their errors?
+#
+# - (a) No: error and rank belong to the matrix, and the images are half of it.
+# - (b) Yes, relative errors have no unit.
+# - (c) Yes, if there are equally many images.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** Show images that are all alike, and any network looks simple. (b) is right about the unit and misses the
+# images. (c) makes shapes equal, not contents.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

@@ -4,7 +4,7 @@
 # *The coupled factorization is one way to look into a network. What do its neighbours see in the same networks, and which of them
 # tells best how much a network was trained?*
 #
-# You know {doc}`03-how-much-training`; symbols are in {doc}`../book/notation`. Allow 75 minutes to read and answer; the chapter runs for about a minute on a
+# You know {doc}`03-how-much-training`; symbols are in {doc}`../book/notation`. Allow 80 minutes to read and answer; the chapter runs for about a minute on a
 # laptop CPU, less if you ran chapter 3 before.
 
 # %% tags=["remove-cell"]
@@ -566,6 +566,63 @@ for name in ("pairs right", "rescaled"):
     told[name] = told[name].map("{:.0%}".format)
 with pd.option_context("display.max_colwidth", None):
     display(about[["needs"]].join(told).join(about["cannot see"]))
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** What do the singular values of a convolution need?
+#
+# - (a) Its kernel, and the size of the map if it wraps around.
+# - (b) Some images.
+# - (c) The labels of the training set.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** They are properties of the weights. (b) and (c): no image goes through the network, which is their strength,
+# and their blindness to which patterns occur.
+#
+# </details>
+#
+# **2.** One layer is factorized by *position*. What is gained, and what is lost?
+#
+# - (a) The image factor is shared with other layers; positions are lost.
+# - (b) Smaller errors; nothing is lost.
+# - (c) The same thing is recognized at another place; what goes together at different places is not seen.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** Each position is a column of its own. (b): the comparison has another number of numbers for each image. (a)
+# is turned round: positions of different layers are different things, so there is nothing to share.
+#
+# </details>
+#
+# **3.** SVCCA of two layers is 0.5. Are they alike?
+#
+# - (a) Half alike.
+# - (b) Compare it with its value for shuffled images, at this number of images.
+# - (c) Yes: it lies far from 0.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** With few images for each direction, directions correlate by chance. (a) reads a mean of correlations as a
+# share; (c) presumes that unrelated layers give 0.
+#
+# </details>
+#
+# **4.** You want to know which layer of one network corresponds to which of another. Which method is built for that?
+#
+# - (a) Coupled NMF of each network by itself
+# - (b) CKA
+# - (c) Singular values of the weights
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** It compares which *images* the layers find alike, without matching neurons. (a): each fit has components of
+# its own, so the factors cannot be laid side by side. (c) describes one layer, and pairs of layers not at all.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

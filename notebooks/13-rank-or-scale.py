@@ -4,7 +4,7 @@
 # *A poorly trained network is said to need fewer components. Does it, or are its numbers only smaller? Here you change the numbers
 # of a network without changing one of its answers, and see which scores fall for it.*
 #
-# You know {doc}`03-how-much-training`; symbols are in {doc}`../book/notation`. Allow 95 minutes to read and answer; the chapter runs
+# You know {doc}`03-how-much-training`; symbols are in {doc}`../book/notation`. Allow 110 minutes to read and answer; the chapter runs
 # for about half a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -760,6 +760,35 @@ shown = pd.DataFrame(
         FEWER: few.mean(axis=1),
     }
 )
+shown.columns.tolist()
+
+# %% [markdown]
+# ### Exercise 4 ●●○ (10 minutes)
+#
+# Before you look: write the rule yourself, a function of a table like `shown`, scores × these five columns, that gives the names of
+# the scores that stand, joined by blanks. The first three columns are how far a score moves, as a share; the last two are shares of pairs
+# that it gets right.
+#
+# <details><summary>Hint</summary>One comparison for each column, joined by <code>&</code>; <code>" ".join(table.index[…])</code>.
+# <code>LIMIT</code> and <code>LEAST</code> are the two limits.</details>
+
+# %%
+my_rule = None  # a function of a table
+pk.check.left_standing(my_rule, shown, LIMIT, LEAST)
+
+
+# %% tags=["hide-cell"] cellView="form" jupyter={"source_hidden": true} mystnb={"code_prompt_show": "Solution", "code_prompt_hide": "Fold the solution"}
+# @title Solution
+def rule(table):
+    same = (table["rescaled"] <= LIMIT) & (table["dead units"] <= LIMIT)
+    right = (table["all seeds"] == 1) & (table[FEWER] == 1)
+    return " ".join(table.index[same & right & (table["permuted"] > LEAST)])
+
+
+pk.check.left_standing(rule, shown, LIMIT, LEAST)
+print(rule(shown))
+
+# %%
 passed = pd.DataFrame(
     {
         "rescaled": shown["rescaled"] <= LIMIT,
@@ -845,7 +874,66 @@ print(f"answers_area, half order: by {least['half order']:.4f} at least")
 # The one score left, `last_block_area`, puts the random labels above every good network, in all three seeds, and half order above some of them, in two. So do most others for the random labels: to learn 1,000 of them by heart takes many directions.
 # Rank in the last layer is no property of good training. It is a property of having learnt to tell many things apart, right or wrong. Below the good ones in all cases are only three scores of the
 # outputs, which say how sure the network is, and how evenly; and, for half order by next to nothing, `answers_area`.
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
 #
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** The logarithm of the ratio of two RMSEs is all *size*. What do you know?
+#
+# - (a) The two RMSEs are equal.
+# - (b) The two relative errors are equal.
+# - (c) One network is better.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** RMSE = size × relative error, so the rest of the gap is the relative errors' ratio, here 1. (a) would be no
+# gap. (c): size says nothing about answers, as rescaling shows.
+#
+# </details>
+#
+# **2.** Two networks are compared after 50 rounds of `mu` each. What do you check first?
+#
+# - (a) That both took the same time.
+# - (b) How far either fit is from an end: its KKT residual, or what more rounds gain.
+# - (c) That both started from the same seed.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** An error that still falls says as much about the solver as about the network. (a) is about computers. (c) is
+# good practice, and does not make either fit arrive.
+#
+# </details>
+#
+# **3.** A score moves when neurons that never fire are added. What does that tell?
+#
+# - (a) The score is sensitive, which is good.
+# - (b) The network has become worse.
+# - (c) It depends on something that changes no answer: it is no measure of what a network has learnt.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** The function is the same, so a score of the function must be. (a) forgets to ask: sensitive to what? (b):
+# its answers are the same to the last.
+#
+# </details>
+#
+# **4.** A score passes all four controls of this page. Is it a measure of good training?
+#
+# - (a) It has not failed yet: kinds of networks that were not in the rule, such as those with random labels, may
+#   still fool it.
+# - (b) Yes, that is what controls are for.
+# - (c) No, since the limits were chosen by the authors.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** A test can refute. Here the score left standing takes networks that learnt random labels by heart for good
+# ones. (b) makes a proof of survival. (c): the limits were fixed beforehand and said; that is how a test must begin.
+#
+# </details>
+
+# %% [markdown]
 # ## We saw
 #
 # - RMSE = size × relative error. The gap in RMSE to untrained and class-ordered networks is size, all of it; to networks with little data it depends on the seed, from none of it to most.

@@ -4,7 +4,7 @@
 # *Hundreds of networks, trained well and badly in seven ways, and eighteen scores that see no label. Which of them puts the networks in the right
 # order, and which only seems to?*
 #
-# You know {doc}`13-rank-or-scale`; symbols are in {doc}`../book/notation`. Allow 95 minutes to read and answer; the chapter runs for about a minute on a
+# You know {doc}`13-rank-or-scale`; symbols are in {doc}`../book/notation`. Allow 100 minutes to read and answer; the chapter runs for about a minute on a
 # laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -663,6 +663,65 @@ gap = goal.loc["nuclear_norm"]
 print(f"answers_area {board.within['answers_area']:.2f}, ", end="")
 print(f"nuclear_norm {board.within['nuclear_norm']:.2f}")
 print(f"ahead by {gap.gap:.2f} [{gap.low:.2f}, {gap.high:.2f}]")
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** A score is the *name* of the data set and architecture as a number. Over all networks of the zoo its τ is
+# above 0. Why?
+#
+# - (a) Data sets differ in accuracy, so telling them apart orders pairs from different ones.
+# - (b) It orders networks well.
+# - (c) By chance.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** Within an environment it cannot tell any two networks apart. Hence τ is taken *within* and averaged. (b)
+# mistakes recognizing data sets for ordering networks; (c): with so many pairs chance would leave it near 0.
+#
+# </details>
+#
+# **2.** Why are the networks on which a score was tuned not in the leaderboard?
+#
+# - (a) They are too easy.
+# - (b) Of many variants the best on these networks was kept: part of its lead there is luck.
+# - (c) To save time.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** Choosing is a fit. On networks that took no part in it, the luck is gone. (a) and (c): they would be left
+# out even if they were hard, and cheap.
+#
+# </details>
+#
+# **3.** The 95 % intervals of two scores overlap. Which of them is ahead?
+#
+# - (a) Neither: overlap means a tie.
+# - (b) The one with the larger mean.
+# - (c) Look at the interval of the *difference*, on the same draws.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** Both are computed on the same networks, so much of their spread is common and cancels in the difference. (a)
+# throws that away; (b) leaves out the uncertainty.
+#
+# </details>
+#
+# **4.** You do not know whether your images show all classes equally often. What follows for your choice of score?
+#
+# - (a) Nothing: scores see no labels.
+# - (b) Take the score with the largest τ of the leaderboard.
+# - (c) Scores that expect even classes may punish a network for being right; take one that loses little on uneven
+#   images.
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** A network that is right about uneven images names the classes unevenly. (a): seeing no label is not the same
+# as presuming nothing about labels. (b): the leaderboard's images were even.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

@@ -3,7 +3,7 @@
 #
 # *Flattening a layer forgets which neurons are neighbours. What does a factorization gain that does not forget, and what does it pay?*
 #
-# You know {doc}`02-coupled-nmf` and {doc}`07-how-shapes-travel`; symbols are in {doc}`../book/notation`. Allow 85 minutes to read and
+# You know {doc}`02-coupled-nmf` and {doc}`07-how-shapes-travel`; symbols are in {doc}`../book/notation`. Allow 90 minutes to read and
 # answer; the cells take about half a minute on a laptop CPU.
 
 # %% tags=["remove-cell"]
@@ -605,7 +605,66 @@ told.rename(columns="equal {}".format)
 # %% [markdown]
 # CP's starts agree no better than the others': the ranges overlap, at equal rank and at equal size (where CP has more components, so that it is harder to). A possible
 # reason: uniqueness concerns the exact decomposition of a tensor that has one, and here half of the norm is left unexplained.
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
 #
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** A layer has 10 channels of 12 × 12. How many numbers describe one component there, in the matrix model and in
+# CP?
+#
+# - (a) 1,440 and 34
+# - (b) 1,440 and 1,440
+# - (c) 154 and 34
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** A free column has $10 \cdot 12 \cdot 12$ numbers; CP has $10 + 12 + 12$. (b) forgets that an outer product
+# is made of its parts. (c) takes channel × place for the matrix model: 154 is $10 + 144$.
+#
+# </details>
+#
+# **2.** Why can the best CP model not have a smaller error than the best matrix model of equal *rank*?
+#
+# - (a) Every CP model is a matrix model whose columns happen to be outer products.
+# - (b) CP has worse solvers.
+# - (c) It has more numbers.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** The best of all is at least as good as the best of some. (b) may be true of a given fit and is no reason for
+# the best ones. (c): it has fewer.
+#
+# </details>
+#
+# **3.** Equal rank or equal size: which comparison is the right one?
+#
+# - (a) Both: they answer different questions.
+# - (b) Equal size.
+# - (c) Equal rank.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** At equal rank one asks what structure costs; at equal size what it buys. (c) alone forgets that CP holds
+# fewer numbers; (b) alone, that $F$ grows with the images in every model.
+#
+# </details>
+#
+# **4.** You shuffle the places of every block. Which model must not notice?
+#
+# - (a) CP
+# - (b) Both
+# - (c) The matrix model
+#
+# <details><summary>Answer</summary>
+#
+# **(c)** It never knew which neurons were neighbours: permuted rows of $A$ are permuted rows of $O$. (a) and so (b):
+# an outer product of rows and columns needs the layout, and that CP loses without it is the evidence that it uses it.
+#
+# </details>
+
+# %% [markdown]
 # ## We saw
 #
 # - Of our five expectations two held: the order at equal rank, and the harm of shuffled places. One held in part: the matrix model overtakes CP as

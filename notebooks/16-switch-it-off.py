@@ -3,7 +3,7 @@
 #
 # *A heatmap says that these neurons are not used. Switch them off and ask the network.*
 #
-# You know {doc}`03-how-much-training` and {doc}`06-in-what-order`. Allow 60 minutes to read and answer; the chapter runs
+# You know {doc}`03-how-much-training` and {doc}`06-in-what-order`. Allow 65 minutes to read and answer; the chapter runs
 # for about a minute on a laptop CPU if you ran chapters 3 to 6 before.
 
 # %% tags=["remove-cell"]
@@ -420,6 +420,64 @@ def draw_moment(component, seen):
 axes = {"component": range(10), "seen": list(moments)}
 prepared = {"component": [0, 2], "seen": list(moments)[::3]}
 pk.Explorer(axes, draw_moment, prepared=prepared, start={"seen": list(moments)[-1]})
+
+# %% [markdown] tags=["questions"]
+# ## Check yourself
+#
+# *5 minutes.* Decide before you unfold an answer.
+#
+# **1.** You silence half of a layer, and no answer changes. What does that show?
+#
+# - (a) The half was not used.
+# - (b) Nothing yet: a network with one answer for everything keeps it whatever you take.
+# - (c) The other half is a complete network.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** Compare with what one constant answer would keep, and look at the logits. (a) may be true, but the same
+# would be seen if the half were used. (c) needs the first half to have mattered to begin with.
+#
+# </details>
+#
+# **2.** Neurons with low loadings can be silenced without loss. Which control says whether the *factorization* was
+# needed to find them?
+#
+# - (a) As many of those with the lowest mean activity.
+# - (b) As many random neurons.
+# - (c) As many of those with the highest loadings.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** If the least active ones can go just as well, a mean would have found them. (b) shows only that the choice
+# is better than none; (c) shows that some neurons matter.
+#
+# </details>
+#
+# **3.** An image's logits are $b + V f + L (a - O f)$. In which networks does that hold exactly?
+#
+# - (a) Only where the factorization has no error.
+# - (b) In every one whose last layer is linear in $a$, for any factorization, good or bad.
+# - (c) Only for images that are classified correctly.
+#
+# <details><summary>Answer</summary>
+#
+# **(b)** The last term holds what the factorization leaves out, so the sum is $b + L a$ by algebra. (a) forgets this
+# term. (c): nobody asked for the label.
+#
+# </details>
+#
+# **4.** Ten components explain a layer's values poorly. Do they keep few of the answers?
+#
+# - (a) Not necessarily: an answer needs only that the largest logit stays the largest.
+# - (b) Yes: what is lost is lost.
+# - (c) No: answers never depend on a few components.
+#
+# <details><summary>Answer</summary>
+#
+# **(a)** Error counts all of a layer's energy alike, and answers need some of it. So a rank says something about
+# values, and has to be tested for answers. (b) and (c) turn a question of measurement into a rule.
+#
+# </details>
 
 # %% [markdown]
 # ## We saw

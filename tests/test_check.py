@@ -189,6 +189,25 @@ def held(block, power=2):
 
 
 RECALL = pd.DataFrame({"before": [0.9, 0.3, 0.8, 0.9], "after": [0.4, 0.2, 0.9, 0.8]})
+# two channels of 2 × 3: places 0 to 5 have energies 25, 16, 18, 4, 0, 32; strongest neuron, place 0
+TILES = torch.tensor([5.0, 4, 3, 2, 0, 4, 0, 0, 3, 0, 0, -4])
+SHOWN = pd.DataFrame(columns=["rescaled", "dead units", "permuted", "all seeds", "few"])
+
+
+def ruled(limit=0.01, least=0.05, skip=""):
+    """The rule of chapter 13, without one of its columns, or with other limits."""
+
+    def rule(table):
+        kept = pd.DataFrame(True, table.index, table.columns)
+        kept["rescaled"] = table["rescaled"] <= limit
+        kept["dead units"] = table["dead units"] <= limit
+        kept["permuted"] = table["permuted"] > least
+        kept[["all seeds", "few"]] = table[["all seeds", "few"]] == 1
+        return " ".join(table.index[kept.drop(columns=skip, errors="ignore").all(axis=1)])
+
+    return rule
+
+
 LAST = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, -1.0]])  # classes × neurons
 HELD = torch.tensor([[1.0, 0.0], [1.0, 3.0], [2.0, 0.0]])  # neurons × components
 
@@ -225,6 +244,8 @@ GIVEN = {
     "higher_rank": ({"zeros": torch.ones(4, 4), "digits": torch.eye(4)},),
     "best_known": (RUNS,),
     "shrink": (torch.tensor([[2.0, 1.0], [1.0, 4.0]]), torch.tensor([4.0, 1.4])),
+    "strongest_place": (TILES, (2, 2, 3)),
+    "left_standing": (SHOWN, 0.01, 0.05),
     "along_mean": (torch.tensor([1.0, 0.0]), torch.tensor([[0.3, 0.3], [0.4, 0.4]])),
     "flat_gain": (torch.tensor([[[[3.0, -1.0]]], [[[0.0, 0.0]]], [[[0.0, 1.5]]]]),),
     "safest": (FOOLED, ("lr", "classes")),
@@ -293,6 +314,8 @@ RIGHT = {
     "step_share": [right_residual],
     "normalized": [normal],
     "along_mean": [0.6, -0.6],
+    "strongest_place": [(1, 2), [1, 2]],
+    "left_standing": [ruled(), lambda table: f" {table.index[0]} "],
     "negative_share": [held],
     "flat_gain": [2.5],
     "safest": ["b"],
@@ -542,6 +565,21 @@ WRONG = {
         "one neuron too few": lambda block: normal(block, correction=1),
         "not those of the block": lambda block: normal(block).flip(1),
         "same shape": lambda block: normal(block).T,
+    },
+    "strongest_place": {
+        "signs do not cancel": (0, 2),
+        "strongest single neuron": (0, 0),
+        "no row 2, column 1": (2, 1),
+        "holds 16.8%": (0, 1),
+    },
+    "left_standing": {
+        "layers are rescaled": ruled(skip="rescaled"),
+        "dead units": ruled(skip="dead units"),
+        "move by more": ruled(skip="permuted"),
+        "wrong about some": ruled(skip="all seeds"),
+        "needs many images": ruled(skip="few"),
+        "keep none": ruled(limit=0.005),
+        "join the names": lambda table: ",".join(table.index),
     },
     "along_mean": {"inner product": 0.3, "share of squares": 0.36, "is off": 0.1, "between": 3},
     "negative_share": {
@@ -895,3 +933,67 @@ def test_a_page_promises_the_minutes_of_its_parts(chapter):
     minutes = sum(int(section or exercise) for section, exercise in parts)
     (promised,) = re.findall(r"Allow (\d+) minutes", text)
     assert 0 <= int(promised) - minutes < 5, f"the parts take {minutes} minutes"
+
+
+QUESTION = re.compile(
+    r"\*\*(\d)\.\*\* .+?\n\n((?:- \([abc]\) .+?\n)+)\n<details><summary>Answer</summary>\n\n"
+    r"\*\*\(([abc])\)\*\* (.+?)\n\n</details>",
+    re.DOTALL,
+)
+
+
+def questions(chapter):
+    (cell,) = (cell for cell in cells_of(chapter) if "## Check yourself" in cell)
+    return QUESTION.findall(re.sub(r"(?m)^# ?", "", cell))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=short)
+def test_closed_questions_stand_before_the_end_with_folded_reasons(chapter):
+    asked = questions(chapter)
+    assert 3 <= len(asked) <= 5
+    assert [int(number) for number, *_ in asked] == list(range(1, len(asked) + 1))
+    assert chapter.read_text().count("<summary>Answer</summary>") == len(asked)
+    for _, options, right, why in asked:
+        letters = re.findall(r"(?m)^- \(([abc])\)", options)
+        assert letters == [*"abc"[: len(letters)]] and right in letters
+        wrong = {*letters} - {right}
+        assert wrong <= {*re.findall(r"\(([abc])\)", why)} or len(letters) == 2
+    assert chapter.read_text().index("Check yourself") < chapter.read_text().index("## We saw")
+
+
+def test_no_letter_is_right_most_of_the_time():
+    right = [letter for chapter in CHAPTERS for _, _, letter, _ in questions(chapter)]
+    assert max(map(right.count, "abc")) < 0.5 * len(right)
+
+
+# What practises each objective of a chapter, in the page's order: checks, or the number of a question.
+PRACTISED = {
+    1: ["neuron_row neuron_counts 2", "1", "silent_neurons 3", "4"],
+    2: ["stacked 1", "factor_update", "2", "even_weights from_pixels 4"],
+    3: ["rank_to_reach", "compressible 3", "rescaled multiplied 1 2", "spreads_apart 4"],
+    4: ["colour_image alexnet_features 1", "3 4", "smallest_tolerance 2"],
+    5: ["higher_rank energy_rank 4", "ceiling 1", "2 3"],
+    6: ["best_known 1", "3", "closest_pair overlap chance_overlap 2", "4"],
+    7: ["leading_channel 1", "2", "moved_most placed 3", "4"],
+    8: ["products_over_sweeps 1", "shrink 2", "coordinate_sweep", "step_share 3 4"],
+    9: ["1", "set_purity 2", "tail_cut 4", "normalized 3"],
+    10: ["compressible along_mean 2", "noise_share 1", "3", "strongest_place 4"],
+    11: ["most_silent", "negative_share 1", "most_gained 2 3"],
+    12: ["flat_gain 1", "2", "images_needed alignment 3", "4"],
+    13: ["size_share 1", "2", "dead_neurons permuted_neurons 3", "left_standing 4"],
+    14: ["kendall_by_hand", "tau_within 1", "worst_environment 2 3", "safest 4"],
+    15: ["same_size 1", "summed_along", "break_even 2 3", "4"],
+    16: ["most_lost", "constant_kept 1 2", "votes_by_hand 3", "4"],
+}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=short)
+def test_every_objective_is_practised_and_every_exercise_has_one(chapter):
+    text = chapter.read_text()
+    listed = re.search(r"\*\*You will be able to\*\*\n#\n((?:# .+\n)+)", text)[1]
+    practised = PRACTISED[int(chapter.name[:2])]
+    assert len(re.findall(r"(?m)^# - ", listed)) == len(practised)
+    named = {name for one in practised for name in one.split()}
+    assert {name for name in named if not name.isdigit()} == called(text)
+    asked = {number for number, *_ in questions(chapter)}
+    assert {name for name in named if name.isdigit()} <= asked

@@ -295,6 +295,12 @@ def test_the_zip_opens_anywhere(tmp_path, monkeypatch):
     for path in folder.glob("notebooks/*.ipynb"):
         notebook = nbformat.read(path, as_version=4)
         assert f'PEEKLIB = "https://ada.github.io/fork/{wheel.name}"' in notebook.cells[1].source
+    kinds = [path.parent.name for path in folder.glob("*/*.ipynb")]
+    assert {kinds.count(kind) for kind in ("notebooks", "student", "instructor")} == {
+        len(kinds) // 3
+    }
+    for path in folder.glob("*/*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
         for link in re.findall(r"\]\(([^)\s]+)\)", text_of(notebook)):
             assert link.startswith("https://") or (path.parent / link).exists(), (path.name, link)
     monkeypatch.setenv("PEEK_DATA", str(folder / "data"))

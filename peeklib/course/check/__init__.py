@@ -25,10 +25,10 @@ from .chapter06 import best_known, chance_overlap, closest_pair, overlap
 from .chapter07 import leading_channel, moved_most, placed
 from .chapter08 import coordinate_sweep, products_over_sweeps, shrink, step_share
 from .chapter09 import normalized, set_purity, tail_cut
-from .chapter10 import along_mean, noise_share
+from .chapter10 import along_mean, noise_share, strongest_place
 from .chapter11 import most_gained, most_silent, negative_share
 from .chapter12 import alignment, flat_gain, images_needed
-from .chapter13 import dead_neurons, permuted_neurons, size_share
+from .chapter13 import dead_neurons, left_standing, permuted_neurons, size_share
 from .chapter14 import kendall_by_hand, safest, tau_within, worst_environment
 from .chapter15 import break_even, same_size, summed_along
 from .chapter16 import constant_kept, most_lost, votes_by_hand
@@ -42,10 +42,10 @@ __all__ += ["closest_pair", "overlap", "best_known", "chance_overlap"]
 __all__ += ["leading_channel", "moved_most", "placed"]
 __all__ += ["products_over_sweeps", "coordinate_sweep", "shrink", "step_share"]
 __all__ += ["set_purity", "tail_cut", "normalized"]
-__all__ += ["noise_share", "along_mean"]
+__all__ += ["noise_share", "along_mean", "strongest_place"]
 __all__ += ["most_silent", "most_gained", "negative_share"]
 __all__ += ["images_needed", "alignment", "flat_gain"]
-__all__ += ["size_share", "dead_neurons", "permuted_neurons"]
+__all__ += ["size_share", "dead_neurons", "permuted_neurons", "left_standing"]
 __all__ += ["kendall_by_hand", "worst_environment", "safest", "tau_within"]
 __all__ += ["same_size", "summed_along", "break_even"]
 __all__ += ["constant_kept", "most_lost", "votes_by_hand"]

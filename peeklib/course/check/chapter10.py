@@ -58,3 +58,33 @@ def along_mean(answer: float, vector: Tensor, A: Tensor) -> str | None:
     if is_near(expected**2):
         return f"{answer:.3f} is a share of squares; take the root"
     return f"{answer:.3f} is off; the mean image has a number for each neuron: mean over the images"
+
+
+@exercise
+def strongest_place(
+    answer: tuple[int, int], vector: Tensor, maps: tuple[int, int, int]
+) -> str | None:
+    """Chapter 10: the (row, column) that holds most of a direction's energy, over all channels.
+
+    `vector` has a number for each neuron; `maps` is channels, height and width of the layer.
+
+    Example:
+        >>> strongest_place((0, 1), torch.tensor([3.0, -4.0]), maps=(1, 1, 2))
+        ✓ right
+    """
+    values = vector.cpu().double().reshape(maps)
+    energy = values.square().sum(dim=0)
+    row, column = answer
+    if not (0 <= row < maps[1] and 0 <= column < maps[2]):
+        return f"there is no row {row}, column {column}: a map is {maps[1]} × {maps[2]}, from 0"
+    if energy[row, column] >= energy.max() * (1 - 1e-6):
+        return None
+    at = row * maps[2] + column
+    if at == int(values.sum(dim=0).argmax()):
+        return "there the numbers add up to most; energy is their squares, and signs do not cancel"
+    if at == int(values.abs().amax(dim=0).argmax()):
+        return "the strongest single neuron sits there; add up the channels of each place first"
+    if row < maps[2] and column < maps[1] and energy[column, row] == energy.max():
+        return "give the row first, then the column"
+    share = energy[row, column] / energy.sum()
+    return f"row {row}, column {column} holds {share:.1%} of the energy; another place holds more"

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -100,6 +101,54 @@ def permuted_neurons(answer: Callable[[Tensor], Tensor]) -> str | None:
         )
     if torch.corrcoef(new).fill_diagonal_(0).abs().max() > APART:
         return "the values are sorted: now neurons agree more than before; take a random order"
+
+
+@exercise
+def left_standing(
+    answer: Callable[[pd.DataFrame], str], shown: pd.DataFrame, limit: float, least: float
+) -> str | None:
+    """Chapter 13: `answer(table)` has the names of the scores that stand, joined by blanks.
+
+    Args:
+        answer: a function of a table like `shown`.
+        shown: scores × controls: moved by rescaling, by dead units and by a permutation, then shares of
+            pairs that are right, on many images and on few.
+        limit: the most that a score may move for the same function.
+        least: a permutation must move it by more.
+
+    Example:
+        >>> table = pd.DataFrame(columns=["rescaled", "dead units", "permuted", "all seeds", "few"])
+        >>> left_standing(lambda table: "a b", table, 0.01, 0.05)
+        Traceback (most recent call last):
+        peeklib.course.check.answers.Hint: there is no score 'a' in the table; ...
+    """
+    rows = {
+        "s1": (0.0, limit, 2 * least, 1.0, 1.0),
+        "s2": (2 * limit, 0.0, 2 * least, 1.0, 1.0),
+        "s3": (0.0, 2 * limit, 2 * least, 1.0, 1.0),
+        "s4": (0.0, 0.0, least, 1.0, 1.0),
+        "s5": (0.0, 0.0, 2 * least, 0.99, 1.0),
+        "s6": (0.0, 0.0, 2 * least, 1.0, 0.99),
+    }
+    table = pd.DataFrame(rows, index=shown.columns).T
+    names = answer(table).split()
+    for name in names:
+        if name not in rows:
+            return f"there is no score {name!r} in the table; join the names with blanks"
+        if name != "s1":
+            return f"you keep a score that {_FALLS[name]}"
+    if names:
+        return None
+    return f"you keep none; one that moves by {limit:.0%}, no more, and is right always stands"
+
+
+_FALLS = {
+    "s2": "moves when layers are rescaled, though no answer changes",
+    "s3": "moves when dead units are added, though no answer changes",
+    "s4": "a permutation moves by the limit; it has to move by more to show that it sees structure",
+    "s5": "is wrong about some pairs of networks: most pairs are not all",
+    "s6": "needs many images: on few it is wrong about some pairs",
+}
 
 
 def _orders(block: Tensor, new: Tensor) -> Tensor:
