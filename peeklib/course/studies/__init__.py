@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import peeklib as pk
 
-from . import higher_order, mnist, neighbours, neurons, scale, shapes, speed, uneven
+from . import higher_order, mnist, neighbours, neurons, scale, sensitive, shapes, speed, uneven
 from .common import FIT
 from .trainings import alexnet, orders, untrained
 from .zhang import directions, layers
@@ -46,6 +46,8 @@ STUDIES = {
     "nulls": Study(neighbours.nulls, fit=None),
     "directions": Study(directions, ("cifar10",)),
     "layers": Study(layers, ("cifar10",), fit=None),
+    "few_rounds": Study(sensitive.few_rounds, fit={"solver": "mu", "max_iter": 200, "tol": 0}),
+    "rates": Study(sensitive.rates, ("cifar10",)),
     "untrained": Study(untrained, ("cifar10",), fit=None),
     "ends": Study(speed.ends, fit=speed.HOW),
     "rounds": Study(speed.rounds, fit={"max_iter": speed.ROUNDS, "tol": 0}),
