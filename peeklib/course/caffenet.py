@@ -5,6 +5,8 @@ its eight layers, and as many places in each: 55 × 55, 27 × 27, 13 × 13, and 
 pool. It has fewer channels, and images are enlarged for it.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
@@ -100,9 +102,14 @@ def _he(module: nn.Module) -> None:
 
 
 def train_caffenet(
-    model: nn.Module, images: Tensor, labels: Tensor, *, seed: int = 0, epochs: int = 4
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    seed: int = 0,
+    rates: Sequence[float] = (0.02, 0.02, 0.02, 0.02, 0.002),
 ) -> nn.Module:
-    """Train a `SmallCaffeNet` as `pk.subjects.train_cifar` does, and keep each epoch on disk.
+    """Train a `SmallCaffeNet` with momentum 0.9 and weight decay, and keep each epoch on disk.
 
     Stopped and started again, it goes on after the last epoch that it finished. Momentum starts
     anew in every epoch.
@@ -111,7 +118,7 @@ def train_caffenet(
         model: changed in place where nothing was kept; use what is returned.
         images, labels: as for `pk.train`.
         seed: of the order of images, and of dropout.
-        epochs: at learning rate 0.02, before one more at 0.002.
+        rates: learning rates, one for each epoch.
 
     Returns:
         The trained network.
@@ -122,7 +129,7 @@ def train_caffenet(
         >>> model = train_caffenet(SmallCaffeNet(seed=0), *data.train)  # doctest: +SKIP
     """
     fit = cached(train)
-    for epoch, rate in enumerate([0.02] * epochs + [0.002]):
+    for epoch, rate in enumerate(rates):
         how = {"seed": 1000 * epoch + seed, "lr": rate, "momentum": 0.9, "weight_decay": 5e-4}
         model = fit(model, images, labels, **how).model
     return model
