@@ -147,13 +147,13 @@ def test_wordnet_numbers_are_those_of_the_classes():
     assert class_numbers(["tench", "crane"], ("crane", "tench", "crane")) == [1, 0]
 
 
-def test_activations_on_disk_are_those_of_a_pass_for_each_layer(tmp_path):
+def test_activations_of_one_pass_are_those_of_a_pass_for_each_layer(tmp_path):
     data, model = cifar_like(), pk.models.CifarAlexNet(3)
     subject = pk.subjects.cifar(model, data, only_correct=False, count=7)
-    kept = subject.on_disk(tmp_path / "acts")
-    assert subject.store is None and list(kept.store) == list(subject.layers)
-    for layer in subject.layers:
-        assert torch.equal(kept.activations(layer), subject.activations(layer))
+    for kept in (subject.recorded(), subject.recorded(tmp_path / "acts")):
+        assert subject.kept is None and list(kept.kept) == list(subject.layers)
+        for layer in subject.layers:
+            assert torch.equal(kept.activations(layer), subject.activations(layer))
 
 
 @pytest.mark.parametrize(("count", "error"), [(0, ValueError), (1.5, TypeError)])

@@ -56,7 +56,7 @@ class Subject(NamedTuple):
     labels: Tensor  #: one integer for each image
     classes: tuple[str, ...]
     source: str  #: which network and images these are
-    store: Mapping[str, Stored] | None = None  #: activations on disk, where they are, by layer
+    kept: Mapping[str, Tensor | Stored] | None = None  #: activations, by layer, if `recorded`
 
     def activations(self, layer: str) -> Tensor:
         """Φ of one layer, neurons × images, negative values kept.
@@ -75,22 +75,22 @@ class Subject(NamedTuple):
             torch.Size([5, 4])
         """
         name = self.layers[layer]
-        if self.store is not None:
-            return self.store[layer][:]
+        if self.kept is not None:
+            return self.kept[layer][:]
         with _at_work(self.model, self.images):
             blocks = record(self.model, self.images, [name], negative="keep", batch_size=BATCH)
         return blocks[name]
 
-    def on_disk(self, store: str | os.PathLike) -> "Subject":
-        """The same with the activations of all layers on disk, found in one pass.
-
-        `activations` then reads them there, and a factorization takes `store` as its blocks.
+    def recorded(self, store: str | os.PathLike | None = None) -> "Subject":
+        """The same with the activations of all layers, found in one pass, for `activations` to give.
 
         Args:
-            store: a folder that is not there yet.
+            store: a folder on disk to keep them in, one that is not there yet; None keeps them in
+                memory. A factorization takes what is in `kept` as its blocks.
 
         Raises:
             FileExistsError, OSError: for a folder that is there, or cannot be written.
+            ValueError: for more than 8 GB in memory.
 
         Example:
             >>> import tempfile
@@ -98,15 +98,17 @@ class Subject(NamedTuple):
             >>> black = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
             >>> subject = Subject(model, {"fc": "1"}, black, torch.zeros(4), ("a",), "a line")
             >>> with tempfile.TemporaryDirectory() as folder:
-            ...     subject.on_disk(f"{folder}/acts").activations("fc").shape
+            ...     subject.recorded(f"{folder}/acts").activations("fc").shape
             torch.Size([5, 4])
         """
+        how = {"negative": "keep", "batch_size": BATCH}
+        names = list(self.layers.values())
         with _at_work(self.model, self.images):
-            names = list(self.layers.values())
-            found = record(
-                self.model, self.images, names, store=store, negative="keep", batch_size=BATCH
-            )
-        return self._replace(store={layer: found[name] for layer, name in self.layers.items()})
+            if store is None:
+                found = record(self.model, self.images, names, **how)
+            else:
+                found = record(self.model, self.images, names, store=store, **how)
+        return self._replace(kept={layer: found[name] for layer, name in self.layers.items()})
 
     def shape(self, layer: str) -> tuple[int, ...]:
         """Shape of one image's activations in a layer.
@@ -260,7 +262,7 @@ def imagenet(
     layers = {name: f"net.{module}" for name, module in ALEXNET.items()}
     source = f"AlexNet of torchvision, {weights or 'random'} weights, on {Path(folder).name}"
     subject = Subject(model, layers, *chosen, classes, source)
-    return subject if store is None else subject.on_disk(store)
+    return subject if store is None else subject.recorded(store)
 
 
 def _first(model: nn.Module, read: Iterable[Split], count: int, only_correct: bool) -> Split:
