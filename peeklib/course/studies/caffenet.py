@@ -5,6 +5,7 @@ neurons × images, normalized unless said otherwise; maps are channels × height
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,13 +17,15 @@ import peeklib as pk
 from ..caffenet import SmallCaffeNet, train_caffenet
 from ..subjects import Subject
 from .common import load
+from .trainings import shuffled_test
 from .zhang import CUT, rank_correlation
 
 WIDTH = 0.5  # of the network in the table
 RATES = (0.02,)  # of learning, an epoch each
-IMAGES = 2_000
+TESTS = 4_000  # images, of which those count that the network gets right …
+IMAGES = 1_000  # … up to this many
 FIRST = 15  # singular values, as in the study's Figure 5
-MOST = 60  # singular values that are looked at
+MOST = 40  # singular values that are looked at
 LAYERS = ("norm1", "norm2", "relu3", "relu4", "pool5", "relu6", "relu7", "fc8")
 AFTER = {"pool5": ("fc6", "relu6"), "relu6": ("fc7", "relu7"), "relu7": ("fc8", "fc8")}
 
@@ -34,6 +37,7 @@ def networks(seed: int) -> Iterator[tuple[dict, Subject]]:
         Network, setting, seed and accuracy, by column; and the network with its images.
     """
     data = load("cifar10")
+    data = replace(data, test=shuffled_test(data, TESTS))
     fresh = SmallCaffeNet(width=WIDTH, seed=seed)
     caffe = SmallCaffeNet(width=WIDTH, seed=seed)
     caffe = train_caffenet(caffe, *data.train, seed=seed, rates=RATES)
@@ -46,7 +50,8 @@ def networks(seed: int) -> Iterator[tuple[dict, Subject]]:
         if name == "CaffeNet":
             one = one._replace(layers={layer: layer for layer in LAYERS}, source=name)
         accuracy = pk.accuracy(model, *data.test)
-        yield {"network": name, "setting": setting, "seed": seed, "accuracy": accuracy}, one
+        which = {"network": name, "setting": setting, "seed": seed, "accuracy": accuracy}
+        yield which, one.recorded()
 
 
 def caffenet(seeds=range(1)) -> Iterator[dict]:
@@ -138,6 +143,7 @@ def variances(raw: Tensor, labels: Tensor) -> dict:
     before = raw[alive].var(dim=1, correction=0).numpy()
     purity = pk.directions.purity(labels[A.topk(8, dim=1).indices]).numpy()
     low = own < 0.5
+    related = rank_correlation(own[~low], purity[~low]) if not low.all() else float("nan")
     best = min(50, len(own))
     same = np.intersect1d(np.argsort(own)[-best:], np.argsort(before)[-best:])
     return {
@@ -149,7 +155,7 @@ def variances(raw: Tensor, labels: Tensor) -> dict:
         "below 0.5": low.mean(),
         "purity below 0.5": purity[low].mean() if low.any() else float("nan"),
         "purity above 0.5": purity[~low].mean() if not low.all() else float("nan"),
-        "variance and purity above": rank_correlation(own[~low], purity[~low]),
+        "variance and purity above": related,
     }
 
 
