@@ -1,4 +1,7 @@
-"""Data sets of image files, `<name>/{train,test}/<class>/…`, in a folder or in a zip."""
+"""Data sets of image files, `<name>/{train,test}/<class>/…`, in a folder or in a zip.
+
+Without a folder `test`, `val` stands for it, as in ImageNet and its parts.
+"""
 
 import warnings
 from pathlib import Path
@@ -71,10 +74,11 @@ def _read_zip(path: str, name: str, place: str, *, stamp: tuple[int, int]) -> Da
 def _read(name: str, folder: AnyPath, place: str) -> Dataset:
     """The images in `folder/{train,test}/<class>`. Classes sort alphabetically."""
     train = _classes(folder, "train")
-    test = _classes(folder, "test")
+    tests = "val" if (folder / "val").is_dir() and not (folder / "test").is_dir() else "test"
+    test = _classes(folder, tests)
     if unknown := sorted(set(test) - set(train)):
         raise ValueError(
-            f"{folder / 'test'} has classes {unknown} that {folder / 'train'} does not have; "
+            f"{folder / tests} has classes {unknown} that {folder / 'train'} does not have; "
             f"it has {sorted(train)}"
         )
     numbers = {label: number for number, label in enumerate(sorted(train))}
