@@ -121,6 +121,9 @@ def class_numbers(folders: list[str], classes: tuple[str, ...]) -> list[int]:
         folders: their names.
         classes: names of the classes, in order.
 
+    Returns:
+        The place of each among the classes.
+
     Raises:
         ValueError: for a folder that is neither; all have to be of one kind.
 
