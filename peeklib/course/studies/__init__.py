@@ -17,9 +17,9 @@ from . import (
     neurons,
     sayings,
     scale,
-    sensitive,
     shapes,
     speed,
+    stopped,
     uneven,
 )
 from .common import FIT
@@ -58,7 +58,7 @@ STUDIES = {
     "nulls": Study(neighbours.nulls, fit=None),
     "directions": Study(directions, ("cifar10",)),
     "layers": Study(layers, ("cifar10",), fit=None),
-    "few_rounds": Study(sensitive.few_rounds, fit={"solver": "mu", "max_iter": 200, "tol": 0}),
+    "few_rounds": Study(stopped.few_rounds, fit={"solver": "mu", "max_iter": 200, "tol": 0}),
     "round_shapes": Study(sayings.round_shapes),
     "separable": Study(sayings.separable, fit=None),
     "caffenet": Study(caffenet.caffenet, ("cifar10",), fit=None),
