@@ -1,7 +1,4 @@
-"""Data sets of image files, `<name>/{train,test}/<class>/…`, in a folder or in a zip.
-
-Without a folder `test`, `val` stands for it, as in ImageNet and its parts.
-"""
+"""Data sets of image files, `<name>/{train,test}/<class>/…`, in a folder or in a zip."""
 
 import warnings
 from pathlib import Path
@@ -74,11 +71,10 @@ def _read_zip(path: str, name: str, place: str, *, stamp: tuple[int, int]) -> Da
 def _read(name: str, folder: AnyPath, place: str) -> Dataset:
     """The images in `folder/{train,test}/<class>`. Classes sort alphabetically."""
     train = _classes(folder, "train")
-    tests = "val" if (folder / "val").is_dir() and not (folder / "test").is_dir() else "test"
-    test = _classes(folder, tests)
+    test = _classes(folder, "test")
     if unknown := sorted(set(test) - set(train)):
         raise ValueError(
-            f"{folder / tests} has classes {unknown} that {folder / 'train'} does not have; "
+            f"{folder / 'test'} has classes {unknown} that {folder / 'train'} does not have; "
             f"it has {sorted(train)}"
         )
     numbers = {label: number for number, label in enumerate(sorted(train))}

@@ -24,9 +24,9 @@ def load_dataset(name: str, *, fallback: bool = False) -> Dataset:
     """A data set by name: "mnist", "cifar10", "digits", "digits-rgb", or any of image files.
 
     Looked for in the folder that PEEK_DATA names, then in the user's cache: in torchvision's layout
-    (`MNIST/raw/…`, `cifar-10-batches-py/…`) or as image files `<name>/{train,test}/<class>/…` (or
-    `val` for `test`) of any format that Pillow reads, in folders or in a zip `<name>.zip` or
-    `<name>-….zip`. Else mnist and cifar10 are downloaded from the first mirror whose files have the right checksums; one that
+    (`MNIST/raw/…`, `cifar-10-batches-py/…`) or as image files `<name>/{train,test}/<class>/…` of
+    any format that Pillow reads, in folders or in a zip `<name>.zip` or `<name>-….zip`. Else mnist
+    and cifar10 are downloaded from the first mirror whose files have the right checksums; one that
     sends less than 10 kB/s for 8 s is left for the next.
 
     Files are checked, and nothing in them is run: of CIFAR-10 only the original ones are opened;
