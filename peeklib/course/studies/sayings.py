@@ -9,12 +9,27 @@ from torch.nn.functional import one_hot
 import peeklib as pk
 
 from . import mnist
-from .common import load
+from .common import FIT, load
 from .neurons import shares
+from .trainings import shuffled_test
 
 ROUND = {0, 6, 9}
 RIDGE = 1e-3  # of the mean square of the features
-NETWORKS = (*mnist.FRACTIONS, "ordered", "untrained")
+IMAGES = 2_000  # of the tests
+SHAPED = ("100%", "ordered")  # networks whose components are looked at
+TAUGHT = (*mnist.FRACTIONS, "untrained")  # networks in which lines are drawn
+
+
+def blocks_of(setting: str, seed: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Input, relu1 and relu2 of a network for some test images, and their labels.
+
+    Returns:
+        Blocks, features × images, and one digit for each image.
+    """
+    data = load("mnist")
+    images, labels = shuffled_test(data, IMAGES)
+    model = mnist.network(data, setting, seed)
+    return pk.input_blocks(images) | pk.record(model, images), labels
 
 
 def round_shapes(seeds=range(1)) -> Iterator[dict]:
@@ -23,13 +38,13 @@ def round_shapes(seeds=range(1)) -> Iterator[dict]:
     Yields:
         A row for each seed, network and rank.
     """
-    data = load("mnist")
     for seed in seeds:
-        for setting in NETWORKS:
-            one = mnist.case(data, setting, seed)
+        for setting in SHAPED:
+            blocks, labels = blocks_of(setting, seed)
+            sweep = mnist.rank_sweep(blocks, mnist.RANKS, [seed], **FIT)
             for rank in mnist.RANKS:
                 row = {"setting": setting, "seed": seed, "rank": rank}
-                yield row | three_tops(one.fit(rank).image_factor, data.test.labels)
+                yield row | three_tops(sweep[rank, seed].image_factor, labels)
 
 
 def three_tops(F: Tensor, labels: Tensor) -> dict:
@@ -59,14 +74,12 @@ def separable(seeds=range(1)) -> Iterator[dict]:
     Yields:
         A row for each seed, network and block.
     """
-    data = load("mnist")
     for seed in seeds:
-        for setting in NETWORKS:
-            one = mnist.case(data, setting, seed)
-            accuracy = pk.accuracy(one.model, *data.test)
-            for layer, block in one.blocks.items():
-                found = by_a_line(block, data.test.labels)
-                row = {"setting": setting, "seed": seed, "accuracy": accuracy}
+        for setting in TAUGHT:
+            blocks, labels = blocks_of(setting, seed)
+            for layer, block in blocks.items():
+                found = by_a_line(block, labels)
+                row = {"setting": setting, "seed": seed}
                 yield row | {"layer": layer, "linear accuracy": found}
 
 
@@ -85,9 +98,9 @@ def by_a_line(block: Tensor, labels: Tensor) -> float:
         >>> by_a_line(torch.eye(10)[:, labels], labels)
         1.0
     """
-    X = torch.cat([block, torch.ones(1, block.shape[1])]).double()  # with a constant
+    X = torch.cat([block, torch.ones(1, block.shape[1])])  # with a constant
     even, odd = X[:, ::2], X[:, 1::2]
     ridge = RIDGE * even.square().mean() * even.shape[1] * torch.eye(len(X), dtype=X.dtype)
-    answers = one_hot(labels[::2], 10).double()
+    answers = one_hot(labels[::2], 10).to(X.dtype)
     weights = torch.linalg.solve(even @ even.T + ridge, even @ answers)  # features × 10
     return ((weights.T @ odd).argmax(0) == labels[1::2]).double().mean().item()
