@@ -268,7 +268,7 @@ controls = loadings.loc[["ordered", "pixels alone", "untrained"], COUNTS]
 controls.groupby("training", sort=False).mean()
 
 # %% [markdown]
-# The paper's example of what a component might stand for: round shapes, for 0, 6 and 9. By the table `round_shapes`, six networks of one seed at five ranks:
+# The paper's example of what a component might stand for: round shapes, for 0, 6 and 9. The table `round_shapes` has two networks of one seed at five ranks, with 2,000 test images:
 
 # %%
 rounds = pk.evidence.table("round_shapes")

@@ -572,7 +572,7 @@ pd.DataFrame(rows).T[["purity", "entropy", "overlap", "same class"]].round(3)
 #
 # *10 minutes.* Our `pool5` has one place; the study's had 36 for each channel, and many of its remarks are about places. So here is CaffeNet in small:
 # its eight layers with response normalization and dropout, 55 × 55 places in the first and 6 × 6 in `pool5`, but few channels. The table `caffenet` has one such network
-# (`peeklib.course.caffenet`), barely trained, and the AlexNet above, with 2,000 images each. **One seed: what it shows may be that seed's.**
+# (`peeklib.course.caffenet`), barely trained, and the AlexNet above, with up to 1,000 images each. **One seed: what it shows may be that seed's.**
 
 # %%
 PAIRS = ["next", "opposite", "other channel"]
