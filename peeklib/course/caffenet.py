@@ -98,7 +98,7 @@ class _ResponseNorm(nn.Module):
 def _he(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        nn.init.zeros_(module.bias)
+        nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType] -- all have one
 
 
 def train_caffenet(
