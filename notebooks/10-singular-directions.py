@@ -439,7 +439,7 @@ share.map("{:.0%}".format).to_frame("entropy rank / neurons").T
 # <code>values.norm()</code> is its norm.</details>
 
 # %%
-shape = blocks[LAYERS[3]].shape
+shape = blocks[LAYERS[3]][:, few].shape
 my_share = None
 pk.check.noise_share(my_share, shape)
 

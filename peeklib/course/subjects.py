@@ -25,6 +25,7 @@ from .imagenet import find_images, in_random_order
 from .training import correct, train
 
 BATCH = 250  # images in one forward pass
+ROOM = 6.0  # GB for computing with what is on disk, of Colab's 12
 ALEXNET = {  # name on the page → module of torchvision's AlexNet
     "pool1": "features.2",
     "pool2": "features.5",
@@ -107,7 +108,7 @@ class Subject(NamedTuple):
             if store is None:
                 found = record(self.model, self.images, names, **how)
             else:
-                found = record(self.model, self.images, names, store=store, **how)
+                found = record(self.model, self.images, names, store=store, memory=ROOM, **how)
         return self._replace(kept={layer: found[name] for layer, name in self.layers.items()})
 
     def shape(self, layer: str) -> tuple[int, ...]:
