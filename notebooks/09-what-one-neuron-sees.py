@@ -568,6 +568,90 @@ print(f"purity of the clusters minus that of random groups: {gain:+.3f}")
 pd.DataFrame(rows).T[["purity", "entropy", "overlap", "same class"]].round(3)
 
 # %% [markdown]
+# ## And in a network with the study's layers?
+#
+# *10 minutes.* Our `pool5` has one place; the study's had 36 for each channel, and many of its remarks are about places. So here is CaffeNet in small:
+# its eight layers with response normalization and dropout, 55 × 55 places in the first and 6 × 6 in `pool5`, but few channels. The table `caffenet` has one such network
+# (`peeklib.course.caffenet`), barely trained, and the AlexNet above, with up to 1,000 images each. **One seed: what it shows may be that seed's.**
+
+# %%
+PAIRS = ["next", "opposite", "other channel"]
+ONE = "one network"
+caffe = pk.evidence.table("caffenet")
+rows = caffe[caffe.setting == "trained"].set_index(["network", "layer"])
+print(caffe.groupby(["network", "setting"]).accuracy.first().map("{:.0%}".format))
+ours = rows.loc["CaffeNet"]
+columns = [f"{what}, {pair}" for what in ("correlation", "overlap") for pair in PAIRS]
+ours[columns].dropna().round(2)
+
+# %% [markdown]
+# *Next* are neighbouring places of one channel, *opposite* those at the two ends of a row, *other channel* two channels at one place.
+
+# %%
+first, pool5 = ours.loc["norm1"], ours.loc["pool5"]
+near, far = first["correlation, next"], first["correlation, opposite"]
+deep = pool5["correlation, next"]
+pk.judge(
+    "zhang-adjacent",
+    [near > 0.5, near - far >= 0.2, deep < near],
+    f"correlation of neighbours in the first layer {near:.2f}, of opposite ends {far:.2f}; of neighbours in pool5 {deep:.2f}; {ONE}",
+    **CHAPTER,
+)
+
+# %%
+near, apart = pool5["overlap, next"], pool5["overlap, other channel"]
+pk.judge(
+    "zhang-places",
+    [near > 10 * apart, near > 0.5],
+    f"share of the top 8 images that two neighbours have in common {near:.2f}, two channels {apart:.3f}; {ONE}",
+    **CHAPTER,
+)
+
+# %% [markdown]
+# How are variances distributed, and is 0.5 a threshold? *Variation* is their standard deviation over the neurons, divided by their mean.
+
+# %%
+SPREAD = ["variation", "variation, raw", "raw and normalized", "same of 50"]
+LIMIT = ["below 0.5", "purity below 0.5", "purity above 0.5"]
+ours[SPREAD + LIMIT].astype(float).round(2)
+
+# %%
+change = pool5["variation, raw"] / pool5["variation"] - 1
+pk.judge(
+    "zhang-distribution",
+    [
+        pool5["raw and normalized"] >= 0.9,
+        pool5["same of 50"] >= 0.5,
+        abs(change) < 0.2,
+    ],
+    f"in pool5 Spearman correlation {pool5['raw and normalized']:.2f}, {pool5['same of 50']:.0%} of the 50 the same, variation raw "
+    f"{pool5['variation, raw']:.2f} and normalized {pool5['variation']:.2f}; {ONE}",
+    **CHAPTER,
+)
+
+# %%
+below, above = pool5["purity below 0.5"], pool5["purity above 0.5"]
+pk.judge(
+    "zhang-threshold",
+    [above - below >= 0.05, pool5["variance and purity above"] < 0.5],
+    f"{pool5['below 0.5']:.0%} of the neurons of pool5 lie below 0.5, purity {below:.2f}, above it {above:.2f}; correlation above it "
+    f"{pool5['variance and purity above']:.2f}; {ONE}",
+    **CHAPTER,
+)
+
+# %% [markdown]
+# A neuron of low variance may still feed one that varies much, the study suspects. So we compare its weights to those neurons with the weights of all.
+
+# %%
+weights = ours["weight of low variance"]
+pk.judge(
+    "zhang-feeding",
+    [weights[layer] >= 0.9 for layer in ("pool5", "relu6")],
+    f"weights of the quarter of low variance, as a share of the mean, from pool5 {weights['pool5']:.2f}, from fc6 {weights['relu6']:.2f}; {ONE}",
+    **CHAPTER,
+)
+
+# %% [markdown]
 # ## We saw
 #
 # - Images at the top of a neuron of a trained `pool5` are mostly of one class; part of that comes from looking only at images that the network gets right. In an

@@ -454,6 +454,71 @@ print(
 )
 
 # %% [markdown]
+# ## And in a network with the study's layers?
+#
+# *5 minutes.* The small CaffeNet of {doc}`09-what-one-neuron-sees` has 36 places in `pool5`, and fully connected layers behind it (`relu6` and `relu7` are fc6 and fc7). **One
+# seed, barely trained.** The study's Figure 5 shows the first fifteen singular values of `pool5`; where is their elbow, the value farthest below the line
+# from the first to the last {cite}`satopaa2011finding`?
+
+# %%
+caffe = pk.evidence.table("caffenet").set_index(["network", "setting", "layer"])
+own = caffe.loc["CaffeNet", "trained"]
+VALUES = [f"value {k}" for k in range(1, 16)]
+pools = {name: caffe.loc[name, "trained", "pool5"] for name in ("CaffeNet", "AlexNet")}
+falls = {name: pool[VALUES].astype(float).to_numpy() for name, pool in pools.items()}
+figure = pk.plots.lines(
+    falls,
+    title="The first fifteen singular values of pool5",
+    xlabel="index, from 0",
+    ylabel="share of the norm",
+)
+pk.show(figure, "Two falling lines, of the small CaffeNet and of the small AlexNet.")
+
+# %%
+elbows = {name: int(pool["elbow"]) for name, pool in pools.items()}
+eighth = {name: values[7] / values[0] for name, values in falls.items()}
+pk.judge(
+    "zhang-elbow",
+    [*(2 <= k <= 8 for k in elbows.values()), max(eighth.values()) < 0.5],
+    "; ".join(
+        f"{name}: elbow at {elbows[name]}, the eighth is {eighth[name]:.2f} of the first"
+        for name in elbows
+    ),
+    **CHAPTER,
+)
+
+# %%
+MEASURES = ["purity of singular", "places of singular", "above chance", "error of 8"]
+own[MEASURES].astype(float).round(2)
+
+# %%
+purity = own["purity of singular"]
+untrained = caffe.loc["CaffeNet", "untrained"]["purity of singular"]
+fc, before = ["relu6", "relu7"], ["norm1", "norm2", "relu3", "relu4", "pool5"]
+pk.judge(
+    "zhang-fully-connected",
+    [
+        purity[fc].min() > purity[before].max(),
+        purity[fc].min() > 0.5,
+        (purity[fc] - untrained[fc]).min() >= 0.1,
+    ],
+    f"purity in fc6 {purity['relu6']:.2f}, in fc7 {purity['relu7']:.2f}, before at most {purity[before].max():.2f}; untrained "
+    f"{untrained['relu6']:.2f} and {untrained['relu7']:.2f}; one network",
+    **CHAPTER,
+)
+
+# %%
+share = own["places of singular"].dropna()
+pk.judge(
+    "zhang-localized",
+    [share["pool5"] > share["norm1"], (share.diff().dropna() > 0).all()],
+    "share of the places over which the first 8 directions spread: "
+    + ", ".join(f"{layer} {value:.2f}" for layer, value in share.items())
+    + "; one network",
+    **CHAPTER,
+)
+
+# %% [markdown]
 # ## How do they compare with the components of a coupled factorization?
 #
 # *10 minutes.* Here the two studies meet: the same images and layers, once by SVD, once by the coupled NMF of chapter 2 at rank 30, whose eight strongest
