@@ -572,15 +572,14 @@ pd.DataFrame(rows).T[["purity", "entropy", "overlap", "same class"]].round(3)
 #
 # *10 minutes.* Our `pool5` has one place; the study's had 36 for each channel, and many of its remarks are about places. So here is CaffeNet in small:
 # its eight layers with response normalization and dropout, 55 × 55 places in the first and 6 × 6 in `pool5`, but few channels. The table `caffenet` has one such network
-# (`peeklib.course.caffenet`), barely trained, and the AlexNet above, with up to 1,000 images each. **One seed: what it shows may be that seed's.**
+# (`peeklib.course.caffenet`), trained for one epoch, as it was and untrained, with 1,000 images each. **One seed: what it shows may be that seed's.**
 
 # %%
 PAIRS = ["next", "opposite", "other channel"]
 ONE = "one network"
 caffe = pk.evidence.table("caffenet")
-rows = caffe[caffe.setting == "trained"].set_index(["network", "layer"])
-print(caffe.groupby(["network", "setting"]).accuracy.first().map("{:.0%}".format))
-ours = rows.loc["CaffeNet"]
+print(caffe.groupby("setting").accuracy.first().map("{:.0%}".format))
+ours = caffe[caffe.setting == "trained"].set_index("layer")
 columns = [f"{what}, {pair}" for what in ("correlation", "overlap") for pair in PAIRS]
 ours[columns].dropna().round(2)
 
@@ -606,6 +605,13 @@ pk.judge(
     f"share of the top 8 images that two neighbours have in common {near:.2f}, two channels {apart:.3f}; {ONE}",
     **CHAPTER,
 )
+
+# %% [markdown]
+# An untrained network has such neighbours too: they see nearly the same pixels.
+
+# %%
+fresh_net = caffe[caffe.setting == "untrained"].set_index("layer")
+fresh_net[columns].dropna().round(2)
 
 # %% [markdown]
 # How are variances distributed, and is 0.5 a threshold? *Variation* is their standard deviation over the neurons, divided by their mean.

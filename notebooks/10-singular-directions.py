@@ -457,14 +457,14 @@ print(
 # ## And in a network with the study's layers?
 #
 # *5 minutes.* The small CaffeNet of {doc}`09-what-one-neuron-sees` has 36 places in `pool5`, and fully connected layers behind it (`relu6` and `relu7` are fc6 and fc7). **One
-# seed, barely trained.** The study's Figure 5 shows the first fifteen singular values of `pool5`; where is their elbow, the value farthest below the line
+# seed, one epoch.** The study's Figure 5 shows the first fifteen singular values of `pool5`; where is their elbow, the value farthest below the line
 # from the first to the last {cite}`satopaa2011finding`?
 
 # %%
-caffe = pk.evidence.table("caffenet").set_index(["network", "setting", "layer"])
-own = caffe.loc["CaffeNet", "trained"]
+caffe = pk.evidence.table("caffenet").set_index(["setting", "layer"])
+own = caffe.loc["trained"]
 VALUES = [f"value {k}" for k in range(1, 16)]
-pools = {name: caffe.loc[name, "trained", "pool5"] for name in ("CaffeNet", "AlexNet")}
+pools = {name: caffe.loc[name, "pool5"] for name in ("trained", "untrained")}
 falls = {name: pool[VALUES].astype(float).to_numpy() for name, pool in pools.items()}
 figure = pk.plots.lines(
     falls,
@@ -472,14 +472,14 @@ figure = pk.plots.lines(
     xlabel="index, from 0",
     ylabel="share of the norm",
 )
-pk.show(figure, "Two falling lines, of the small CaffeNet and of the small AlexNet.")
+pk.show(figure, "Two falling lines, of the trained network and of the untrained one.")
 
 # %%
 elbows = {name: int(pool["elbow"]) for name, pool in pools.items()}
 eighth = {name: values[7] / values[0] for name, values in falls.items()}
 pk.judge(
     "zhang-elbow",
-    [*(2 <= k <= 8 for k in elbows.values()), max(eighth.values()) < 0.5],
+    [2 <= elbows["trained"] <= 8, eighth["trained"] < 0.5],
     "; ".join(
         f"{name}: elbow at {elbows[name]}, the eighth is {eighth[name]:.2f} of the first"
         for name in elbows
@@ -493,7 +493,7 @@ own[MEASURES].astype(float).round(2)
 
 # %%
 purity = own["purity of singular"]
-untrained = caffe.loc["CaffeNet", "untrained"]["purity of singular"]
+untrained = caffe.loc["untrained"]["purity of singular"]
 fc, before = ["relu6", "relu7"], ["norm1", "norm2", "relu3", "relu4", "pool5"]
 pk.judge(
     "zhang-fully-connected",

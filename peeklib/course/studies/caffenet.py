@@ -1,7 +1,7 @@
 """Zhang's claims about places, neighbours and fully connected layers, on a network that has them.
 
-`SmallCaffeNet` beside the small AlexNet of `zhang`, whose last pool has one place. Blocks are A,
-neurons × images, normalized unless said otherwise; maps are channels × height × width.
+The small AlexNet of `zhang` has none: its last pool has one place. Blocks are A, neurons × images,
+normalized unless said otherwise; maps are channels × height × width.
 """
 
 from collections.abc import Iterator
@@ -31,31 +31,27 @@ AFTER = {"pool5": ("fc6", "relu6"), "relu6": ("fc7", "relu7"), "relu7": ("fc8", 
 
 
 def networks(seed: int) -> Iterator[tuple[dict, Subject]]:
-    """Both networks, trained, on images that they get right; and CaffeNet untrained.
+    """CaffeNet in small, trained, on images that it gets right; and untrained, on any.
 
     Yields:
-        Network, setting, seed and accuracy, by column; and the network with its images.
+        Setting, seed and accuracy, by column; and the network with its images.
     """
     data = load("cifar10")
     data = replace(data, test=shuffled_test(data, TESTS))
     fresh = SmallCaffeNet(width=WIDTH, seed=seed)
     caffe = SmallCaffeNet(width=WIDTH, seed=seed)
     caffe = train_caffenet(caffe, *data.train, seed=seed, rates=RATES)
-    alex = pk.subjects.train_cifar(pk.models.CifarAlexNet(3, seed=seed), *data.train, seed=seed)
-    pairs = {("CaffeNet", "trained"): caffe, ("CaffeNet", "untrained"): fresh}
-    pairs["AlexNet", "trained"] = alex
-    for (name, setting), model in pairs.items():
+    for setting, model in {"trained": caffe, "untrained": fresh}.items():
         right = setting == "trained"
         one = pk.subjects.cifar(model, data, count=IMAGES, only_correct=right, seed=seed)
-        if name == "CaffeNet":
-            one = one._replace(layers={layer: layer for layer in LAYERS}, source=name)
+        one = one._replace(layers={layer: layer for layer in LAYERS})
         accuracy = pk.accuracy(model, *data.test)
-        which = {"network": name, "setting": setting, "seed": seed, "accuracy": accuracy}
+        which = {"setting": setting, "seed": seed, "accuracy": accuracy}
         yield which, one.recorded()
 
 
 def caffenet(seeds=range(1)) -> Iterator[dict]:
-    """Every layer of both networks: singular values, purity, variances, neighbours, places.
+    """Every layer of the network, trained and untrained: singular values, purity, variances, neighbours, places.
 
     Yields:
         A row for each network and layer.
@@ -72,12 +68,8 @@ def caffenet(seeds=range(1)) -> Iterator[dict]:
                     **values(raw, maps, one.labels),
                     **variances(raw, one.labels),
                     **(between_places(raw, maps) if len(maps) == 3 and maps[1] > 1 else {}),
-                    **(feeding(raw, one, *AFTER[layer]) if _feeds(one, layer) else {}),
+                    **(feeding(raw, one, *AFTER[layer]) if layer in AFTER else {}),
                 }
-
-
-def _feeds(one: Subject, layer: str) -> bool:
-    return "norm1" in one.layers and layer in AFTER
 
 
 def values(raw: Tensor, maps: tuple[int, ...], labels: Tensor) -> dict:
