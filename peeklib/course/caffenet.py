@@ -31,9 +31,10 @@ class SmallCaffeNet(nn.Sequential):
         seed: of the first weights; the global random state is left alone.
 
     Example:
+        >>> import peeklib as pk
         >>> model = SmallCaffeNet(width=0.5, seed=0)
-        >>> model[:17](torch.rand(2, 3, 32, 32)).shape  # to pool5
-        torch.Size([2, 32, 6, 6])
+        >>> pk.record(model, torch.rand(2, 3, 32, 32), ["pool5"])["pool5"].shape  # 32 · 6 · 6 × 2
+        torch.Size([1152, 2])
     """
 
     def __init__(self, classes: int = 10, *, width: float = 1, seed: int = 0):
