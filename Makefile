@@ -58,10 +58,10 @@ book: setup  ## test the notebooks, run them in full, build the site into _build
 test: notebooks  ## notebooks, pairs, unit tests, and the built pages in a browser; no network
 	$(BIN)/python book/sync.py --check
 	$(EMBEDDED) $(BIN)/python book/build.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -ra -n 2 --dist worksteal -p no:nbval
 
 unit: setup  ## unit tests alone: no notebook, no page, no browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --ignore=tests/test_book.py tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -p no:nbval --ignore=tests/test_book.py tests
 
 matrix: setup  ## unit tests and notebooks in other versions, or in one: make matrix ENV=colab
 	$(BIN)/python tests/matrix.py $(ENV)
@@ -80,8 +80,8 @@ zoo: setup  ## train and score the networks behind chapter 14 (an hour on two co
 bench: setup  ## time our factorization beside other people's, on this machine (an hour)
 	$(BIN)/python benchmarks/run.py
 
-devices: setup  ## run every notebook on a simulated GPU (half an hour); `benchmarks/gpu.sh` is for a real one
-	$(BIN)/python -m pytest -ra -m slow tests/test_pages_on_gpu.py
+devices: setup  ## run every notebook on a simulated GPU, compile the kernel in every size (half an hour); `benchmarks/gpu.sh` is for a real one
+	$(BIN)/python -m pytest -ra -m slow tests/test_pages_on_gpu.py tests/test_gpu.py
 
 sync: $(SYNC)/ready  ## write each notebook from its .py, and this copy's address; needs no PyTorch
 	$(SYNC)/bin/python book/sync.py

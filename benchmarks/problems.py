@@ -137,6 +137,7 @@ FULL = Size(
         "rank": (10, 20, 40, 70, 100),
     },
 )
+HEADLINE = FULL._replace(problems=(mnist,), budgets=(10, 20, 30, 40, 50, 100))
 SMALL = Size(
     problems=(functools.partial(planted, 200, 300, 5, name="small"),),
     rank=4,

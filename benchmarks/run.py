@@ -42,7 +42,7 @@ import numpy as np
 import pandas as pd
 import peers
 import torch
-from problems import FULL, SEED, SMALL, Problem, Size, load, planted
+from problems import FULL, HEADLINE, SEED, SMALL, Problem, Size, load, planted
 
 import peeklib as pk
 from peeklib import storage
@@ -343,6 +343,11 @@ def options() -> argparse.Namespace:
         "--quick", action="store_true", help="tiny made-up matrices, for a test of this script"
     )
     parser.add_argument(
+        "--headline",
+        action="store_true",
+        help="in five minutes: MNIST only, beside scikit-learn's coordinate descent, and 25 fits",
+    )
+    parser.add_argument(
         "--out", type=Path, help="folder to write to; default peeklib/course/evidence"
     )
     parser.add_argument(
@@ -358,8 +363,10 @@ def options() -> argparse.Namespace:
         "--cap", type=float, default=25, help="seconds that one run may take; default 25"
     )
     arguments = parser.parse_args()
-    if arguments.quick and not arguments.out:
-        parser.error("--quick needs --out: its numbers are no evidence")
+    if (arguments.quick or arguments.headline) and not arguments.out:
+        parser.error("--quick and --headline need --out: their numbers are no evidence")
+    if arguments.headline:
+        arguments.only, arguments.peers = ["curves", "sweep"], ["scikit-learn cd"]
     arguments.out = arguments.out or ROOT / "peeklib/course/evidence"
     return arguments
 
@@ -382,7 +389,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     solvers, rows = gather(arguments.peers, INSTALLED)
     write(arguments.out, "peers", rows)
-    bench, done = Bench(SMALL if arguments.quick else FULL, solvers, arguments.cap), []
+    size = HEADLINE if arguments.headline else FULL
+    bench, done = Bench(SMALL if arguments.quick else size, solvers, arguments.cap), []
     for study in arguments.only:
         rows = []
         for row in STUDIES[study](bench):

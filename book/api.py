@@ -17,6 +17,7 @@ WINGS = {
         "images": "Images",
         "hooks": "Activations of a network",
         "store": "Activations on disk",
+        "sketches": "Activations in passing",
         "nmf": "Coupled factorization",
         "ranks": "Which rank?",
         "estimator": "For scikit-learn",
@@ -26,6 +27,7 @@ WINGS = {
         "directions": "Directions",
         "plots": "Figures",
         "explorer": "Sliders",
+        "playground": "Draw on it",
     },
     "Any network": {
         "study.analysis": "The whole analysis",
@@ -33,6 +35,8 @@ WINGS = {
         "study.files": "Saved results",
         "study.scores": "Scores without labels",
         "study.compare": "Networks compared",
+        "study.interventions": "Parts switched off",
+        "study.attribution": "Votes of components",
     },
     "The course": {
         "course.data": "Data",

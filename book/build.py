@@ -38,7 +38,7 @@ CHANGED = "The notebook or the package changed while it ran; build the book agai
 CORES = os.cpu_count() or 1
 WORKERS = min(4, CORES)
 LONG = ("03", "09")  # chapters that train for long: they start first
-READERS = ("05", "06", "07", "10", "12")  # they read what those keep, and start after all others
+READERS = ("05", "06", "07", "10", "12", "16")  # they read what those keep, and start after all others
 MARK = ":::{admonition} Not up to date\n:class: warning"
 # what other pages show of a chapter
 SHARED = r'"name": "([\w-]+)"|(?:judge|persists|spectral)\(\s*"([\w-]+)"'

@@ -5,7 +5,9 @@ write into a page's head, and our sliders. What came out of a notebook stands fu
 script that got in there, by the name of a layer or by the words of an error, does not run. Inline
 styles are let through: tables of pandas and MathJax bring theirs.
 
-A page that is opened as a file has no origin of its own in some browsers, hence `file:`.
+A page that is opened as a file has no origin of its own in some browsers, hence `file:`. That is
+wider than the site: markup that got into such a page could load a script from another folder, on
+Windows also from a machine in the network that shares one (`file://machine/…`).
 """
 
 import re
@@ -13,9 +15,11 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+from peeklib import playground, storage
+from peeklib import secure as headers
 from peeklib.explorer import SCRIPT
-from peeklib.study import page as report
 
+OURS = (SCRIPT, playground.SCRIPT)  # of Explorers and Playgrounds
 HANDLERS = ("window.print()", "toggleFullScreen()")  # of the theme's buttons
 DATA = ("application/json", "application/vnd.jupyter.widget-view+json")  # scripts that are none
 SITE = "'self' file:"
@@ -57,7 +61,7 @@ def secure(site: Path) -> None:
     """Write its policy into every page of a built site."""
     for path in pages(site):
         page = path.read_text(encoding="utf-8")
-        path.write_text(with_policy(page, path.name), encoding="utf-8")
+        storage.write(path, with_policy(page, path.name).encode())
 
 
 def pages(site: Path) -> Iterator[Path]:
@@ -70,7 +74,7 @@ def pages(site: Path) -> Iterator[Path]:
 def with_policy(page: str, name: str) -> str:
     """A page of the site, whose file is called `name`, with its policy ahead of all that it rules."""
     found = Inline(page)
-    scripts = [SCRIPT, *found.head]
+    scripts = [*OURS, *found.head]
     if name == "search.html":  # it shows nothing of a notebook
         scripts += found.body
     meta = f"\n    {policy(scripts)}"
@@ -81,8 +85,8 @@ def with_policy(page: str, name: str) -> str:
 
 def policy(scripts: list[str]) -> str:
     """The policy of a page with these inline scripts, as an element."""
-    allowed = " ".join(dict.fromkeys(map(report.digest, [*scripts, *HANDLERS])))
-    return report.policy(
+    allowed = " ".join(dict.fromkeys(map(headers.digest, [*scripts, *HANDLERS])))
+    return headers.policy(
         {
             "default-src": "'none'",
             "script-src": f"{SITE} 'unsafe-hashes' {allowed}",

@@ -8,14 +8,17 @@ they are trained, delete that folder.
 Networks are trained in processes of their own, which end with this one, however it ends.
 """
 
+import fcntl
 import io
 import json
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -36,6 +39,18 @@ SCORING = (
     "peeklib.course.zoo.probe_images",
 )
 CODE = fingerprint(*SCORING)[:12]
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Two runs at once would train every network twice. Of one that was killed no lock is left."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with open(KEPT / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"Another `make zoo` is at work in {KEPT}; wait for its end, or stop it.")
+        yield
 
 
 def trained(recipe: zoo.Recipe) -> Path:
@@ -113,8 +128,9 @@ def scored(recipe: zoo.Recipe) -> dict:
 def main() -> None:
     """Train, score, write the table and how it was made."""
     recipes = zoo.recipes()
-    everywhere(trained, recipes, "trained")
-    rows = everywhere(scored, recipes, "scored")
+    with alone():
+        everywhere(trained, recipes, "trained")
+        rows = everywhere(scored, recipes, "scored")
     table = pd.DataFrame(rows).drop(columns="commit")
     training = sum(row["seconds"] for row in rows)
     scoring = sum(row["score_seconds"] for row in rows)

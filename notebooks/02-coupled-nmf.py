@@ -505,6 +505,28 @@ choice
 # no rank has to be the right one.
 
 # %% [markdown]
+# ## Can you put a hand into it?
+#
+# *10 minutes.*
+#
+# Here are this page's network and its factorization, as numbers in the page. What you draw goes through both. The upper
+# pictures are what the network computes; the framed ones below are $P$ and $O$ times the row of $F$ that `transform` would find
+# for your drawing. *Take an image, and set its largest component to zero: which picture loses most, and does the answer
+# change?*
+#
+# Then open *Watch it being found*, and press *Run*: both methods of this chapter, from one random start, on 300 images. *How
+# many rounds does MU take to get where HALS is after ten? Does MU find parts as clear?*
+
+# %% tags=["hide-input"]
+pk.Playground(
+    model,
+    [fit(10), fit(30)],
+    images,
+    labels=data.test.labels,
+    classes=data.classes,
+)
+
+# %% [markdown]
 # ## We saw
 #
 # - Coupled NMF with equal weights is NMF of the stacked matrix: one image factor for pixels and neurons alike.

@@ -35,8 +35,11 @@ from .nmf import CoupledFactors as CoupledFactors
 from .nmf import Sweep as Sweep
 from .nmf import coupled_nmf as coupled_nmf
 from .nmf import rank_sweep as rank_sweep
+from .playground import Playground as Playground
 from .ranks import RankChoice as RankChoice
 from .ranks import choose_rank as choose_rank
+from .sketches import Sketch as Sketch
+from .sketches import sketch as sketch
 from .spectra import effective_rank as effective_rank
 from .spectra import spectrum as spectrum
 from .store import Store as Store
@@ -44,10 +47,14 @@ from .store import Stored as Stored
 from .store import open_store as open_store
 from .study import scores as scores
 from .study.analysis import peek as peek
+from .study.attribution import Votes as Votes
+from .study.attribution import votes as votes
 from .study.compare import Checkpoints as Checkpoints
 from .study.compare import Comparison as Comparison
 from .study.compare import compare as compare
 from .study.files import load as load
+from .study.interventions import Intervention as Intervention
+from .study.interventions import intervene as intervene
 from .study.report import Peek as Peek
 
 AGES: dict[pathlib.Path, int]

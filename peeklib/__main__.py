@@ -129,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--layers", metavar="A,B", type=_names, help="names of layers (default: found by itself)")
     add("--ranks", metavar="N,N", type=_counts, help="numbers of components (default: 10,20,…,50)")
     add("--memory", metavar="GB", type=_gigabytes, help="for activations (default: 0.25)")
+    add(
+        "--store",
+        metavar="FOLDER",
+        type=Path,
+        help="keep all layers whole on disk, in this new folder, however little memory there is",
+    )
     add("--device", help="where to factorize, such as cuda (default: a GPU if there is one)")
     add("--seed", type=_whole, default=0, help="of all that is drawn (default: %(default)s)")
     add("--title", help="of the report")
@@ -180,8 +186,7 @@ def _names(text: str) -> list[str]:
 
 def _run(options: argparse.Namespace) -> None:
     output = _output(options)
-    if not Path(options.images).exists():
-        raise FileNotFoundError(f"there is no folder or array {options.images}")
+    _check_paths(options, output)
     model = _model(options)
     preprocess = _named(options.preprocess) if options.preprocess else None
     images = _images(options)
@@ -198,16 +203,32 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _output(options: argparse.Namespace) -> Path | None:
-    """Where the report goes, if it is wanted; a place that cannot be is found before the work."""
-    from .storage import check_place
-
+    """Where the report goes, if it is wanted."""
     if options.output is None and options.scores:
         return None
     output = options.output or Path("report.html")
-    check_place(output, "report.html")
+    if output.is_dir():
+        raise IsADirectoryError(f"{output} is a folder; name a file, such as {output}/report.html")
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{output} is no name for a report; call it {output.stem}.html")
     return output
+
+
+def _check_paths(options: argparse.Namespace, output: Path | None) -> None:
+    """Whether they lead somewhere: told at once, before PyTorch is imported and work is done."""
+    if ":" not in options.model and not Path(options.model).exists():
+        raise FileNotFoundError(
+            f"there is no file {options.model}; a network is a file, or module:function"
+        )
+    if not Path(options.images).exists():
+        raise FileNotFoundError(f"there is no folder or array {options.images}")
+    if options.store and not output:
+        raise ValueError("--store is for the report, and --scores alone makes none; add -o FILE")
+    for place in (output, options.store):
+        if place and not place.parent.is_dir():
+            raise FileNotFoundError(
+                f"there is no folder '{place.parent}' to make {place.name} in; make it first"
+            )
 
 
 def _settings(options: argparse.Namespace) -> dict:
@@ -216,6 +237,7 @@ def _settings(options: argparse.Namespace) -> dict:
         "layers": options.layers,
         "ranks": options.ranks,
         "memory": options.memory,
+        "store": options.store,
         "device": options.device,
         "seed": options.seed,
         "title": options.title or f"A peek into {options.model}",

@@ -7,6 +7,7 @@ which is never written out: a product with the stack is made of products with it
 """
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
 from .crew import each, enough
-from .shares import Share
+from .shares import Share, all_or_none
 from .sparse import Sparse, entries, is_sparse
 from .store import Stored, chunks, held, images_at_once
 
@@ -174,6 +175,12 @@ def _as_array(block, name: str) -> np.ndarray:
         _refuse_sparse(name, block.shape, "toarray")
     if isinstance(block, pd.DataFrame):
         return _values(block, name)
+    if isinstance(block, Mapping):
+        kind = type(block).__name__
+        raise TypeError(
+            f"block {name!r} is a {kind} of blocks {list(block)}; give one of them, such as "
+            f"{kind.lower()}[{next(iter(block), '…')!r}]"
+        )
     if not hasattr(block, "__array__"):
         raise TypeError(
             f"block {name!r} is a {type(block).__name__}; give a tensor or array, features × images"
@@ -369,9 +376,7 @@ def check_blocks(blocks: Mapping) -> dict[str, Block]:
         (['input', 'relu'], torch.float32)
     """
     if not isinstance(blocks, Mapping):
-        raise TypeError(
-            f"blocks is a {type(blocks).__name__}; give a dict of name → matrix, features × images"
-        )
+        raise TypeError(f"blocks is a {type(blocks).__name__}; give {_instead(blocks)}")
     if not blocks:
         raise ValueError("there are no blocks to factorize; record at least one layer or the input")
     checked = {name: as_block(block, name) for name, block in blocks.items()}
@@ -400,6 +405,15 @@ def _refuse(places: Tensor, name: str, what: str, remedy: str) -> NoReturn:
         f"block {name!r} has {what} "
         f"({len(places)} of them, first at row {feature}, image {image}); {remedy}"
     )
+
+
+def _instead(blocks) -> str:
+    """What to give for what is no dict of blocks."""
+    if isinstance(blocks, Stored):
+        return f"it with its name, {{{blocks.name!r}: block}}"
+    if isinstance(blocks, str | os.PathLike):
+        return f"what was recorded there, pk.open_store({str(blocks)!r})"
+    return "a dict of name → matrix, features × images"
 
 
 def check_weights(blocks: Mapping, weights: Mapping | None) -> dict[str, float]:
@@ -776,7 +790,8 @@ def stack(
         ((7, 6), slice(3, 7, None), torch.Size([2, 6]))
     """
     weights = check_weights(blocks, weights)
-    blocks = held(blocks, WHOLE)
+    with all_or_none(share.group if share else None):
+        blocks = held(blocks, WHOLE)
     if any(isinstance(block, Sparse) for block in blocks.values()):
         device = torch.device("cpu")
     share, kept = share or Share.whole(next(iter(blocks.values())).shape[1]), {}
@@ -808,7 +823,7 @@ class _Kept:
     @classmethod
     def of(cls, block: Block, share: Share) -> "_Kept":
         """As it is, or else a copy that is not far from 1."""
-        (energy,) = share.sums([energy_of(block)])
+        energy = _energy_of_all(block, share)
         if 2.0**-80 < energy < 2.0**80:
             return cls(block, 1.0, energy, share)
         unit = _power_near_all(block, share)
@@ -816,7 +831,7 @@ class _Kept:
             block = block * (1 / unit)
             rest = min(1.0, _power_near_all(block, share))  # of the smallest numbers there are
             block, unit = block * (1 / rest), unit * rest
-        return cls(block, unit, share.sums([energy_of(block)])[0], share)
+        return cls(block, unit, _energy_of_all(block, share), share)
 
     @property
     def count(self) -> int:
@@ -839,8 +854,14 @@ class _Kept:
         if dtype == self.block.dtype:
             return self
         block = self.block.to(dtype=dtype, device=self.block.device)
-        (energy,) = self.share.sums([energy_of(block)])
-        return _Kept(block, self.unit, energy, self.share)
+        return _Kept(block, self.unit, _energy_of_all(block, self.share), self.share)
+
+
+def _energy_of_all(block: Block, share: Share) -> float:
+    """`energy_of` the images of all processes; where one cannot read its own, all raise."""
+    with all_or_none(share.group):
+        own = energy_of(block)
+    return share.sums([own])[0]
 
 
 def _power_near_all(block: Block, share: Share) -> float:
@@ -942,7 +963,11 @@ def energy_of(block: Block) -> float:
                 f"block {block.name!r} has NaN, unlike when it was recorded: {block.path}"
             )
         return energy
-    return sum(part.double().square().sum().item() for part in block.split(rows_at_once(block)))
+    return sum(_energy_of(part) for part in block.split(rows_at_once(block)))
+
+
+def _energy_of(part: Tensor) -> float:
+    return part.to(torch.float64, copy=True).square_().sum().item()
 
 
 def rows_at_once(block: Block) -> int:

@@ -7,7 +7,7 @@ writes for all of them and all read, on a disk that all see; when they go on, th
 more of them.
 """
 
-import math
+import json
 import os
 import time
 import warnings
@@ -27,6 +27,8 @@ from .store import Stored
 
 SECONDS = 60  # from one checkpoint to the next, at least,
 PART = 0.05  # and the part of the time that writing may take
+# kinds of results that have a `save`, and what a person calls them
+SAVED = {"CoupledFactors": "fit", "CoupledTensors": "fit", "Sweep": "sweep", "Peek": "report"}
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class State:
     """What is in the file: what it is of, and how far that is."""
 
     asked: dict[str, str]  #: what was asked for, by its name, as JSON
-    content: dict[str, float]  #: by block, a number that other data would not have
+    content: dict[str, int]  #: by block its checksum, of the images of all processes
     done: list[Run]  #: fits that are at their end
     stage: str  #: what the others go down on, "sample" or "data"
     runs: list[Run]  #: those that go on side by side
@@ -54,7 +56,7 @@ class Keeper:
     Raises:
         FileExistsError: if there is a file, and nobody said to go on from it.
         ValueError: if the file is no checkpoint, or of other fits; if there is no path to resume
-            from.
+            from; for a suffix that other kinds of files have.
         OSError: if the folder does not exist, or the path is a folder.
 
     Example:
@@ -62,7 +64,7 @@ class Keeper:
         >>> data = stack({"input": torch.ones(6, 8)}, None, torch.device("cpu"))
         >>> Keeper(None, True, data, {})
         Traceback (most recent call last):
-        ValueError: resume=True goes on from a checkpoint; give its path as checkpoint="fit.safetensors"
+        ValueError: resume=True goes on from a checkpoint; give its path as checkpoint="fit.checkpoint.safetensors"
     """
 
     def __init__(self, path: str | os.PathLike | None, resume: bool, data: Stack, asked: Mapping):
@@ -89,18 +91,22 @@ class Keeper:
         if not path.exists():
             return None
         if not resume:
-            raise FileExistsError(
-                f"there is a checkpoint {str(path)!r} already; give resume=True to go on from it, "
-                "or delete it"
-            )
+            raise FileExistsError(_what_is_there(path))
+        if storage.kind_of(path) in SAVED:
+            raise ValueError(f"there is no checkpoint to go on from: {_what_is_there(path)}")
         try:
             state = storage.read(path, {kind.__name__: kind for kind in (State, Run, Pace)})
         except ValueError as why:
             raise ValueError(
-                f"there is no checkpoint to go on from: {why}; delete it to begin anew"
+                f"there is no checkpoint to go on from: {why}; to begin anew, name another path"
             ) from why
         _check_same(path, state, self.asked, self.content)
-        return state
+        return _reopened(state, int(self.asked["max_iter"]))
+
+    @property
+    def begun(self) -> tuple[int, int]:
+        """How many of the fits the file has at their end, and how many on their way."""
+        return (len(self.state.done), len(self.state.runs)) if self.state else (0, 0)
 
     def finished(self, count: int) -> list[Run] | None:
         """The next fits, if the file has them at their end."""
@@ -131,10 +137,17 @@ class Keeper:
         if self.path is None:
             return
         wait = max(SECONDS, self.took / PART)
-        (due,) = self.share.decided([time.perf_counter() - self.last >= wait])
+        try:
+            (due,) = self.share.decided([time.perf_counter() - self.last >= wait], is_end=True)
+        except KeyboardInterrupt:
+            self._write_group(group, stage)
+            raise
         if due:
-            runs, ahead = group.snapshot()
-            self._write(stage, [_whole(run, group.share) for run in runs], ahead)
+            self._write_group(group, stage)
+
+    def _write_group(self, group: Group, stage: str) -> None:
+        runs, ahead = group.snapshot()
+        self._write(stage, [_whole(run, group.share) for run in runs], ahead)
 
     def finish(self, runs: Sequence[Run]) -> None:
         """Write that some fits are at their end."""
@@ -160,11 +173,12 @@ def _file(path: str | os.PathLike | None, resume: bool) -> Path | None:
         if resume:
             raise ValueError(
                 "resume=True goes on from a checkpoint; give its path as "
-                'checkpoint="fit.safetensors"'
+                'checkpoint="fit.checkpoint.safetensors"'
             )
         return None
     path = Path(path)
-    storage.check_place(path, f"fit{storage.SUFFIX}")
+    storage.check_place(path, f"fit.checkpoint{storage.SUFFIX}")
+    storage.check_suffix(path)
     return path if path.suffix else path.with_name(path.name + storage.SUFFIX)
 
 
@@ -173,41 +187,101 @@ def _facts(data: Stack) -> dict:
     rows = {name: rows.stop - rows.start for name, rows in data.rows.items()}
     numbers = str(data.dtype).removeprefix("torch.")
     facts = {"blocks": rows, "number of images": data.share.images, "type of numbers": numbers}
-    return facts | {"weights": data.weights}
+    sizes = {name: [unit, data.multipliers[name]] for name, unit in data.units.items()}
+    return facts | {"weights": data.weights, "units and multipliers": sizes}
 
 
-def _content(data: Stack) -> dict[str, float]:
-    """By block, the sum of its entries, each times a number that depends on its row and image."""
-    share = data.share
-    images = torch.linspace(1, 2, share.images, dtype=torch.float64)[share.here].to(data.device)
-    own = dict.fromkeys(data.blocks, 0.0)
-    for some, part in data.chunks():
-        for name, block in part.blocks.items():
-            assert not isinstance(block, Stored)  # it was read
-            own[name] += _weighted_sum(block, images[some])
-    return dict(zip(own, share.sums([*own.values()]), strict=True))
+def _content(data: Stack) -> dict[str, int]:
+    """By block the checksum of the numbers of all images, in the unit in which they are kept."""
+    share, own = data.share, torch.zeros(len(data.blocks), dtype=torch.long, device=data.device)
+    with all_or_none(share.group):  # it may be read from a disk
+        columns = _odd_numbers(share.images, seed=1)[share.here].to(data.device)
+        for images, part in data.chunks():
+            for place, block in enumerate(part.blocks.values()):
+                assert not isinstance(block, Stored)  # it was read
+                own[place] += _weighted_sum(block, columns[images])
+    return dict(zip(data.blocks, share.total(own).tolist(), strict=True))
 
 
-def _weighted_sum(block: Tensor | Sparse, images: Tensor) -> float:
-    by_row = torch.cat([part.double() @ images for part in block.split(rows_at_once(block))])
-    return (torch.linspace(1, 2, len(by_row), dtype=torch.float64).to(by_row) @ by_row).item()
+def checksum(V: Tensor, share: Share) -> int:
+    """A number that other numbers would not have, nor the same ones in another order.
+
+    The bits of each entry, as a whole number, times a random one of its row and one of its image,
+    are summed modulo 2⁶⁴. So whatever a change, it shows; and the sum is exact, however images are
+    shared out among processes.
+
+    Args:
+        V: rows × images that are here.
+        share: which of all images these are.
+
+    Example:
+        >>> V = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> whole = checksum(V, Share.whole(3))
+        >>> whole == checksum(V.double(), Share.whole(3)), whole == checksum(V.flip(1), Share.whole(3))
+        (True, False)
+    """
+    columns = _odd_numbers(share.images, seed=1)[share.here].to(V.device)
+    return int(share.total(_weighted_sum(V, columns)[None]))
+
+
+def _weighted_sum(block: Tensor | Sparse, columns: Tensor) -> Tensor:
+    by_row = []
+    for part in block.split(rows_at_once(block)):
+        bits = (part.double() + 0).view(torch.long)  # one zero, where there are two
+        by_row.append(((bits ^ (bits >> 32)) * columns).sum(dim=1))  # low bits differ too
+    return (torch.cat(by_row) * _odd_numbers(len(block), seed=0).to(columns.device)).sum()
+
+
+def _odd_numbers(count: int, seed: int) -> Tensor:
+    """Random ones of 64 bits."""
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.randint(-(2**62), 2**62, (count,), generator=generator) + 1
+
+
+def _what_is_there(path: Path) -> str:
+    """And what to do, where no checkpoint of this fit was expected."""
+    kind, file = storage.kind_of(path), str(path)
+    if kind in SAVED:
+        return f"{file!r} is a saved {SAVED[kind]}, not a checkpoint; name another path"
+    if kind != storage.CHECKPOINT:
+        return f"there is a file {file!r} already, and it is no checkpoint; name another path"
+    return (
+        f"there is a checkpoint {file!r} already; give resume=True to go on from it, or delete it"
+    )
 
 
 def _check_same(
-    path: Path, state: State, asked: Mapping[str, str], content: Mapping[str, float]
+    path: Path, state: State, asked: Mapping[str, str], content: Mapping[str, int]
 ) -> None:
     other = f"{str(path)!r} is a checkpoint of another fit"
     remedy = "give another path, or delete it"
     for name, value in asked.items():
         found = state.asked.get(name)
-        if found != value:
+        if found != value and not (name == "max_iter" and _may_go_on(state, value)):
             raise ValueError(f"{other}: its {name} is {found}, and here it is {value}; {remedy}")
     for name, number in content.items():
-        if not math.isclose(state.content[name], number, rel_tol=1e-9):
+        if state.content.get(name) != number:
             raise ValueError(
                 f"{other}: its block {name!r} has other numbers, or the same ones in another "
-                f"order; {remedy}"
+                "order, as where processes that are more or fewer now were not given contiguous "
+                f"parts, images.tensor_split(size)[rank]; {remedy}"
             )
+
+
+def _may_go_on(state: State, max_iter: str) -> bool:
+    """Whether there are more rounds than there were, for one fit; those of a sweep end together."""
+    is_one = len(json.loads(state.asked["(rank, seed)"])) == 1
+    return is_one and int(max_iter) > int(state.asked["max_iter"])
+
+
+def _reopened(state: State, max_iter: int) -> State:
+    """A fit that had run all its rounds, on its way again if there are more of them now."""
+    if len(state.done) != 1 or state.runs:
+        return state
+    (run,) = state.done
+    if run.converged or len(run.history) > max_iter:
+        return state
+    return replace(state, done=[], stage="data", runs=[run], ahead=[run.Wt])
 
 
 def _progress(state: State | None) -> list[int] | None:
@@ -219,10 +293,21 @@ def _whole(run: Run, share: Share) -> Run:
     """The run with the images of all processes; only the first one has them."""
     if share.group is None:
         return run
-    rows = [share.spread(row) for row in run.Ft]
-    return replace(run, Ft=torch.stack(rows) if share.leads else run.Ft)
+    Ft, near = _gathered(run.Ft, share), run.near
+    if near:  # whose first part is of images
+        near = [_gathered(near[0], share), *near[1:]]
+    return replace(run, Ft=Ft, near=near) if share.leads else run
+
+
+def _gathered(V: Tensor, share: Share) -> Tensor:
+    """One column for each image of all processes."""
+    return torch.stack([share.spread(row) for row in V])
 
 
 def _own(run: Run, share: Share, device: torch.device) -> Run:
     """The run with the images of this process."""
-    return replace(run, Wt=run.Wt.to(device), Ft=run.Ft[:, share.here].contiguous().to(device))
+    near = [part.to(device) for part in run.near]
+    if near:
+        near[0] = near[0][:, share.here].contiguous()
+    Ft = run.Ft[:, share.here].contiguous().to(device)
+    return replace(run, Wt=run.Wt.to(device), Ft=Ft, near=near)

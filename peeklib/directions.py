@@ -91,7 +91,7 @@ def neurons(
         among: one truth value for each neuron: which to choose from. Needed after `normalize`,
             which makes dead neurons vary, all alike; then give `raw.std(dim=1) > 0`. None takes
             all.
-        layer: what to call the layer.
+        layer: what to call the layer; a block of a store has its name already.
         seed: of the draw.
 
     Returns:
@@ -108,6 +108,7 @@ def neurons(
     """
     if select not in ("variance", "random"):
         raise ValueError(f'select is {select!r}; it is "variance" or "random"')
+    layer = layer or _name_of(activations)
     X = _matrix(activations, layer)
     size = power_near(X)
     spread = _spread(X / size)  # neurons, in units of `size`
@@ -144,7 +145,7 @@ def random(
         tail: the share of all drawn that is kept: `count` / `tail` are drawn, and those of highest
             variance stay. So the cut-off lies in the tail of the distribution, as in Zhang (2015,
             section 3.2); 1 keeps all.
-        layer: what to call the layer.
+        layer: what to call the layer; a block of a store has its name already.
         seed: of the draw.
 
     Returns:
@@ -161,6 +162,7 @@ def random(
     """
     if not 0 < tail <= 1:
         raise ValueError(f"tail is {tail}; it is a share, above 0 and at most 1")
+    layer = layer or _name_of(activations)
     X = _matrix(activations, layer)
     check_count(count, "count")
     generator = torch.Generator().manual_seed(check_seed(seed))
@@ -187,7 +189,7 @@ def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> 
     Args:
         activations: Φ, neurons × images; normalized, to do as Zhang (2015, section 3.3).
         count: how many, at most min(neurons, images).
-        layer: what to call the layer.
+        layer: what to call the layer; a block of a store has its name already.
         seed: of the sketch.
 
     Returns:
@@ -201,6 +203,7 @@ def singular(activations, count: int = 8, *, layer: str = "", seed: int = 0) -> 
         >>> [round(direction.scale, 4) for direction in singular(Φ, 2)]
         [3.0, 2.0]
     """
+    layer = layer or _name_of(activations)
     X = _matrix(activations, layer)
     check_count(count, "count", min(X.shape), _in_layer("singular values", layer))
     size = power_near(X)
@@ -235,7 +238,7 @@ def nmf(
         count: how many.
         fit: a coupled factorization of these images that has a block `layer`; None factorizes this
             layer alone with rank `count`.
-        layer: what to call the layer.
+        layer: what to call the layer; a block of a store has its name already.
         seed: of that factorization.
 
     Returns:
@@ -251,6 +254,7 @@ def nmf(
         >>> [round(entry, 3) for entry in direction.vector.tolist()], round(direction.scale, 3)
         ([0.6, 0.8], 15.0)
     """
+    layer = layer or _name_of(activations)
     X = _matrix(activations, layer)
     if fit is None:
         with all_or_nothing():
@@ -273,6 +277,11 @@ def nmf(
         v = O[:, k] / lengths[k]
         found.append(Direction(v, norms[k].item(), layer, f"nmf {k + 1}", F[:, k]))
     return found
+
+
+def _name_of(activations) -> str:
+    """That of a block of a store, which knows its layer."""
+    return activations.name if isinstance(activations, Stored) else ""
 
 
 def _matrix(activations, layer: str) -> Tensor | Stored:

@@ -8,8 +8,9 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -20,10 +21,18 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .blocks import check_count, pick_device
-from .images import as_images, count_of, in_batches, is_read_by_sample, to_float
+from .images import (
+    as_images,
+    check_alike,
+    count_of,
+    in_batches,
+    is_read_by_sample,
+    reading,
+    to_float,
+)
 from .samples import Sample, even_batches, record_batch, record_samples
 from .sites import Site, choose, trace
-from .store import MEMORY, Store, check_free, create, open_store
+from .store import MEMORY, Store, as_folder, check_free, check_memory, create, open_store
 from .watch import Preprocess, forward, home_of, tensors_of, unchanged, unwrapped
 
 LOOK = 64  # images among which `trace` finds three that differ
@@ -101,7 +110,8 @@ def record(
             function is applied. A name that is not there is an error that lists all.
         store: of a folder on disk to keep the result in, when it is larger than memory; images of a
             data set or loader are then read batch by batch, too. It is there, whole, when this
-            returns; an interrupt or error leaves nothing.
+            returns; an interrupt or error leaves nothing. Without a disk for it, `pk.sketch` keeps
+            some of the images' columns and places the others in a second run.
         preprocess: what is done to a batch of images, as floats, before the model gets it; if it
             gives a dict, the model gets that as named arguments.
         negative: what to do with outputs below zero, which a non-negative factorization cannot
@@ -135,24 +145,22 @@ def record(
     """
     _check_negative(negative)
     check_count(batch_size, "batch_size")
+    memory = check_memory(memory)
     if store is not None:
-        store = Path(store)
+        store = as_folder(store)
         if device is not None:
             raise ValueError(f"device={device!r} is for a result in memory; a store is on disk")
-        _record_to_disk(
-            unwrapped(model),
-            images,
-            layers,
-            store,
-            preprocess=preprocess,
-            negative=negative,
-            batch_size=batch_size,
-            progress=progress,
-        )
+        check_free(store)
+        passing = start(unwrapped(model), images, layers, preprocess, batch_size)
+        _check_disk(passing.sites, passing.count, store, negative)
+        with create(store) as writer:
+            passing.run(writer.append, negative=negative, progress=progress)
         return open_store(store, memory=memory)
+    with reading(images):
+        model, images = unwrapped(model), as_images(images)
     blocks = _record_in_memory(
-        unwrapped(model),
-        as_images(images),
+        model,
+        images,
         layers,
         preprocess=preprocess,
         memory=memory,
@@ -212,44 +220,100 @@ def _chosen(
     return chosen
 
 
-def _record_to_disk(
+@dataclass(frozen=True)
+class Passing:
+    """One run of a network over images of any number, batch by batch; nothing is kept of it.
+
+    Example:
+        >>> passing = start(nn.Sequential(nn.ReLU()), torch.ones(3, 2), None, None, batch_size=2)
+        >>> passing.run(lambda name, block: print(name, tuple(block.shape)))
+        0 (2, 2)
+        0 (2, 1)
+        3
+    """
+
+    model: nn.Module
+    sites: list[Site]  #: whose activations are handed on
+    batches: Iterator[Tensor]  #: images × …, read when their turn comes
+    count: int | None  #: of the images; None where nobody can tell beforehand
+    preprocess: Preprocess | None = None
+
+    def run(
+        self,
+        keep: Callable[[str, Tensor], object],
+        after: Callable[[Tensor], object] = id,
+        *,
+        negative: str = "refuse",
+        progress: bool = False,
+    ) -> int:
+        """Through all images, once.
+
+        Args:
+            keep: takes the name of a block and what a batch gave, neurons × images, as soon as it
+                is there; it may keep it.
+            after: takes the batch of images, once all its blocks have been handed on.
+            negative: as for `record`.
+            progress: show a progress bar.
+
+        Returns:
+            How many images there were.
+
+        Raises:
+            OSError, ValueError: as `record_batch`; for a layer that a batch does not run.
+        """
+        samples = {site.name: Sample(site) for site in self.sites}
+        title = f"recording {len(samples)} layers"
+        done = 0
+
+        def keep_signs(name: str, block: Tensor) -> None:
+            block = block.to(
+                samples[name].site.dtype, copy=True
+            )  # the model may go on with its own
+            for part, rows in split_signs(name, block, negative).items():
+                keep(part, rows)
+
+        with (
+            tqdm(total=self.count, desc=title, disable=not progress, leave=False) as bar,
+            unchanged(self.model),
+        ):
+            for batch in self.batches:
+                ran = record_batch(self.model, batch, samples, keep_signs, self.preprocess, done)
+                if skipped := samples.keys() - ran:
+                    _refuse_skipped(skipped)
+                after(batch)
+                done += len(batch)
+                bar.update(len(batch))
+        return done
+
+
+def start(
     model: nn.Module,
     images,
     layers: str | Iterable[str] | None,
-    path: Path,
-    *,
     preprocess: Preprocess | None,
-    negative: str,
     batch_size: int,
-    progress: bool,
-) -> None:
-    """As `record`, each batch written as soon as it is there."""
+) -> Passing:
+    """A first run of a network, once it is known from the first images where its activations are.
+
+    Args:
+        model, images, layers, preprocess, batch_size: as for `record`.
+
+    Raises:
+        TypeError, ValueError: as `record`.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+        >>> passing = start(model, torch.ones(5, 4), None, None, batch_size=2)
+        >>> [site.name for site in passing.sites], passing.count
+        (['1'], 5)
+    """
     if not is_read_by_sample(images):
         images = as_images(images)
-    check_free(path)
     batches = in_batches(images, batch_size)
     head = _head(batches)
     sites = {site.name: site for site in _chosen(model, torch.cat(head), layers, preprocess)}
-    count = count_of(images)
-    _check_disk(sites.values(), count, path, negative)
-    samples = {name: Sample(site) for name, site in sites.items()}
-    bar = tqdm(
-        total=count, desc=f"recording {len(sites)} layers", disable=not progress, leave=False
-    )
-    with bar, create(path) as writer, unchanged(model):
-
-        def keep(name: str, block: Tensor) -> None:
-            block = block.to(sites[name].dtype, copy=True)  # the model may go on with its own
-            for part, rows in split_signs(name, block, negative).items():
-                writer.append(part, rows)
-
-        done = 0
-        for batch in chain(head, batches):
-            skipped = samples.keys() - record_batch(model, batch, samples, keep, preprocess, done)
-            if skipped:
-                _refuse_skipped(skipped)
-            done += len(batch)
-            bar.update(len(batch))
+    batches = chain(_let_go(head), batches)
+    return Passing(model, [*sites.values()], batches, count_of(images), preprocess)
 
 
 def _head(batches: Iterator[Tensor]) -> list[Tensor]:
@@ -258,11 +322,18 @@ def _head(batches: Iterator[Tensor]) -> list[Tensor]:
     for batch in batches:
         to_float(batch[:0])  # refuses what nobody can scale
         head.append(batch)
-        if sum(map(len, head)) >= LOOK or batch.shape[1:] != head[0].shape[1:]:
+        check_alike(head[0], batch)
+        if sum(map(len, head)) >= LOOK:
             break
     if not head:
         raise ValueError("there are no images to record")
     return head
+
+
+def _let_go(head: list[Tensor]) -> Iterator[Tensor]:
+    """One after the other, none kept."""
+    while head:
+        yield head.pop(0)
 
 
 def _check_disk(sites: Collection[Site], images: int | None, path: Path, negative: str) -> None:
@@ -275,7 +346,8 @@ def _check_disk(sites: Collection[Site], images: int | None, path: Path, negativ
         raise OSError(
             errno.ENOSPC,
             f"{len(sites)} layers for {images} images take {total / 1e9:.3g} GB, and "
-            f"{free / 1e9:.3g} are free; name fewer layers, give fewer images, or another disk",
+            f"{free / 1e9:.3g} are free; name fewer layers, give fewer images or another disk, or "
+            "keep a sketch, which needs none: pk.sketch(model, images, layers)",
             str(path),
         )
 
@@ -424,8 +496,8 @@ def _check_memory(sites: Sequence[Site], images: int, memory: float) -> None:
         raise ValueError(
             f"{len(sites)} layers for {images} images take {total:.3g} GB, {largest!r} alone "
             f"{sizes[largest]:.3g}, and memory is {memory:g}; name fewer layers, give fewer images or "
-            "more memory=, keep them on disk, store=path, or use pk.peek, which keeps a sample of "
-            "large layers"
+            "more memory=, keep them on disk, store=path, or a sketch of them, pk.sketch, or use "
+            "pk.peek, which keeps a sample of large layers"
         )
 
 

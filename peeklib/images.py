@@ -5,11 +5,14 @@ or floats. `as_images` makes it from arrays, pictures, data sets and loaders.
 """
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, NoReturn, overload
 
 import numpy as np
 import torch
@@ -21,7 +24,10 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    default_collate,
 )
+
+from .store import MEMORY, Store, as_folder, check_memory, create, open_store
 
 CHANNELS = (1, 3, 4)  # of grey, colour, and colour with a fourth
 INPUT_NAMES = {1: ["input"], 3: ["input.red", "input.green", "input.blue"]}
@@ -35,6 +41,9 @@ KEYS = (
     "inputs",
 )  # of a sample that is a dict
 MOST = 8e9  # bytes that are read from a data set
+MANY = 2000  # images of 4 MB each are as many
+AT_ONCE = 500  # images
+SIZES = re.compile("Sizes of tensors must match|expects each tensor to be equal size")  # PyTorch's
 
 
 def as_images(images) -> Tensor:
@@ -76,6 +85,71 @@ def as_images(images) -> Tensor:
     return found
 
 
+@contextmanager
+def reading(images=None) -> Iterator[None]:
+    """Inside, images are read; what cannot be is refused in words, and as soon as one can tell.
+
+    Args:
+        images: those that shall be in memory all at once; None: they are read batch by batch.
+
+    Raises:
+        ValueError: for images that differ in size, or a data set that is too large.
+
+    Example:
+        >>> loader = DataLoader([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)], batch_size=1)
+        >>> with reading(loader):
+        ...     as_images(loader).shape
+        torch.Size([2, 3, 8, 8])
+    """
+    _check_room(images)
+    try:
+        yield
+    except RuntimeError as why:
+        if not SIZES.search(str(why)):
+            raise
+        _refuse_sizes(f" ({why})")
+
+
+def check_alike(first: Tensor, batch: Tensor) -> None:
+    """Images of a batch are as those of the first one.
+
+    Raises:
+        ValueError: if they differ in their size, or their channels.
+
+    Example:
+        >>> check_alike(torch.zeros(2, 3, 8, 8), torch.zeros(5, 3, 8, 8))
+    """
+    if batch.shape[1:] != first.shape[1:]:
+        _refuse_sizes(f": there are {_size(first[0])} and {_size(batch[0])}")
+
+
+def _refuse_sizes(how: str) -> NoReturn:
+    raise ValueError(
+        f"images differ in size{how}; bring them to one as they are read, such as by "
+        "torchvision.transforms.Resize((224, 224)) in the data set"
+    )
+
+
+def _check_room(images) -> None:
+    """Whether a large data set can be read, as one tells from its first sample."""
+    source: Any = images
+    if isinstance(images, DataLoader) and images.collate_fn is default_collate:
+        source = images.dataset
+    if isinstance(source, (DataLoader, IterableDataset)) or not is_read_by_sample(source):
+        return
+    count = count_of(images)
+    if count is None or count < MANY:
+        return
+    size = _bytes(_image_of(source[0])) * count
+    if size > MOST:
+        raise ValueError(
+            f"the data set is too large to be read: {count:,} images take {size / 1e9:.3g} GB, and "
+            f"{MOST / 1e9:.0f} are the most; take some of them: torch.utils.data.Subset(dataset, "
+            "range(1000)), or let record(…, store=path) and input_blocks(…, store=path) read them "
+            "batch by batch"
+        )
+
+
 def _warn_of_bytes(found: Tensor) -> None:
     """Whether floats look like bytes that nobody has divided by 255."""
     if found.is_floating_point() and found.ndim == 4 and found.shape[1] in CHANNELS:
@@ -107,10 +181,11 @@ def in_batches(images, batch_size: int) -> Iterator[Tensor]:
         >>> [len(batch) for batch in in_batches(images, 2)]
         [2, 2, 1]
     """
-    for number, batch in enumerate(_batches(images, batch_size)):
-        if not number:
-            _warn_of_bytes(batch)
-        yield batch
+    with reading():
+        for number, batch in enumerate(_batches(images, batch_size)):
+            if not number:
+                _warn_of_bytes(batch)
+            yield batch
 
 
 def _batches(images, batch_size: int) -> Iterator[Tensor]:
@@ -173,7 +248,10 @@ def count_of(images) -> int | None:
         >>> count_of(torch.zeros(5, 3, 8, 8)), count_of(DataLoader(range(7), batch_size=2))
         (5, 7)
     """
-    source: Any = images.dataset if isinstance(images, DataLoader) else images
+    source: Any = images
+    if isinstance(images, DataLoader):
+        is_stream = isinstance(images.dataset, IterableDataset)
+        source = images.dataset if is_stream else _in_order(images).sampler
     try:
         return len(source)
     except (TypeError, NotImplementedError):
@@ -201,25 +279,67 @@ def to_float(images: Tensor) -> Tensor:
     _refuse(images)
 
 
-def input_blocks(images) -> dict[str, Tensor]:
+@overload
+def input_blocks(images, *, store: None = None, memory: float = MEMORY) -> dict[str, Tensor]: ...
+
+
+@overload
+def input_blocks(images, *, store: str | os.PathLike, memory: float = MEMORY) -> Store: ...
+
+
+def input_blocks(
+    images, *, store: str | os.PathLike | None = None, memory: float = MEMORY
+) -> dict[str, Tensor] | Store:
     """The D_c: for each channel of the images one block, pixels × images.
 
     Args:
         images: images × channels × height × width, as a person would see them, before any
             normalization: uint8 (scaled to [0, 1]) or floats in [0, 1]; or what `as_images` takes.
+        store: of a folder on disk to keep the blocks in, as that of `record`; images of a data set
+            or loader are then read batch by batch. With that of a `record` it makes one set of
+            blocks, `input_blocks(…) | record(…)`.
+        memory: with `store`, GB (10⁹ bytes) that computing with it may take, see `open_store`.
 
     Returns:
         Blocks named "input" for one channel, "input.red" … for three, "input.0" … otherwise.
 
     Raises:
         TypeError, ValueError: for another shape, or values outside [0, 1].
+        FileExistsError, OSError: for a `store` that is there, or cannot be written.
 
     Example:
         >>> blocks = input_blocks(torch.zeros(5, 3, 8, 8))
         >>> {name: tuple(block.shape) for name, block in blocks.items()}
         {'input.red': (64, 5), 'input.green': (64, 5), 'input.blue': (64, 5)}
     """
-    pixels = to_float(check_pictures(as_images(images)))
+    if store is None:
+        with reading(images):
+            images = as_images(images)
+        return _pixels(images)
+    folder, memory = as_folder(store), check_memory(memory)
+    _write_pixels(images, folder)
+    return open_store(folder, memory=memory)
+
+
+def _write_pixels(images, folder: Path) -> None:
+    first = None
+    with create(folder) as writer:
+        for batch in in_batches(images, AT_ONCE):
+            first = batch[:1] if first is None else first
+            check_alike(first, batch)
+            for name, block in _pixels(batch).items():
+                writer.append(name, block.to(_type_on_disk(first)))
+        if first is None:
+            raise ValueError("there are no images")
+
+
+def _type_on_disk(images: Tensor) -> torch.dtype:
+    return torch.float64 if images.dtype == torch.float64 else torch.float32
+
+
+def _pixels(images: Tensor) -> dict[str, Tensor]:
+    """As `input_blocks`."""
+    pixels = to_float(check_pictures(images))
     if pixels.numel() and not (pixels.min() >= 0 and pixels.max() <= 1):  # a NaN fails both
         remedy = "give them as they were before normalization, and that as preprocess="
         if 2 < pixels.max() <= 255 and pixels.min() >= 0:

@@ -48,13 +48,22 @@ from .blocks import (
     stack,
     times_two_to,
 )
-from .checkpoints import Keeper
+from .checkpoints import Keeper, checksum
 from .crew import crew, each, enough
-from .shares import Share, all_or_none, check_alike, check_backend, interrupts_shared
+from .shares import (
+    Share,
+    all_or_none,
+    check_alike,
+    check_backend,
+    interrupts_kept,
+    warn_if_alone,
+)
 from .solvers import (
+    APART,
     UPDATES,
     Group,
     LowRank,
+    Nearby,
     Run,
     Stop,
     compress,
@@ -72,6 +81,7 @@ from .sparse import Sparse
 
 SAMPLE = 3000  # images that "auto" begins with,
 PER_COMPONENT = 60  # and at least how many for each component
+CHEAPER = 8  # times cheaper is a product with the compressed data, where rounds are made on it
 KKT_TOL = 0.02  # the largest KKT residual at which a fit has converged; 100 `tol` if that is less
 
 
@@ -100,7 +110,8 @@ class CoupledFactors:
     rmse: float  #: root mean square residual over every entry of every block
     relative_error: float  #: ‖X − W Fᵀ‖ / ‖X‖ over all blocks
     block_errors: dict[str, float]  #: ‖A − O Fᵀ‖ / ‖A‖ of each block
-    #: relative error of the (weighted) objective at the start and after each iteration
+    #: relative error of the (weighted) objective at the start and after each iteration; under
+    #: "auto" an estimate but for the iterations on the data itself, of which the last is one
     history: np.ndarray
     converged: bool  #: True if it stopped by `tol`, with little progress and a small `kkt`
     seconds: float  #: wall time of the iterations; of a sweep, its share of them
@@ -108,6 +119,8 @@ class CoupledFactors:
     interrupted: bool = False  #: True if an interrupt ended it
     #: KKT residual: how far one coordinate step would move the factors, 0 if stationary
     kkt: float = math.nan
+    #: images of all processes of the group, of which `image_factor` has some; 0: it has all
+    all_images: int = 0
 
     @property
     def rank(self) -> int:
@@ -164,8 +177,10 @@ class CoupledFactors:
 
     def __repr__(self):
         ended = ", interrupted=True" if self.interrupted else ""
+        images = len(self.image_factor)
+        others = f" of {self.all_images}" if self.all_images > images else ""
         return (
-            f"CoupledFactors(rank={self.rank}, images={len(self.image_factor)}, "
+            f"CoupledFactors(rank={self.rank}, images={images}{others}, "
             f"blocks={list(self.factors)}, rmse={self.rmse:{_digits(self.rmse)}}, "
             f"relative_error={self.relative_error:.4f}, iterations={self.iterations}, "
             f"converged={self.converged}{ended})"
@@ -294,24 +309,29 @@ def coupled_nmf(
     the factor that fits best to their F. All is computed in float64 if all blocks are in it, or
     differ in size by more than 10⁶⁰; else in float32.
 
-    An interrupt (Ctrl-C, the stop button) returns the factors found so far, with `converged` False.
+    An interrupt (Ctrl-C, the stop button) returns the factors found so far, with `converged` False;
+    one in the passes that measure the end leaves the errors that are not known yet NaN. With a
+    checkpoint the round is ended and written first, and a second interrupt, after two seconds,
+    comes out at once.
 
     Args:
         blocks: dict of name → matrix, features × images, non-negative, all with the same images;
             tensors, arrays or tables of any type of real number, or sparse matrices (of SciPy or
             PyTorch), which are never written out, and computed with on the CPU; or a store on disk,
-            larger than memory, which each iteration reads once.
+            larger than memory, which one iteration in ten reads, once.
         rank: number of components, from 1 to min(stacked features, images).
         solver: "auto", "hals" or "mu". "mu" is the paper's update. "hals" is hierarchical
             alternating least squares. "auto" is HALS made faster: it extrapolates, undoing what
             raised the loss, and begins on a compressed sample of the images where that pays. All
             start from uniform [0, 1] factors, which the latter two scale once to fit the data best.
-            Under "auto" `history` begins with errors of the sample.
+            Then it makes most rounds on the compressed data, where these cost far less, corrected
+            by what the others see in the data itself, which undo those that did not help. Under "auto" `history` begins with errors of the sample.
         weights: dict of name → positive number that multiplies the block's term of the objective;
             None: all 1.
         seed: of the random start.
         init: start from these factors instead of random ones, as they are; of extreme size (2⁵⁰
-            beside the data, or between themselves), they are scaled to fit first.
+            beside the data), they are scaled to fit first, and components whose factors lie
+            further apart than 2³⁰ get two of one size.
         device: where to compute; None takes a GPU if there is one. The factors come back on the
             first block's device.
         max_iter: iterations at most.
@@ -323,9 +343,12 @@ def coupled_nmf(
             `init_process_group`: its processes fit together, and each gives the same but blocks of
             its own images, one or more. None: this process fits alone, and nothing is sent.
         checkpoint: a file, in which the state of the fit is kept, about once a minute and at the
-            end; other processes of the group have to see it. None: nothing is written.
+            end; other processes of the group have to see it. It is no saved fit, and has a name of
+            its own, such as "fit.checkpoint.safetensors". None: nothing is written.
         resume: go on from the checkpoint, if it is there. The fit then ends as if it had never
-            been stopped.
+            been stopped. Blocks, with their images in the same order, and all that was asked for
+            have to be the same; `max_iter` may be larger, and a fit that ran all its rounds goes on.
+            For another `tol` or solver, begin a new fit with `init`.
 
     Returns:
         Factors, errors of the whole and of every block, and how it went. With a group,
@@ -348,18 +371,19 @@ def coupled_nmf(
         >>> fit.image_factor.shape, list(fit.factors), fit.relative_error < 0.4
         (torch.Size([20, 4]), ['input', 'relu'], True)
     """
-    with interrupts_shared(group):
+    warn_if_alone(group)
+    with interrupts_kept(group, checkpoint is not None):
         with all_or_none(group):
             stop, seed = _stop(max_iter, tol), check_seed(seed)
         asked = _asked(solver, [(rank, seed)], stop, init)
         alike = asked | {"checkpoint": str(checkpoint), "resume": resume}
         data = checked_stack(blocks, [rank], solver, weights, device, group, alike)
+        if init is not None:
+            asked["start"] = _checked_start(data, rank, init)
         keeper = Keeper(checkpoint, resume, data, asked)
         if init is None:
             run, begin = Run(*random_start(data, rank, seed)), _first_step(solver)
         else:
-            with all_or_none(group):
-                _check_start(data, rank, init)
             run, begin = _given_start(data, init)
         with crew(data.device):
             sample = _sample(data, rank, stop) if solver == "auto" and init is None else None
@@ -412,7 +436,7 @@ def checked_stack(
         device = pick_device(device, device_of(blocks))
         is_sparse = any(isinstance(block, Sparse) for block in own.values())
         check_backend(group, torch.device("cpu") if is_sparse else device)
-    kinds = {name: [len(block), str(block.dtype)] for name, block in own.items()}
+    kinds = [[name, len(block), str(block.dtype)] for name, block in own.items()]  # in this order
     check_alike(group, {"blocks": kinds, "weights": weights, **asked})
     share = Share.of(group, next(iter(own.values())).shape[1])
     features = sum(len(block) for block in own.values())
@@ -432,6 +456,17 @@ class _Sample:
     X: Stack | LowRank
     energy: float
     stop: Stop
+
+    def on(self, data: Stack) -> LowRank | None:
+        """All images in the directions of the sample, where rounds on them cost far less."""
+        features, images = data.shape[0], data.share.images
+        if not isinstance(self.X, LowRank):
+            return None
+        if CHEAPER * self.X.Q.shape[1] * (features + images) > features * images:
+            return None
+        if self.images is None:
+            return self.X
+        return LowRank(self.X.Q, self.X.Q.T.contiguous() @ data, data.share)
 
 
 def _sample(data: Stack, rank: int, stop: Stop) -> _Sample | None:
@@ -484,7 +519,8 @@ def _fit(
 
         def after_round(group: Group) -> None:
             bar.update(len(group.active))
-            keeper.note(group, "sample" if sample and group.X is sample.X else "data")
+            if not isinstance(group.X, Nearby):  # from where only the next round may go on
+                keeper.note(group, "sample" if sample and group.X is sample.X else "data")
 
         if sample:
             runs = _descend_by_sample(data, sample, runs, stop, after_round, keeper)
@@ -514,7 +550,7 @@ def _descend_by_sample(
         # those that were done with the sample have not converged on the data either
         runs = [replace(run.afresh(), interrupted=True) for run in runs]
         return [_with_all_images(data, run) for run in runs]
-    with side_by_side(data, data.total_energy, runs) as group:
+    with side_by_side(data, data.total_energy, runs, sample.on(data)) as group:
         if keeper.restored(group, "data"):
             pass
         elif sample.images is None:
@@ -571,6 +607,17 @@ def _first_step(solver: str) -> Callable[[Group], None]:
     return measure if solver == "mu" else scale
 
 
+def _checked_start(data: Stack, rank: int, init: CoupledFactors) -> dict[str, Any]:
+    """By what another start would be known, once the factors of an earlier fit can be one."""
+    with all_or_none(data.share.group):
+        _check_start(data, rank, init)
+    components = Share.whole(rank)
+    sums = {f"factor of {name!r}": checksum(W, components) for name, W in init.factors.items()}
+    check_alike(data.share.group, {f"init's {name} (its checksum)": n for name, n in sums.items()})
+    F = init.image_factor.T.to(data.device)
+    return {"checksums of init": sums | {"image factor": checksum(F, data.share)}}
+
+
 def _check_start(data: Stack, rank: int, init: CoupledFactors) -> None:
     """Whether the factors of an earlier fit can be those of this one."""
     shapes = {name: (rows.stop - rows.start, rank) for name, rows in data.rows.items()}
@@ -594,7 +641,8 @@ def _given_start(data: Stack, init: CoupledFactors) -> tuple[Run, Callable[[Grou
     """
     W, exponent = data.join(init.factors)
     Wt, Ft = W.T, init.image_factor.T.to(data.device).double()
-    whole, of_F = times_two_to(Wt, exponent), data.share.largest(Ft)
+    of_F = data.share.largest(Ft)
+    whole, Ft, of_F = _even(times_two_to(Wt, exponent), Ft, of_F)
     (extreme,) = data.share.decided([_is_extreme(whole.amax(dim=1), of_F)])
     begin = scale if extreme else measure
     if extreme:
@@ -602,6 +650,20 @@ def _given_start(data: Stack, init: CoupledFactors) -> tuple[Run, Callable[[Grou
     else:
         Wt = whole
     return Run(Wt.to(data.dtype).contiguous(), Ft.to(data.dtype).contiguous()), begin
+
+
+def _even(W: Tensor, F: Tensor, of_F: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same model; of components whose factors lie far apart, both have one size.
+
+    Where one is 2⁻³⁰ of the other, MU sees its ε beside Gram matrices of the smaller one. A power
+    of two is moved, so that nothing is rounded.
+
+    of_F: the largest entry of each component, over the images of all processes.
+    """
+    apart = of_F.log2() - W.amax(dim=1).log2()  # −∞, ∞ or NaN where one is zero
+    far = apart.isfinite() & (apart.abs() > math.log2(APART))
+    power = torch.where(far, torch.exp2((apart / 2).round()), 1.0)
+    return W * power[:, None], F / power[:, None], of_F / power
 
 
 def _is_extreme(W: Tensor, F: Tensor) -> bool:
@@ -623,15 +685,14 @@ def _comparable(Wt: Tensor, Ft: Tensor, of_F: Tensor) -> tuple[Tensor, Tensor]:
 
 def _result(data: Stack, run: Run) -> CoupledFactors:
     share, Wt = data.share, data.share.led(run.Wt)
-    kkt = run.kkt if run.converged else kkt_residuals(data, [Wt], [run.Ft])[0]
     mean = run.Ft.square().mean(dim=1) * (share.own / share.images)
     size = share.total(mean).sqrt()  # rank
     order = (Wt.square().sum(dim=1) * size**2).argsort(descending=True, stable=True)
     order = share.led(order)
     size = torch.where(size > 0, size, 1.0)
-    Wt, Ft = (Wt * size[:, None])[order], (run.Ft / size[:, None])[order]
-    kept = data.split(Wt.T)
-    lost = residuals(data, kept, Ft)
+    kept = data.split((Wt * size[:, None])[order].T)
+    Ft = (run.Ft / size[:, None])[order]
+    run, lost = _measured(data, replace(run, Wt=Wt), kept, Ft)
     rmse, relative_error = whole_errors(data, lost)
     exponent = data.exponent_of(kept)
     return CoupledFactors(
@@ -645,8 +706,26 @@ def _result(data: Stack, run: Run) -> CoupledFactors:
         seconds=run.seconds,
         weights=data.weights,
         interrupted=run.interrupted,
-        kkt=kkt,
+        kkt=run.kkt,
+        all_images=share.images if share.group else 0,
     )
+
+
+def _measured(
+    data: Stack, run: Run, kept: Mapping[str, Tensor], Ft: Tensor
+) -> tuple[Run, dict[str, float]]:
+    """The run with its KKT residual, and the `residuals`; NaN for what an interrupt came before."""
+    kkt, lost = run.kkt if run.converged else math.nan, dict.fromkeys(kept, math.nan)
+    try:
+        if not run.converged:
+            (kkt,) = kkt_residuals(data, [run.Wt], [run.Ft])
+        lost = residuals(data, kept, Ft)
+        data.share.decided([], is_end=True)
+    except KeyboardInterrupt:
+        if is_all_or_nothing():
+            raise
+        run = replace(run, interrupted=True, converged=False)
+    return replace(run, kkt=kkt), lost
 
 
 def whole_errors(data: Stack, lost: Mapping[str, float]) -> tuple[float, float]:
@@ -738,7 +817,8 @@ def block_errors(data: Stack, lost: Mapping[str, float]) -> dict[str, float]:
     errors = {}
     for name, residual in lost.items():
         energy = data.energy[name]
-        errors[name] = (residual / energy) ** 0.5 if energy else float(residual > 0)
+        is_wrong = residual if math.isnan(residual) else float(residual > 0)
+        errors[name] = (residual / energy) ** 0.5 if energy else is_wrong
     return errors
 
 
@@ -870,7 +950,7 @@ def rank_sweep(
         ranks: numbers of components to fit.
         seeds: random starts to fit each rank from.
         solver, weights, device, max_iter, tol, progress, group, checkpoint, resume: as for
-            `coupled_nmf`.
+            `coupled_nmf`; to go on from a checkpoint, ranks, seeds and `max_iter` have to be the same.
 
     Returns:
         The fits by (rank, seed), and a table of them.
@@ -888,7 +968,8 @@ def rank_sweep(
         >>> sweep[5, 0].rmse < sweep[1, 0].rmse
         True
     """
-    with interrupts_shared(group):
+    warn_if_alone(group)
+    with interrupts_kept(group, checkpoint is not None):
         with all_or_none(group):
             pairs, stop = _pairs(ranks, seeds), _stop(max_iter, tol)
         asked = _asked(solver, pairs, stop)
@@ -926,7 +1007,7 @@ def _fit_all(
     try:
         with crew(data.device):
             sample = _sample(data, largest, stop) if solver == "auto" else None
-            for some in _groups(data, pairs):
+            for some in _groups_from(keeper.begun, data, pairs):
                 runs = [Run(*random_start(data, rank, seed)) for rank, seed in some]
                 found = _fit(
                     data, sample, runs, solver, _first_step(solver), stop, progress, keeper
@@ -949,6 +1030,16 @@ def _several(values, name: str, example: str) -> list:
             f"{name} is {values!r}; give several, such as {example}, or use coupled_nmf"
         ) from why
     return list(values)
+
+
+def _groups_from(
+    begun: tuple[int, int], data: Stack, pairs: list[tuple[int, int]]
+) -> list[list[tuple[int, int]]]:
+    """The fits that a checkpoint has at their end, those that it has on their way, and the rest."""
+    ended, going = begun
+    first = [pairs[:ended], pairs[ended:][:going]]
+    groups = [*first, *_groups(data, pairs[ended + going :])]
+    return [some for some in groups if some]
 
 
 def _groups(data: Stack, pairs: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -46,9 +46,9 @@ class RankChoice:
 
     Example:
         >>> import peeklib as pk
-        >>> choice = pk.choose_rank({"input": torch.eye(3).repeat(4, 8)}, [2, 3, 4])
+        >>> choice = pk.choose_rank({"input": torch.eye(3).repeat(4, 8)}, [2, 3], seeds=(0, 1))
         >>> choice.rank, list(choice.table["rank"])
-        (3, [2, 3, 4])
+        (3, [2, 3])
     """
 
     rank: int  #: the suggestion
@@ -76,7 +76,7 @@ class RankChoice:
 
         Example:
             >>> import peeklib as pk
-            >>> choice = pk.choose_rank({"input": torch.eye(3).repeat(4, 8)}, [2, 3, 4])
+            >>> choice = pk.choose_rank({"input": torch.eye(3).repeat(4, 8)}, [2, 3], seeds=(0, 1))
             >>> [ax.get_ylabel() for ax in choice.figure().axes]
             ['error (share of the data)', 'stability']
         """
@@ -146,7 +146,8 @@ def choose_rank(
 
     More than 2000 images are sampled, at random and once: 2000 of them, or 20 for each component of
     the largest rank. Beyond the data that takes the memory of two copies of the sample at most, and
-    that of all factors. An interrupt raises KeyboardInterrupt.
+    that of all factors. An interrupt raises KeyboardInterrupt. It is the work of one process, from its
+    beginning to its end: it takes neither `group` nor `checkpoint`, as `rank_sweep` does.
 
     Args:
         blocks: dict of name → matrix, features × images, as for `coupled_nmf`.
@@ -166,7 +167,7 @@ def choose_rank(
         >>> import peeklib as pk
         >>> generator = torch.Generator().manual_seed(0)
         >>> W, F = (torch.rand(count, 3, generator=generator) ** 3 for count in (40, 60))
-        >>> choice = pk.choose_rank({"input": W[:30] @ F.T, "relu": W[30:] @ F.T}, range(1, 6))
+        >>> choice = pk.choose_rank({"input": W[:30] @ F.T, "relu": W[30:] @ F.T}, [2, 3, 4])
         >>> choice.rank
         3
     """

@@ -8,6 +8,7 @@ together, on M features, so many bytes go into those sums:
 
     the data        4 K (M + K) + 8 (fits + K + 2)         F Xᵀ and F Fᵀ; losses, and what is dead
     its sample      4 K (width + K) + 8 (fits + K + 2)     compressed to `width` directions
+    near the data   the same, and 8 K                      after a round on the data, + 4 K width
 
 In float64 the first term is twice as large, and a checkpoint adds 16. Each process of a ring of p
 puts every byte on the wire 2 (p − 1) / p times. The number of images is not in it.
@@ -17,9 +18,11 @@ Nothing is sent where no `group` was asked for, whether or not `torch.distribute
 
 import json
 import math
+import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -44,8 +47,9 @@ class Sent:
 
 @dataclass
 class _Interrupts:
-    """Whether somebody pressed Ctrl-C here, and the others do not know it yet."""
+    """Whether somebody pressed Ctrl-C here, and no fit has stopped for it yet."""
 
+    waits: bool = False  # for the end of a round, where there is a checkpoint to write
     pressed: bool = False
     when: float = -math.inf
 
@@ -186,24 +190,32 @@ class Share:
         is_here = self.first <= image < self.first + self.own
         return self.total(own[image - self.first] if is_here else own.new_zeros(own.shape[1]))
 
-    def decided(self, numbers: Sequence[float]) -> list[float]:
+    def decided(self, numbers: Sequence[float], *, is_end: bool = False) -> list[float]:
         """What the first process has, once all are here; what depends on it is done by all alike.
+
+        Args:
+            numbers: of this process.
+            is_end: whether this is the end of a round, where a fit with a checkpoint can stop.
 
         Raises:
             KeyboardInterrupt: in all processes, if somebody interrupted one.
         """
-        if self.group is None:
-            return [*numbers]
         ours = _interrupts.get() or _Interrupts()
-        sent = torch.zeros(len(numbers) + 1, dtype=torch.float64)
-        if self.leads:
-            sent[:-1] = torch.tensor(numbers, dtype=torch.float64)
-        sent[-1] = ours.pressed
-        *numbers, pressed = _reduced(sent.to(_device(self.group)), self.group).tolist()
-        if pressed:
+        *numbers, pressed = self._of_first([*numbers], ours.pressed)
+        if pressed and (is_end or not ours.waits):
             ours.pressed = False
             raise KeyboardInterrupt
         return numbers
+
+    def _of_first(self, numbers: list[float], pressed: bool) -> list[float]:
+        """The numbers of the first process, and how many were interrupted."""
+        if self.group is None:
+            return [*numbers, pressed]
+        sent = torch.zeros(len(numbers) + 1, dtype=torch.float64)
+        if self.leads:
+            sent[:-1] = torch.tensor(numbers, dtype=torch.float64)
+        sent[-1] = pressed
+        return _reduced(sent.to(_device(self.group)), self.group).tolist()
 
     def largest(self, own: Tensor) -> Tensor:
         """The largest entry of each row, over the images of all processes; 0 at least.
@@ -255,6 +267,26 @@ def check_group(group) -> None:
             f"group is {group!r}; give a process group that this process is in, such as "
             "torch.distributed.group.WORLD"
         )
+
+
+def warn_if_alone(group) -> None:
+    """Warn where `torchrun` started several processes that do not know of each other.
+
+    `torch.distributed.group.WORLD` is None until `init_process_group` was called, and a fit without
+    a group is one of this process alone.
+    """
+    count = os.environ.get("WORLD_SIZE", "1")
+    if group is None and count not in ("0", "1") and not _is_set_up():
+        warnings.warn(
+            f"this is one of {count} processes (WORLD_SIZE), and it fits alone: group is None, as "
+            "torch.distributed.group.WORLD is too until torch.distributed.init_process_group() "
+            "was called; call that first for them to fit together",
+            stacklevel=4,  # behind the decorator of who calls this
+        )
+
+
+def _is_set_up() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 @contextmanager
@@ -325,16 +357,19 @@ def _refuse_difference(name: str, first, process: int, other) -> NoReturn:
 
 
 @contextmanager
-def interrupts_shared(group) -> Iterator[None]:
+def interrupts_kept(group, has_checkpoint: bool) -> Iterator[None]:
     """Inside, Ctrl-C is kept until `Share.decided`, where it stops all processes at one place.
 
-    A second one, some seconds later, comes out at once; so does the first, at the end, if nothing was decided any more.
+    With a checkpoint that is the end of a round, also of one process: it can be written then, and
+    the fit go on from there. With neither, Ctrl-C is what it always is. A second one, some seconds
+    later, comes out at once; so does the first, at the end, if nothing was decided any more.
     """
-    ours = group is not None and threading.current_thread() is threading.main_thread()
+    is_asked = group is not None or has_checkpoint
+    ours = is_asked and threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
-    interrupts = _Interrupts()
+    interrupts = _Interrupts(waits=has_checkpoint)
     before = _interrupts.set(interrupts)
     signal.signal(signal.SIGINT, interrupts.note)
     try:

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import accumulate, product
 from numbers import Real
@@ -33,13 +33,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blocks import Stack, check_count, check_seed, stack
+from .blocks import Stack, check_count, check_seed, rows_at_once, stack
 from .crew import COLUMNS, SWEEPERS, each, pieces
 from .shares import Share, share_of
 
 EPS = 1e-9  # added to the denominator of MU; the paper adds "a small constant" without naming it
 START, GROW, GROW_BOUND, SHRINK = 0.3, 1.1, 1.01, 1.5  # the extrapolation, see Ang & Gillis (2019)
 BLOCK = 17  # components that one product of a sweep serves
+NEARBY = 9  # rounds on what is known of X near the factors, after each round on X itself
 WINDOW = 5  # rounds whose progress decides whether to stop
 APART = 2.0**30  # so many times larger than the other a factor of a component may become
 LOOK = 256  # images among which a dead component finds its new start
@@ -213,7 +214,84 @@ class _Turned:
         return self.T.share.total(V @ self.T.B.T) @ self.T.Q.T
 
 
-Matrix = Stack | LowRank  # what a fit goes down on
+@dataclass(frozen=True)
+class Nearby:
+    """In place of X for factors near some W₀ and F₀, whose products with X are known.
+
+    With a compressed X ≈ Q B,
+
+        Wᵀ X  ≈  W₀ᵀ X + (W − W₀)ᵀ Q B        Fᵀ Xᵀ  ≈  F₀ᵀ Xᵀ + (F − F₀)ᵀ (Q B)ᵀ
+
+    Both belong to one loss, which is that of X but for 2⟨X − Q B, (W − W₀) (F − F₀)ᵀ⟩: correct to
+    the first order at W₀ and F₀, so that what is stationary there is so on X.
+
+    Example:
+        >>> small = LowRank(torch.ones(3, 1), torch.ones(1, 4))
+        >>> X = Nearby.of(small, torch.ones(1, 3), torch.ones(1, 4), torch.zeros(1, 4), torch.zeros(1, 3))
+        >>> torch.ones(1, 3) @ X, torch.full((1, 3), 2.0) @ X
+        (tensor([[0., 0., 0., 0.]]), tensor([[3., 3., 3., 3.]]))
+    """
+
+    small: LowRank  #: Q B
+    of_F: Tensor  #: W₀ᵀ (X − Q B), total rank × images
+    of_W: Tensor  #: F₀ᵀ (X − Q B)ᵀ, total rank × features
+    both: Tensor  #: of each component its part of ⟨W₀ F₀ᵀ, X − Q B⟩
+
+    @classmethod
+    def of(cls, small: LowRank, W: Tensor, F: Tensor, WX: Tensor, FX: Tensor) -> "Nearby":
+        """From the factors, on their side, and their products with X; `WX` is used up."""
+        of_W = FX - F @ small.T
+        return cls(small, WX.sub_(W @ small), of_W, _products(of_W, W))
+
+    @property
+    def T(self) -> "_TurnedNearby":
+        """Xᵀ."""
+        return _TurnedNearby(self)
+
+    def __rmatmul__(self, V: Tensor) -> Tensor:
+        return (V @ self.small).add_(self.of_F)
+
+    def pass_over(self, image_factor: Callable[["Nearby", slice], Tensor]) -> Tensor:
+        """F Xᵀ for an F that may depend on X, as of a `Stack`."""
+        return image_factor(self, slice(0, self.small.shape[1])) @ self.T
+
+    def unseen(self, F: Tensor) -> Tensor:
+        """What ⟨F Xᵀ, W⟩ leaves out of ⟨X, W Fᵀ⟩, of each component."""
+        return self.small.share.total(_products(self.of_F, F)) - self.both
+
+    def rows(self, some) -> "Nearby":
+        """That of some components."""
+        return Nearby(self.small, self.of_F[some], self.of_W[some], self.both[some])
+
+    def scale(self, k: int, power: float) -> None:
+        """Follow a component whose W was multiplied with a number, and its F divided by it."""
+        self.of_F[k] *= power
+        self.of_W[k] /= power
+
+    def forget(self, k: int) -> None:
+        """A component is elsewhere now."""
+        for known in (self.of_F, self.of_W, self.both):
+            known[k] = 0
+
+
+class _TurnedNearby:
+    """Xᵀ of a `Nearby`."""
+
+    def __init__(self, X: Nearby):
+        self.T = X
+
+    def __rmatmul__(self, V: Tensor) -> Tensor:  # total rank × images → total rank × features
+        return (V @ self.T.small.T).add_(self.T.of_W)
+
+
+def _products(A: Tensor, B: Tensor) -> Tensor:
+    """⟨A_k, B_k⟩ of each row, summed in float64; on the CPU some rows at a time, in its cache."""
+    at_once = len(A) if A.is_cuda else rows_at_once(A)
+    parts = zip(A.split(max(1, at_once)), B.split(max(1, at_once)), strict=True)
+    return torch.cat([a.to(torch.float64, copy=True).mul_(b).sum(dim=1) for a, b in parts])
+
+
+Matrix = Stack | LowRank | Nearby  # what a fit goes down on
 
 
 def compress(X, width: int, seed: int = 0, *, iterations: int = 1) -> LowRank:
@@ -341,6 +419,8 @@ class Run:
     kkt: float = math.nan  #: residual when it was last asked for
     converged: bool = False
     interrupted: bool = False
+    nearby: bool = True  #: False once rounds on `Nearby` had to be undone
+    near: list[Tensor] = field(default_factory=list)  #: in a checkpoint, what `Nearby` has of it
 
     def afresh(self) -> "Run":
         """This fit as it begins on a matrix: with nothing that was said of another one."""
@@ -375,8 +455,10 @@ class Group:
         (torch.Size([3, 3]), [slice(0, 1, None), slice(1, 3, None)])
     """
 
-    def __init__(self, X: Matrix, energy: float, runs: Iterable[Run]):
-        self.X, self.energy, self.share = X, energy, share_of(X)
+    def __init__(self, X: Matrix, energy: float, runs: Iterable[Run], small: LowRank | None = None):
+        self.X, self.energy, self.share, self.small = X, energy, share_of(X), small
+        self.near: Nearby | None = None  # of the last round on X, if there is a `small` one
+        self.back: tuple[Tensor, Tensor] | None = None  # factors to go back to, if not W and F
         self.runs = [run.afresh() for run in runs]
         self.W = torch.cat([run.Wt for run in self.runs])
         self.F = torch.cat([run.Ft for run in self.runs])
@@ -404,8 +486,14 @@ class Group:
             Those of `runs`, and of each rank × features.
         """
         self.write_back()
-        begins = {id(run): self.Wy[rows] for run, rows in zip(self.active, self.rows, strict=True)}
-        return self.runs, [begins.get(id(run), run.Wt) for run in self.runs]
+        rows = {id(run): rows for run, rows in zip(self.active, self.rows, strict=True)}
+        runs, begins = [], []
+        for run in self.runs:
+            own = rows.get(id(run))
+            begins.append(run.Wt if own is None else self.Wy[own])
+            near = self.near.rows(own) if self.near and own is not None else None
+            runs.append(replace(run, near=[near.of_F, near.of_W, near.both] if near else []))
+        return runs, begins
 
     def go_on_from(self, runs: Sequence[Run], ahead: Sequence[Tensor]) -> None:
         """Begin with what `snapshot` gave, instead of what was there.
@@ -424,6 +512,9 @@ class Group:
         self.W, self.F = (torch.cat([getattr(run, name) for run in runs]) for name in ("Wt", "Ft"))
         self.Wy = torch.cat([*ahead])
         self._arrange(self.runs)
+        if self.small and all(run.near for run in runs):
+            parts = zip(*(run.near for run in runs), strict=True)
+            self.near = Nearby(self.small, *(torch.cat(part) for part in parts))
 
     def keep(self, going: Sequence[bool]) -> None:
         """Go on with some of the active runs; the others have their last factors.
@@ -440,6 +531,7 @@ class Group:
         self.write_back()
         stay = self.by_row(going)[:, 0] > 0
         self.W, self.F, self.Wy = self.W[stay], self.F[stay], self.Wy[stay]
+        self.near = self.near and self.near.rows(stay)
         self._arrange([run for run, goes in zip(self.active, going, strict=True) if goes])
 
     def charge_time(self) -> None:
@@ -476,8 +568,18 @@ class Group:
             >>> group.sums(group.W, group.W)
             [3.0, 6.0]
         """
-        rows = (A.double() * B.double()).sum(dim=1)
+        return self.of_runs(_products(A, B))
+
+    def of_runs(self, rows: Tensor) -> list[float]:
+        """The sum over each active run of one number for each of its rows."""
         return rows.new_zeros(len(self.active)).index_add(0, self.owner, rows).tolist()
+
+    def see(self, F: Tensor, WX: list[Tensor], FX: Tensor) -> None:
+        """Take note of products with X: those of Wy, with its images in order, and of F."""
+        if self.small and not isinstance(self.X, Nearby):
+            whole = WX[0] if len(WX) == 1 else torch.cat(WX, dim=1)
+            self.near = Nearby.of(self.small, self.Wy, F, whole, FX)
+        WX.clear()
 
     def grams(self, V: Tensor) -> Tensor:
         """V Vᵀ of each active run on the diagonal, zero elsewhere.
@@ -512,8 +614,14 @@ class Group:
         """
         return self.share.total(self.grams(F))
 
-    def losses(self, B: Tensor, G: Tensor, W: Tensor, H: Tensor) -> list[float]:
+    def losses(
+        self, B: Tensor, G: Tensor, W: Tensor, H: Tensor, unseen: Tensor | None = None
+    ) -> list[float]:
         """‖X‖² − 2⟨B, W⟩ + ⟨G, H⟩ of each active run; B and G come from F, H is the Gram of W.
+
+        Args:
+            B, G, W, H: of all components.
+            unseen: of each component what ⟨B, W⟩ does not have, where X is `Nearby`.
 
         Returns:
             One number for each, 0 or more, in the square of the data's unit.
@@ -525,7 +633,8 @@ class Group:
             >>> group.losses(F @ X.T, group.grams(F), W, group.grams(W))
             [0.0, 12.0]
         """
-        parts = zip(self.sums(B, W), self.sums(G, H), strict=True)
+        explained = _products(B, W) if unseen is None else _products(B, W) + unseen
+        parts = zip(self.of_runs(explained), self.sums(G, H), strict=True)
         losses = [max(self.energy - 2 * explained + model, 0.0) for explained, model in parts]
         return self.share.decided(losses)
 
@@ -541,11 +650,11 @@ class Group:
         """
         Wy = torch.lerp(self.W, W, 1 + beta).clamp_(min=0)
         if not all(helped):
-            yes = self.by_row(helped) > 0
-            Wy = torch.where(yes, Wy, self.W)
-            W = torch.where(yes, W, self.W)
-            F = torch.where(yes, F, self.F)
-        self.W, self.F, self.Wy = W, F, Wy
+            yes, (old_W, old_F) = self.by_row(helped) > 0, self.back or (self.W, self.F)
+            Wy = torch.where(yes, Wy, old_W)
+            W = torch.where(yes, W, old_W)
+            F = torch.where(yes, F, old_F)
+        self.W, self.F, self.Wy, self.back = W, F, Wy, None
 
     def balance(self, of_F: Tensor, of_W: Tensor, moved: Tensor | None = None) -> list[int]:
         """Give both factors of a component one size, where they have drifted far apart.
@@ -585,6 +694,8 @@ class Group:
         self.W[k] *= power
         self.Wy[k] *= power
         self.F[k] /= power
+        if self.near:
+            self.near.scale(k, power)
         return True
 
 
@@ -626,7 +737,9 @@ def is_all_or_nothing() -> bool:
 
 
 @contextmanager
-def side_by_side(X: Matrix, energy: float, runs: Iterable[Run]) -> Iterator[Group]:
+def side_by_side(
+    X: Matrix, energy: float, runs: Iterable[Run], small: LowRank | None = None
+) -> Iterator[Group]:
     """Inside, copies of the runs go on together, on X; afterwards they have their factors.
 
     An interrupt ends what is inside, and nothing else: the runs that were not at their end say that
@@ -637,6 +750,7 @@ def side_by_side(X: Matrix, energy: float, runs: Iterable[Run]) -> Iterator[Grou
         X: features × images.
         energy: ‖X‖²; of the matrix that was compressed where X is a `LowRank`.
         runs: their Ft may have other images if `place_images` comes first.
+        small: X compressed, where "auto" may do most of its rounds.
 
     Yields:
         Them as a group; its `runs` are the copies, in the order given.
@@ -649,7 +763,7 @@ def side_by_side(X: Matrix, energy: float, runs: Iterable[Run]) -> Iterator[Grou
         >>> group.runs[0].Ft, run.Ft
         (tensor([[2., 2., 2., 2.]]), tensor([[1., 1., 1., 1.]]))
     """
-    group = Group(X, energy, runs)
+    group = Group(X, energy, runs, small)
     try:
         yield group
     except KeyboardInterrupt:
@@ -706,14 +820,16 @@ def place_images(group: Group) -> None:
         >>> group.F.round(decimals=3)
         tensor([[1., 1., 1., 1.]])
     """
-    F = group.W.new_zeros(len(group.W), group.X.shape[1])
-    G = group.grams(group.W)
+    F = group.W.new_zeros(len(group.W), group.share.own)
+    G, products = group.grams(group.W), []
 
     def place_part(part: Matrix, images: slice) -> Tensor:
-        place(F[:, images], group.W @ part, G, group.rows)
+        products.append(group.W @ part)
+        place(F[:, images], products[-1], G, group.rows)
         return F[:, images]
 
     B = group.X.pass_over(place_part)
+    group.see(F, products, B)
     _move_to(group, F, B, beta=group.by_row(0 for _ in group.active))
 
 
@@ -740,6 +856,8 @@ def iterate(group: Group, solver: str, stop: Stop, after_round: Callable[[Group]
         )
         if not group.active:
             return
+        if group.near and all(run.nearby for run in group.active):
+            _go_on_nearby(group, stop, after_round)
         _round(group, solver)
         _find_converged(group, stop)
         group.charge_time()
@@ -768,17 +886,35 @@ def _round(group: Group, solver: str) -> None:
         _mend(group, G, H)
 
 
+def _go_on_nearby(group: Group, stop: Stop, after_round: Callable[[Group], object]) -> None:
+    """Rounds of "auto" on `Nearby`; the next one, on X, sees whether they helped or undoes them."""
+    left = min(stop.max_iter - len(run.history) for run in group.active)  # but for that one
+    X, back, losses = group.X, (group.W, group.F), [run.loss for run in group.active]
+    assert group.near
+    group.X = group.near
+    for _ in range(min(NEARBY, left)):
+        _extrapolated_round(group)
+        group.charge_time()
+        after_round(group)
+    group.X, group.near, group.back = X, None, back
+    for run, loss in zip(group.active, losses, strict=True):
+        run.loss = loss
+        run.recent = [math.sqrt(loss / group.energy)] * WINDOW  # progress is measured on X
+
+
 def _extrapolated_round(group: Group) -> None:
     """A round of "auto": the images of a part of X are moved, and their share for W is summed."""
     beta = group.by_row(run.pace.beta for run in group.active)
-    F, G = group.F.clone(), group.grams(group.Wy)
+    F, G, products = group.F.clone(), group.grams(group.Wy), []
 
     def move_part(part: Matrix, images: slice) -> Tensor:
-        found = F[:, images]
-        UPDATES["auto"](found, group.Wy @ part, G, group.rows)
+        found, product = F[:, images], group.Wy @ part
+        products.append(product)
+        UPDATES["auto"](found, product, G, group.rows)
         return torch.lerp(group.F[:, images], found, 1 + beta, out=found).clamp_(min=0)
 
     B = group.X.pass_over(move_part)
+    group.see(F, products, B)
     _move_to(group, F, B, beta)
 
 
@@ -791,13 +927,23 @@ def _move_to(group: Group, F: Tensor, B: Tensor, beta: Tensor) -> None:
     G = group.grams_of_images(F)
     UPDATES["auto"](W, B, G, group.rows)
     H = group.grams(W)
-    losses = group.losses(B, G, W, H)
+    unseen = group.X.unseen(F) if isinstance(group.X, Nearby) else None
+    losses = group.losses(B, G, W, H, unseen)
     helped = [
         _helped(run, loss, group.energy) for run, loss in zip(group.active, losses, strict=True)
     ]
+    if group.back:
+        _judge_nearby(group, helped)
     group.accept(W, F, beta, helped)
     moved = group.by_row(helped)[:, 0] > 0
     _mend(group, G, H, moved)
+
+
+def _judge_nearby(group: Group, helped: Sequence[bool]) -> None:
+    """Runs whose rounds on `Nearby` had to be undone do all others on X."""
+    for run, has_helped in zip(group.active, helped, strict=True):
+        if not has_helped:
+            run.nearby, run.recent = False, run.recent[-1:]
 
 
 def _helped(run: Run, loss: float, energy: float) -> bool:
@@ -902,13 +1048,14 @@ def _mend(group: Group, G: Tensor, H: Tensor, moved: Tensor | None = None) -> No
         moved: which components are those of runs that the round helped; None: all.
     """
     dead = group.balance(G.diagonal(), H.diagonal(), moved)
-    if dead:
+    if dead and not isinstance(group.X, Nearby):  # which does not know what they miss
         _revive(group, dead)
 
 
 def _revive(group: Group, dead: Sequence[int]) -> None:
     """Start components that are dead again, from what the model lacks most in some image."""
     X, share, count = group.X, group.share, group.share.images
+    assert not isinstance(X, Nearby)  # which has no columns
     (room,) = share.decided([X.at_once if X.at_once < X.shape[1] else count])
     chosen = (
         torch.linspace(0, count - 1, min(LOOK, int(room)), dtype=torch.float32)
@@ -927,4 +1074,6 @@ def _revive(group: Group, dead: Sequence[int]) -> None:
             if size[image] > 1e-9 * group.energy / count:
                 group.W[k] = group.Wy[k] = looked.row(lack, image)
                 group.F[k] = 0
+                if group.near:
+                    group.near.forget(k)
         run.revived += len(own)

@@ -4,6 +4,7 @@ X and Y are blocks, features × images, with the same images in the same order. 
 centres every feature over the images first. Sources stand at the functions.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -70,12 +71,14 @@ def _triangular(tall: Tensor) -> Tensor:
 def _check_room(block: Stored) -> None:
     """Whether its memory holds the triangular factor of a block."""
     short = min(block.shape)
-    if COPIES * 8 * short**2 > block.memory * 1e9:
+    needed = COPIES * 8 * short**2 / 1e9
+    if needed > block.memory:
+        fewer = math.isqrt(int(block.memory * 1e9 / (COPIES * 8))) or 1
         raise ValueError(
             f"block {block.name!r} is {' × '.join(map(str, block.shape))}: to find all {short} "
-            f"singular values takes {COPIES * 8 * short**2 / 1e9:.3g} GB, and memory is "
-            f"{block.memory:g}; give fewer images, block[:, :1000], or take the leading ones from "
-            "pk.directions.singular"
+            f"singular values takes {needed:.3g} GB, and memory is {block.memory:g}; open the store "
+            f"with memory={1.01 * needed:.3g} or more, give fewer images, block[:, :{fewer}], or "
+            "take the leading ones from pk.directions.singular"
         )
 
 

@@ -44,6 +44,7 @@ from . import __version__
 
 MARK, VERSION = "peeklib", 1  # of the files; a later version may hold what this one cannot read
 SUFFIX = ".safetensors"
+CHECKPOINT = "State"  # the kind of those; see `checkpoints`
 PLAIN = (type(None), bool, int, float, str)  # as they are in JSON
 CONTAINERS = {kind.__name__: kind for kind in (list, tuple, set, frozenset)}
 LABELS = ("object", "str", "string")  # types of columns and indices that are no numbers
@@ -91,7 +92,7 @@ def save(result, path: str | os.PathLike) -> Path:
     check_place(path, f"result{SUFFIX}")
     if not path.suffix:
         path = path.with_name(path.name + SUFFIX)
-    _check_suffix(path)
+    check_suffix(path)
     packer = _ByName()
     facts = {"result": packer.pack(result)}
     write(path, sealed(facts, packer.tensors))
@@ -124,12 +125,38 @@ def read(path: str | os.PathLike, kinds: Mapping[str, type]) -> Any:
     try:
         with path.open("rb") as file:
             facts, tensors = unsealed(file)
+        if facts["result"][0] == CHECKPOINT and CHECKPOINT not in kinds:
+            raise _Foreign(
+                "a checkpoint, of a fit that may not be at its end; give coupled_nmf or rank_sweep "
+                f"what it was begun with, checkpoint={str(path)!r} and resume=True"
+            )
         return _FromNames(kinds, tensors).unpack(facts["result"])
     except _Foreign as why:
         raise ValueError(f"{str(path)!r} is {why}") from why
     except DAMAGED as why:
         what = f"{type(why).__name__}: {why}"
         raise ValueError(f"{str(path)!r} is damaged ({what}); copy or save it again") from why
+
+
+def kind_of(path: Path) -> str:
+    """The kind of result that `save` wrote, as the beginning of the file says.
+
+    Returns:
+        The name of its class; "" for any other file, and where there is none.
+
+    Example:
+        >>> import tempfile
+        >>> import peeklib as pk
+        >>> fit = pk.coupled_nmf({"input": torch.ones(6, 8)}, 1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     kind_of(fit.save(f"{folder}/fit")), kind_of(Path(folder, "other"))
+        ('CoupledFactors', '')
+    """
+    try:
+        with path.open("rb") as file:
+            return str(json.loads(_metadata(file))["result"][0])
+    except (OSError, *DAMAGED):
+        return ""
 
 
 def sealed(facts: Mapping, tensors: dict[str, Tensor]) -> bytes:
@@ -238,8 +265,17 @@ def check_place(path: Path, example: str) -> None:
         )
 
 
-def _check_suffix(path: Path) -> None:
-    """Other programs, and people, would take the file for what its name says."""
+def check_suffix(path: Path) -> None:
+    """Other programs, and people, would take the file for what its name says.
+
+    Raises:
+        ValueError: for a suffix that other kinds of files have.
+
+    Example:
+        >>> check_suffix(Path("fit.pt"))
+        Traceback (most recent call last):
+        ValueError: 'fit.pt' would not be a file of that kind: this writes safetensors; call it 'fit.safetensors'
+    """
     if path.suffix.lower() in OTHERS:
         ours = path.with_suffix(SUFFIX).name
         raise ValueError(

@@ -7,20 +7,22 @@ of a block in memory to write it, and zarr, which wrote and read slower, most of
 packages more; and plain reads into two buffers over a memory map, whose pages count as memory
 used and which nothing reads ahead.
 
-A store that is being written lies beside its place, as "<name>.part", and is renamed at the end. It
-is locked meanwhile: one that nobody holds was interrupted, and the next recording replaces it.
+A store that is being written lies beside its place, as ".<name>.peek-part", and is renamed at the
+end. It is locked meanwhile: one that nobody holds was interrupted, and the next recording replaces
+it.
 """
 
 import contextlib
 import json
 import math
 import os
-import shutil
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import FileIO
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
@@ -32,6 +34,7 @@ from . import __version__
 
 VERSION = 1  # of the folder; a later version may hold what this one cannot read
 MARK = "store.json"  # the last file that is written
+OURS = re.compile(r"\d+\.npy|store\.json")  # names of files
 MEMORY = 8.0  # GB
 PARTS = 8  # two chunks, one read while the other is computed with, take a quarter of the memory
 DTYPES = {np.dtype("float32"): torch.float32, np.dtype("float64"): torch.float64}
@@ -46,8 +49,9 @@ Found = TypeVar("Found")
 class Stored:
     """A block on disk; products with it read it once, some images at a time.
 
-    `block[:, images]` reads some images, as features × images; `numpy.load(block.path)` opens the
-    whole, as images × features.
+    `block[:, images]` reads some images, as features × images, and `block[:]` all of it, a tensor;
+    `numpy.load(block.path)` opens the whole, as images × features. Other methods are for what
+    computes with it.
 
     Example:
         >>> import tempfile
@@ -266,18 +270,25 @@ class Stored:
         """
         count = images.stop - images.start
         found = buffer[:count]
-        with self.path.open("rb", buffering=0) as file:
+        with self._open() as file:
             for first, last, place in self._runs(images):
                 file.seek(self.start + first * self.bytes_per_image)
                 _fill(file, found[place : place + last - first].numpy())
         return found
+
+    def _open(self) -> FileIO:
+        try:
+            return self.path.open("rb", buffering=0)
+        except OSError as why:
+            what = f"block {self.name!r} cannot be read ({why.strerror}); record the store again"
+            raise OSError(why.errno, what, str(self.path)) from why
 
     def _read_features(self, buffer: Tensor, rows: slice) -> Tensor:
         """Some features, in a row, of all images: one piece of the file for each of these."""
         found = buffer[:, : rows.stop - rows.start]
         images = range(self.shape[1]) if self.chosen is None else self.chosen.tolist()
         skip = self.start + rows.start * self.in_file.itemsize
-        with self.path.open("rb", buffering=0) as file:
+        with self._open() as file:
             for image, piece in zip(images, found.numpy(), strict=True):
                 file.seek(skip + image * self.bytes_per_image)
                 _fill(file, piece)
@@ -428,7 +439,7 @@ class Store(Mapping[str, Stored]):
         >>> model, images = nn.Sequential(nn.Flatten(), nn.ReLU()), torch.rand(9, 1, 4, 4)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     store = pk.record(model, images, store=f"{folder}/acts")
-        ...     fit = pk.coupled_nmf({**pk.input_blocks(images), **store}, 2)
+        ...     fit = pk.coupled_nmf(pk.input_blocks(images) | store, 2)
         >>> store["1"].shape, fit.image_factor.shape
         ((16, 9), torch.Size([9, 2]))
     """
@@ -446,6 +457,13 @@ class Store(Mapping[str, Stored]):
 
     def __len__(self) -> int:
         return len(self.blocks)
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        """Its blocks and others, of a second store too, as one dict."""
+        return {**self, **other} if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return {**other, **self} if isinstance(other, Mapping) else NotImplemented
 
     @property
     def images(self) -> int:
@@ -477,6 +495,7 @@ def open_store(path: str | os.PathLike, *, memory: float = MEMORY) -> Store:
 
     Raises:
         FileNotFoundError: if there is no such folder.
+        TypeError: for a path that is none, or a memory that is no number.
         ValueError: for a folder that is no store, one whose recording did not come to its end, one
             whose files were cut off, or one of a newer peeklib; for a memory that is not positive.
 
@@ -485,9 +504,8 @@ def open_store(path: str | os.PathLike, *, memory: float = MEMORY) -> Store:
         Traceback (most recent call last):
         FileNotFoundError: there is no store 'nowhere'
     """
-    path = Path(path)
-    if not memory > 0:
-        raise ValueError(f"memory is {memory} GB; it is above 0")
+    path = as_folder(path, "path")
+    memory = check_memory(memory)
     facts = _facts(path)
     blocks = {}
     for number, fact in enumerate(facts["blocks"]):
@@ -495,6 +513,49 @@ def open_store(path: str | os.PathLike, *, memory: float = MEMORY) -> Store:
             path.absolute() / f"{number}.npy", fact, facts["images"], memory
         )
     return Store(path, blocks)
+
+
+def as_folder(path: str | os.PathLike, name: str = "store") -> Path:
+    """The path of a folder, a "~" at its beginning replaced by the user's own.
+
+    Args:
+        path: what was given.
+        name: of the argument, for the message.
+
+    Raises:
+        TypeError: for what is no path.
+        ValueError: for an empty one.
+
+    Example:
+        >>> as_folder(5)
+        Traceback (most recent call last):
+        TypeError: store is 5; give the path of a folder
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{name} is {path!r}; give the path of a folder")
+    if path == "":
+        raise ValueError(f"{name} is empty; give the path of a folder, such as 'activations'")
+    return Path(path).expanduser()
+
+
+def check_memory(memory) -> float:
+    """GB that may be taken.
+
+    Raises:
+        TypeError: for what is no number.
+        ValueError: for one that is not above 0.
+
+    Example:
+        >>> check_memory("8GB")
+        Traceback (most recent call last):
+        TypeError: memory is '8GB'; give a number of GB (10⁹ bytes), such as 8.0
+    """
+    if isinstance(memory, bool) or not isinstance(memory, Real):
+        raise TypeError(f"memory is {memory!r}; give a number of GB (10⁹ bytes), such as {MEMORY}")
+    size = float(memory)
+    if not size > 0:
+        raise ValueError(f"memory is {memory} GB; it is above 0")
+    return size
 
 
 def is_store(path: str | os.PathLike) -> bool:
@@ -574,7 +635,8 @@ class Writer:
 
         Args:
             name: of the block; it may be new in the first batch only.
-            block: features × images, finite, float32 or float64.
+            block: features × images, finite, float32 or float64; as many features, and as wide
+                numbers, as in the first batch.
         """
         rows = block.T.contiguous().cpu()  # images × features
         if name not in self.blocks:
@@ -649,7 +711,8 @@ def create(path: str | os.PathLike) -> Iterator[Writer]:
         What takes the blocks, batch by batch.
 
     Raises:
-        FileExistsError: if there is something already, or another process records to it.
+        FileExistsError: if there is something already, or another process records to it, or where
+            it lies meanwhile is something of somebody else's.
         FileNotFoundError: if the folder that it would lie in does not exist.
         OSError: if it cannot be written, such as on a full disk.
 
@@ -665,23 +728,47 @@ def create(path: str | os.PathLike) -> Iterator[Writer]:
     path = Path(path)
     check_free(path)
     part = _part(path)
-    part.mkdir(exist_ok=True)
+    _check_ours(part)
+    with _naming(path):
+        part.mkdir(exist_ok=True)
     with _locked(part, path):
         try:
-            for file in part.iterdir():  # of a recording that was interrupted
-                file.unlink()
+            _clear(part)  # of a recording that was interrupted
             writer = Writer(part, path)
             yield writer
             writer.finish()
             with _naming(path):
                 _rename(part, path)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _clear(part)
+                part.rmdir()
+            raise
 
 
 def _part(path: Path) -> Path:
     """Where a store lies while it is written."""
-    return path.with_name(f"{path.name}.part")
+    return path.with_name(f".{path.name}.peek-part")
+
+
+def _check_ours(part: Path) -> None:
+    """Nobody but a recording has put anything there."""
+    if part.is_symlink() or (part.exists() and not part.is_dir()):
+        raise FileExistsError(f"{str(part)!r} is in the way; move it, or name another path")
+    if part.is_dir():
+        strange = [file.name for file in part.iterdir() if not OURS.fullmatch(file.name)]
+        if strange:
+            raise FileExistsError(
+                f"{str(part)!r} holds {strange[0]!r}, which no recording wrote there; move it, or "
+                "name another path"
+            )
+
+
+def _clear(part: Path) -> None:
+    """Remove what a recording wrote."""
+    for file in part.iterdir():
+        if OURS.fullmatch(file.name):
+            file.unlink()
 
 
 def _rename(part: Path, path: Path) -> None:

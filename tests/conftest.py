@@ -10,6 +10,9 @@ import warnings
 
 import pytest
 import torch
+from fresh import Interpreter
+
+from peeklib.study import seen
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,6 +30,23 @@ def quick_to_collect():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory):
+    """Call it with a script, which runs as in a new interpreter."""
+    interpreter = Interpreter(tmp_path_factory.mktemp("fresh"))
+    yield interpreter
+    interpreter.close()
+
+
+@pytest.fixture(scope="module")
+def rough_fits():
+    """Scores come from few and short factorizations: for tests that do not ask what these come to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seen, "RANKS", (1, 2))
+        patch.setitem(seen.FIT, "max_iter", 3)
+        yield
 
 
 @pytest.fixture

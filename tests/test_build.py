@@ -3,7 +3,6 @@
 import ast
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -290,29 +289,23 @@ print(*codes, pytest.main(options))
 """
 
 
-def test_a_tested_notebook_is_an_executed_one(book, tmp_path, monkeypatch):
+def test_a_tested_notebook_is_an_executed_one(book, tmp_path, fresh):
     """The run that tests the notebooks is the run that the book shows; nothing runs twice."""
     bad, mended = tmp_path / "notebooks/bad.ipynb", tmp_path / "mended.ipynb"
     book(bad=["1 / 1"])
     bad.replace(mended)
     runs = book(good=["2 + 2"], bad=["1 / 0"])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "book"), *filter(None, sys.path)]))
     (tmp_path / "conftest.py").write_text(
         f"import shelf, pathlib\nshelf.ROOT = pathlib.Path({str(tmp_path)!r})\n"
     )
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # they take seconds to import
-    options = [
-        "-p",
-        "nbval.plugin",
-        "-p",
-        "nbval_shelf",
-        "--nbval-lax",
-        "-p",
-        "no:cacheprovider",
-        tmp_path / "notebooks",
-    ]
-    command = [sys.executable, "-c", TWICE, mended, bad, *options]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    plugins = ["-p", "nbval.plugin", "-p", "nbval_shelf", "-p", "no:cacheprovider"]
+    done = fresh(
+        TWICE,
+        *(mended, bad, *plugins, "--nbval-lax", tmp_path / "notebooks"),
+        path=[ROOT / "book"],
+        folder=tmp_path,
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",  # they take seconds to import
+    )
     lines = done.stdout.splitlines()
     first, second = (line for line in lines if " passed" in line and " in " in line)
     assert "1 failed, 3 passed" in first, done.stdout + done.stderr

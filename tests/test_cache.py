@@ -12,8 +12,6 @@ import pickle
 import random
 import resource
 import signal
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -28,6 +26,7 @@ import peeklib as pk
 from peeklib import nmf, solvers, spectra, storage
 from peeklib.course import cache, fingerprint, packing, training, zoo
 from peeklib.course.cache import cached
+from peeklib.course.data import image_files
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -258,8 +257,13 @@ def other_version(patch, package):
         lambda patch: patch.setattr("platform.python_version", lambda: "4.0"),
         lambda patch: patch.setattr(cache, "_gpu", lambda: "another"),
         lambda patch: patch.setattr(torch, "get_float32_matmul_precision", lambda: "another"),
+        lambda patch: patch.setattr(torch, "get_default_dtype", lambda: torch.float64),
+        lambda patch: patch.setattr(torch, "is_autocast_enabled", lambda kind: kind == "cpu"),
     ],
-    ids=["source", "torch", "numpy", "scikit-learn", "Pillow", "Python", "GPU", "precision"],
+    ids=[
+        *("source", "torch", "numpy", "scikit-learn", "Pillow", "Python", "GPU", "precision"),
+        *("default type", "autocast"),
+    ],
 )
 def test_what_lies_below_counts(change, spectra_computed, monkeypatch):
     spectrum = cached(pk.spectrum)
@@ -270,6 +274,56 @@ def test_what_lies_below_counts(change, spectra_computed, monkeypatch):
         assert len(spectra_computed) == 2
     spectrum(block())
     assert len(spectra_computed) == 2
+
+
+def test_what_is_trained_under_autocast_is_not_taken_outside(monkeypatch):
+    computed, train = count(monkeypatch, training, "_history"), cached(pk.train)
+    plain = key(pk.train, linear(), *toy(), seed=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        train(linear(), *toy(), seed=0)
+        assert "bfloat16" in key(pk.train, linear(), *toy(), seed=0)
+    train(linear(), *toy(), seed=0)
+    assert len(computed) == 2 and "autocast" not in plain and "default" not in plain
+
+
+def test_what_lies_at_a_path_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    load, fits = cached(pk.load), [pk.coupled_nmf({"relu": block()}, rank) for rank in (2, 3)]
+    for fit in fits:
+        fit.save("fit")
+        assert load("fit").rank == load("fit.safetensors").rank == fit.rank
+    (tmp_path / "pictures" / "below").mkdir(parents=True)
+    keys = set()
+    for name, pixels in (("a", b"1"), ("a", b"2"), ("below/b", b"2")):
+        (tmp_path / "pictures" / name).write_bytes(pixels)
+        keys |= {key(pk.record, linear(), "pictures"), key(pk.record, linear(), "pictures")}
+    assert len(keys) == 3
+    stamped = key(image_files._read_zip, "fit.safetensors", "cats", "", stamp=(1, 2))
+    fits[0].save("fit")
+    assert stamped == key(image_files._read_zip, "fit.safetensors", "cats", "", stamp=(1, 2))
+
+
+def test_a_path_that_cannot_be_read_is_told(tmp_path, folder, monkeypatch):
+    def refuse(file, algorithm):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = pk.coupled_nmf({"relu": block()}, 2).save(tmp_path / "fit")
+    monkeypatch.setattr(cache.hashlib, "file_digest", refuse)
+    with pytest.warns(UserWarning, match="without the cache: .*Permission denied"):
+        assert cached(pk.load)(str(path)).rank == 2
+    assert not folder.exists()
+
+
+def test_results_of_a_store_are_not_kept_and_that_is_said(tmp_path, folder):
+    with pk.store.create(tmp_path / "acts") as writer:
+        writer.append("relu", block())
+    store = pk.open_store(tmp_path / "acts")
+    with pytest.warns(
+        UserWarning, match="without the cache: a store on disk is not read"
+    ) as caught:
+        cached(pk.coupled_nmf)(store, 2)
+        cached(pk.spectrum)(store["relu"])
+    assert len(caught) == 1 and not folder.exists()
 
 
 ANOTHER = """
@@ -285,7 +339,7 @@ print(cache._text([models.PaperCNN(seed=0), nn.BatchNorm1d(2), *parts]))
 """
 
 
-def test_another_process_finds_the_results(folder, monkeypatch):
+def test_another_process_finds_the_results(folder, monkeypatch, fresh):
     """Also in a second folder."""
     values, spectrum = torch.arange(6.0).view(2, 3), cached(pk.spectrum)
     spectrum(values)
@@ -298,14 +352,7 @@ def test_another_process_finds_the_results(folder, monkeypatch):
         {"z", "y", "x"},
         range(3),
     ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(
-        [sys.executable, "-c", ANOTHER],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    done = fresh(ANOTHER)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [expected, cache._text(same)]
 
@@ -594,6 +641,18 @@ def test_a_limit_that_is_no_number_of_gigabytes_is_said(given, folder, monkeypat
     assert not folder.exists()
 
 
+def test_what_less_room_than_before_does_not_allow_is_no_damage(
+    folder, spectra_computed, monkeypatch
+):
+    spectrum = cached(pk.spectrum)
+    spectrum(block(0, 300, 300))
+    monkeypatch.setenv("PEEK_CACHE_GB", "1e-9")
+    with pytest.warns(UserWarning, match="not kept: it is larger .*PEEK_CACHE_GB") as caught:
+        for _ in range(2):
+            spectrum(block(0, 300, 300))
+    assert len(caught) == 1 and len(spectra_computed) == 3
+
+
 def test_removing_never_fails_a_call(folder, monkeypatch):
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied", path)
@@ -663,9 +722,12 @@ def store_without_end(started):
         started.set()
 
 
+KILLS = int(os.environ.get("KILLS", "10"))  # in each test of what a kill leaves
+
+
 def test_killed_at_any_moment_it_leaves_whole_results_or_none(folder):
     generator, found = random.Random(), 0
-    for _ in range(10):
+    for _ in range(KILLS):
         started = multiprocessing.get_context("fork").Event()
         process = fork(store_without_end, started)
         assert started.wait(60)
@@ -673,7 +735,7 @@ def test_killed_at_any_moment_it_leaves_whole_results_or_none(folder):
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         found += sum(map(kept, range(5)))
-    assert found >= 10
+    assert found >= KILLS
     left = [path for path in entries(folder) if path.suffix != ".result"]
     assert all(storage.PART.fullmatch(path.name) for path in left), "they go in their turn"
 

@@ -188,6 +188,10 @@ def held(block, power=2):
     return block.clamp(max=0).abs().pow(power).sum() / block.abs().pow(power).sum().clamp(min=1e-9)
 
 
+RECALL = pd.DataFrame({"before": [0.9, 0.3, 0.8, 0.9], "after": [0.4, 0.2, 0.9, 0.8]})
+LAST = torch.tensor([[1.0, -2.0, 0.5], [0.0, 1.0, -1.0]])  # classes × neurons
+HELD = torch.tensor([[1.0, 0.0], [1.0, 3.0], [2.0, 0.0]])  # neurons × components
+
 # What a page gives to a check, beside the answer.
 GIVEN = {
     "silent_neurons": (BLOCK,),
@@ -225,6 +229,9 @@ GIVEN = {
     "flat_gain": (torch.tensor([[[[3.0, -1.0]]], [[[0.0, 0.0]]], [[[0.0, 1.5]]]]),),
     "safest": (FOOLED, ("lr", "classes")),
     "tau_within": (ZOO, TURNED),
+    "constant_kept": (torch.tensor([7, 7, 7, 2, 2, 5, 7, 1]),),
+    "most_lost": (RECALL,),
+    "votes_by_hand": (LAST, HELD),
 }
 GIVEN = {name: GIVEN.get(name, ()) for name in check.__all__}
 FEATURES = 3 * 64**2 + 64 * 16**2 + 192 * 8**2 + (384 + 256 + 256) * 4**2
@@ -290,6 +297,9 @@ RIGHT = {
     "flat_gain": [2.5],
     "safest": ["b"],
     "tau_within": [right_tau],
+    "constant_kept": [0.5],
+    "most_lost": [0],
+    "votes_by_hand": [LAST @ HELD, (LAST @ HELD).numpy()],
 }
 # Slips that a student may make, by the words that tell them apart.
 WRONG = {
@@ -559,6 +569,24 @@ WRONG = {
         "the sign is wrong": lambda part, score: right_tau(part, score) * TURNED[score],
         "count once": lambda part, score: 0.9 * right_tau(part, score),
         "not the sum": lambda part, score: 9 * right_tau(part, score),
+    },
+    "constant_kept": {
+        "is no share": 4,
+        "equally often": 0.25,
+        "no answer is given to": 0.8,
+        "keeps more": 0.125,
+    },
+    "most_lost": {
+        "give one class": 7,
+        "ends lowest": 1,
+        "gained": 2,
+        "another one more": 3,
+    },
+    "votes_by_hand": {
+        "classes come first": (LAST @ HELD).T,
+        "here 2 × 2": LAST,
+        "may be negative": (LAST @ HELD).clamp(min=0),
+        "sum over the neurons": 2 * LAST @ HELD,
     },
 }
 MORE = {

@@ -13,7 +13,7 @@ from torch import nn
 import peeklib as pk
 from peeklib.study import compare as home
 from peeklib.study.compare import TRUSTED, find_uneven
-from peeklib.study.scores import FIT, SCORES
+from peeklib.study.scores import SCORES
 
 
 def network(scale=5.0, classes=4):
@@ -23,12 +23,18 @@ def network(scale=5.0, classes=4):
     return model
 
 
-@pytest.fixture(scope="module", autouse=True)
-def rough_fits():
-    """Short factorizations: what they come to is not the question here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(FIT, "max_iter", 3)
-        yield
+pytestmark = pytest.mark.usefixtures("rough_fits")
+
+
+@pytest.fixture(autouse=True)
+def few_scores(request, monkeypatch):
+    """Where nobody asks for `found`, which has all."""
+    if "found" in request.fixturenames:
+        return
+    kept = (*TRUSTED, "rmse_area")
+    few = {k: v for k, v in SCORES.items() if v.family != "factorization" or k in kept}
+    for module in (home, pk.scores):
+        monkeypatch.setattr(module, "SCORES", few)
 
 
 @pytest.fixture(scope="module")

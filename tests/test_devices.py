@@ -12,13 +12,14 @@ from simulated import Simulation
 from torch import nn
 
 import peeklib as pk
-from peeklib import solvers, zoo
+from peeklib import masks, solvers, zoo
 from peeklib.course.data import Dataset, Split
 from peeklib.course.subjects import Subject
 from peeklib.course.training import correct
 
 PLACES = ["cpu", "cuda"]
 APART = [("cpu", "cuda"), ("cuda", "cpu")]  # a model and its images
+MOVES = [(home, None) for home in PLACES] + APART  # where data is, and where it is worked on
 GPUS = ["simulated", "real"] if torch.cuda.is_available() else ["simulated"]
 
 
@@ -112,7 +113,7 @@ def test_record(home, model_home, target):
     assert places(pk.to_float(shown), *pk.input_blocks(shown).values()) == {home}
 
 
-@pytest.mark.parametrize("device", [None, *PLACES])
+@pytest.mark.parametrize(("home", "device"), [*MOVES, ("cuda", "cuda")])
 @pytest.mark.parametrize("solver", sorted(solvers.UPDATES))
 def test_coupled_nmf(blocks, home, solver, device):
     fit = pk.coupled_nmf(
@@ -137,7 +138,7 @@ def test_a_start_may_be_anywhere(blocks, home, solver):
         ) == {home}
 
 
-@pytest.mark.parametrize("device", [None, *PLACES])
+@pytest.mark.parametrize(("home", "device"), MOVES)
 def test_rank_sweep(blocks, home, device):
     sweep = pk.rank_sweep(blocks, [2, 3], [0, 1], device=device, max_iter=5)
     assert len(sweep.table()) == 4
@@ -146,8 +147,9 @@ def test_rank_sweep(blocks, home, device):
     ) == {home}
 
 
-@pytest.mark.parametrize("device", [None, *PLACES])
-def test_choose_rank(blocks, home, device):
+@pytest.mark.parametrize(("home", "device"), MOVES[1:])
+def test_choose_rank(blocks, home, device, monkeypatch):
+    monkeypatch.setattr(masks, "ROUNDS", 5)
     choice = pk.choose_rank(blocks, [1, 2], seeds=[0, 1], device=device)
     assert choice.table.notna().all(axis=None)
 

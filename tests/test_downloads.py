@@ -125,6 +125,14 @@ def test_the_next_server_is_asked(serve, monkeypatch, tmp_path):
         downloads.download(bad, tmp_path / "other")
 
 
+def test_a_dead_link_among_what_downloads_left_stops_none(monkeypatch, tmp_path):
+    (tmp_path / f"{downloads.PART}0").symlink_to(tmp_path / "nowhere")
+    (tmp_path / f"{downloads.PART}1").mkdir()
+    monkeypatch.setattr(downloads, "LEFT", -10)
+    downloads._tidy(tmp_path)
+    assert not (tmp_path / f"{downloads.PART}1").exists()
+
+
 def test_what_a_killed_download_left_goes(monkeypatch, tmp_path):
     (tmp_path / f"{downloads.PART}0").mkdir()
     monkeypatch.setattr(downloads, "LEFT", -10)

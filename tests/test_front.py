@@ -21,10 +21,15 @@ IMAGES = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(12) % 3
 
 
-@pytest.fixture(autouse=True)
-def no_weightwatcher(monkeypatch):
+pytestmark = pytest.mark.usefixtures("no_weightwatcher", "rough_fits")
+
+
+@pytest.fixture(scope="module")
+def no_weightwatcher():
     """Which takes seconds for each table, and has tests of its own."""
-    monkeypatch.setitem(sys.modules, "weightwatcher", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "weightwatcher", None)
+        yield
 
 
 def seeded(model):
@@ -325,6 +330,32 @@ class Pictures(torch.utils.data.Dataset):
         if k >= 12:
             raise IndexError(k)
         return Image.fromarray(COLOUR[k]), k % 3
+
+
+class Many(torch.utils.data.Dataset):
+    """More than memory holds."""
+
+    read = 0
+
+    def __len__(self):
+        return 200_000
+
+    def __getitem__(self, k):
+        self.read += 1
+        return torch.zeros(3, 224, 224)
+
+
+@pytest.mark.parametrize("wrap", [lambda many: many, lambda many: DataLoader(many, batch_size=50)])
+def test_a_data_set_that_memory_does_not_hold_is_refused_at_once(wrap):
+    for take in (
+        pk.input_blocks,
+        lambda many: pk.record(Net(), many),
+        lambda many: pk.peek(Net(), many),
+    ):
+        many = Many()
+        with pytest.raises(ValueError, match=r"200,000 images take 120 GB, and 8 .*store=path"):
+            take(wrap(many))
+        assert many.read == 1
 
 
 class Stream(torch.utils.data.IterableDataset):

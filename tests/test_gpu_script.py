@@ -60,7 +60,7 @@ def test_the_status_tells_whether_all_went_well(script, run, text, code, status)
 def test_too_little_time_is_no_failure(script, run):
     run.start(say(GOOD), 60, "gpu")
     sleeps = [sys.executable, "-c", "import time; time.sleep(600)"]
-    assert run.start(sleeps, 5, "gpu").startswith(script.LATE)
+    assert run.start(sleeps, 1, "gpu").startswith(script.LATE)
     assert script.tests(run, ("fingerprint",), 1).startswith(script.LATE)
     assert script.summary(run) == 0
 
@@ -76,22 +76,19 @@ def test_a_part_that_cannot_start_is_a_failure(script, run, monkeypatch):
     assert script.main() == 1
 
 
-def test_a_kernel_that_dies_is_a_failure_and_nothing_runs_again(tmp_path):
+AS_A_PROGRAM = """
+import runpy, sys
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_kernel_that_dies_is_a_failure_and_nothing_runs_again(tmp_path, fresh):
     cells = ["open('ran', 'a').write('once ')", "import os; os._exit(1)"]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbformat.write(book, tmp_path / "01-dies.ipynb")
-    command = [
-        sys.executable,
-        SCRIPT,
-        "--part",
-        "chapter",
-        "--chapter",
-        tmp_path / "01-dies.ipynb",
-        "--seconds",
-        "300",
-    ]
-    told = os.environ | {"PEEK_PROFILE": "embedded"}
-    done = subprocess.run(command, capture_output=True, text=True, env=told)
+    options = ["--part", "chapter", "--chapter", tmp_path / "01-dies.ipynb", "--seconds", "300"]
+    done = fresh(AS_A_PROGRAM, SCRIPT, *options, path=[SCRIPT.parent], PEEK_PROFILE="embedded")
     row = json.loads(
         next(line for line in done.stdout.splitlines() if line.startswith("ROW ")).removeprefix(
             "ROW "

@@ -1,9 +1,6 @@
 """Importing peeklib changes nothing for whoever imports it, and waits for nothing that only some of its functions need."""
 
 import json
-import os
-import subprocess
-import sys
 
 SCRIPT = """
 import json, socket, warnings
@@ -34,15 +31,8 @@ print(json.dumps([changed, [name for name in LATER if name in sys.modules]]))
 """
 
 
-def test_importing_leaves_global_state_alone_and_loads_little():
-    environment = {
-        **os.environ,
-        "MPLBACKEND": "svg",
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=environment, check=False
-    )
+def test_importing_leaves_global_state_alone_and_loads_little(fresh):
+    done = fresh(SCRIPT, MPLBACKEND="svg")
     assert done.returncode == 0, done.stderr
     changed, loaded = json.loads(done.stdout)
     assert not changed and not loaded

@@ -1,5 +1,6 @@
 """The command line: files of every kind, what it writes, and that nothing of a stranger's runs."""
 
+import importlib
 import io
 import json
 import pickle
@@ -18,6 +19,7 @@ from torch import nn
 import peeklib as pk
 from peeklib.__main__ import _images as images_of
 from peeklib.__main__ import _parser as parser
+from peeklib.__main__ import _settings as settings_of
 from peeklib.__main__ import main
 from peeklib.study.programs import checked_copy, read_program
 
@@ -240,12 +242,38 @@ def test_arrays_of_doubtful_shape_are_refused_in_words_of_the_command(shape, tmp
         (["images", "images"], "there is no file images"),
         (["model.pt2", "images", "-o", "nowhere/report.html"], "no folder 'nowhere'"),
         (["model.pt2", "images", "-o", "report.pdf"], "call it report.html"),
+        (["model.pt2", "images", "-o", "images"], "images is a folder; name a file"),
+        (["model.pt2", "images", "--store", "nowhere/acts"], "no folder 'nowhere'"),
+        (["model.pt2", "images", "--store", "acts", "--scores"], "add -o FILE"),
         (["model.pt2", "images.npy", "--size", "9"], "--size is for folders"),
         (["model.pt2", "images", "--channels", "3", "--device", "cpu"], "size, channels, preproc"),
     ],
 )
 def test_failures_are_one_line_with_a_remedy(arguments, words, capsys):
     assert words in failure(arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing.pt2", "images"],
+        ["strangers_code:load", "nowhere"],
+        ["strangers_code:load", "images", "-o", "nowhere/report.html"],
+    ],
+)
+def test_paths_that_lead_nowhere_are_told_before_anything_is_imported(
+    arguments, capsys, monkeypatch
+):
+    monkeypatch.setattr(importlib, "import_module", None)
+    monkeypatch.setitem(sys.modules, "peeklib.study.programs", None)
+    monkeypatch.setitem(sys.modules, "peeklib.storage", None)
+    assert "there is no " in failure(arguments, capsys)
+
+
+def test_a_store_is_asked_of_the_report():
+    options = parser().parse_args(["model.pt2", "images", "--store", "acts"])
+    assert settings_of(options)["store"] == Path("acts")
+    assert "store" not in settings_of(parser().parse_args(["model.pt2", "images"]))
 
 
 @pytest.mark.parametrize(

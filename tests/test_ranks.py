@@ -148,6 +148,12 @@ def test_fits_of_several_ranks_do_not_depend_on_each_other():
 # The choice
 
 
+@pytest.fixture
+def few_rounds(monkeypatch):
+    """Where nobody asks how far the masked fits come."""
+    monkeypatch.setattr(masks, "ROUNDS", 8)
+
+
 @pytest.mark.parametrize("rank", [1, 3, 5])
 @pytest.mark.parametrize("noise", [0.0, 0.5])
 def test_a_planted_rank_comes_back(rank, noise):
@@ -179,12 +185,14 @@ def test_a_block_of_zeros_changes_nothing():
     assert pk.choose_rank(more, [2, 3, 4], seeds=range(2)).rank == 3
 
 
+@pytest.mark.usefixtures("few_rounds")
 @pytest.mark.parametrize("shape", [(10, 10), (10, 30), (30, 10)])
 def test_the_smallest_data_gets_numbers_too(shape):
     choice = pk.choose_rank({"input": rand(*shape)}, [1, 2], seeds=range(2))
     assert choice.table.notna().all(axis=None)
 
 
+@pytest.mark.usefixtures("few_rounds")
 def test_one_entry_that_is_not_zero_may_be_hidden():
     block = torch.zeros(10, 10)
     block[1, 2] = 1
@@ -192,6 +200,7 @@ def test_one_entry_that_is_not_zero_may_be_hidden():
     assert choice.table.notna().all(axis=None)
 
 
+@pytest.mark.usefixtures("few_rounds")
 def test_the_table_has_a_row_for_each_rank_in_rising_order():
     blocks = planted(2, noise=0.2)
     given = {name: block.clone() for name, block in blocks.items()}
@@ -207,6 +216,7 @@ def test_the_table_has_a_row_for_each_rank_in_rising_order():
     assert all(torch.equal(block, given[name]) for name, block in blocks.items())
 
 
+@pytest.mark.usefixtures("few_rounds")
 def test_the_same_seeds_give_the_same_numbers_and_spare_the_callers():
     blocks = planted(2, noise=0.2)
     torch.manual_seed(4)
@@ -216,6 +226,7 @@ def test_the_same_seeds_give_the_same_numbers_and_spare_the_callers():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.usefixtures("few_rounds")
 def test_many_images_are_sampled(monkeypatch):
     seen = []
     monkeypatch.setattr(ranks, "IMAGES", 30)
@@ -227,6 +238,7 @@ def test_many_images_are_sampled(monkeypatch):
     assert torch.equal(seen[0].blocks["block 0"], seen[1].blocks["block 0"])
 
 
+@pytest.mark.usefixtures("few_rounds")
 def test_fits_that_do_not_go_side_by_side_give_the_same(monkeypatch):
     blocks = planted(2, noise=0.3)
     together = pk.choose_rank(blocks, [1, 2, 3], seeds=[0, 1]).table

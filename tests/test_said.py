@@ -362,3 +362,34 @@ def test_chapter_12_what_rescaled_channels_move():
     assert still == set(names) - moves - {"conv2: largest singular value"}
     assert each.idxmin() == "NMF of relu2, flattened" and 0.8 < each["CKA of relu2"] < 1.2
     assert (each[["coupled NMF: RMSE", "conv2: entropy rank", "SVCCA of relu2"]] > 1).all()
+
+
+def test_chapter_16_answers_that_stay_prove_nothing_and_activity_does_as_well_as_loadings():
+    table = evidence.table("silenced")
+    keys = ["setting", "layer", "base", "seed"]
+    moved = table.pivot(index=keys, columns="control", values="moved")
+    kept = table.pivot(index=keys, columns="control", values="kept")
+    assert (kept.loc["ordered", ["by loadings", "random"]] == 1).all(axis=None)
+    assert (moved.loc["ordered", "by loadings"] < 0.1 * moved.loc["ordered", "random"]).all()
+    alike = moved["by loadings"] / moved["least active"]
+    assert alike.loc[["ordered", "100%"]].between(0.5, 2).all()
+    half = (moved["by loadings"] / moved["random"]).loc["100%"].loc["relu2"].loc["lower half"]
+    assert (half > 0.1).all()
+
+
+def test_chapter_16_one_image_factor_for_four_networks_costs_little():
+    joint = evidence.table("joint")
+    for block in ("relu1", "relu2"):
+        cost = joint[f"joint error of {block}"] / joint[f"separate error of {block}"]
+        assert cost.mean() < 1.25
+
+
+def test_chapter_16_answers_that_survive_fall_with_the_data_at_rank_10_and_at_no_other():
+    table = evidence.table("surviving")
+    means = table.groupby(["rank", "setting"])["kept"].mean().unstack()
+    four = means[["25%", "50%", "75%", "100%"]]
+    falls = four.diff(axis=1).iloc[:, 1:].lt(0).all(axis=1)
+    assert falls[falls].index.tolist() == [10]
+    assert 0.03 < four.loc[10, "25%"] - four.loc[10, "100%"] < 0.05
+    assert (table["kept by singular values"] >= table.kept).all()
+    assert (table.loc[table.setting == "ordered", "commonest answer"] == 1).all()

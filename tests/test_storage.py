@@ -307,10 +307,13 @@ def write_without_end(path):
         storage.write(path, content)
 
 
+KILLS = int(os.environ.get("KILLS", "10"))  # in each test of what a kill leaves
+
+
 def test_killed_at_any_moment_a_file_is_whole(tmp_path):
     path, generator = tmp_path / "a.bin", random.Random()
     path.write_bytes(CONTENTS[0])
-    for _ in range(10):
+    for _ in range(KILLS):
         process = fork(write_without_end, path)
         time.sleep(generator.uniform(0, 0.05))
         os.kill(process.pid, signal.SIGKILL)

@@ -2,17 +2,21 @@
 
 import errno
 import os
+import re
+import resource
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from forked import fork
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, SequentialSampler, TensorDataset
 
 import peeklib as pk
-from peeklib import record
+from peeklib import record, store
 from peeklib.spectra import spectrum
 from peeklib.store import Stored, create, open_store
 
@@ -91,6 +95,23 @@ def test_images_come_from_whatever_they_come_as(model, tmp_path, source):
     torch.testing.assert_close(store["4"][:], record(model, IMAGES)["4"])
 
 
+@pytest.mark.parametrize("how", [{}, {"store": "acts"}])
+def test_images_that_differ_in_size_are_refused_with_a_remedy(model, tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    images = [torch.zeros(1, 4, 4)] * 10 + [torch.zeros(1, 5, 5)] * 10
+    for size in (10, 7):
+        with pytest.raises(ValueError, match="images differ in size.*4.*5.*Resize"):
+            record(model, DataLoader(images, batch_size=size), **how)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_need_only_hold_what_the_loader_takes(model, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    some = DataLoader(TensorDataset(IMAGES), sampler=SequentialSampler(range(10)))
+    assert record(model, some, store=tmp_path / "acts").images == 10
+
+
 def test_a_data_set_is_read_batch_by_batch(tmp_path):
     read, seen = [], []
 
@@ -162,11 +183,53 @@ def test_a_killed_recording_is_refused_by_name_and_replaced_by_the_next(tmp_path
             writer.append("relu", torch.ones(3, 5))
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    with pytest.raises(FileNotFoundError, match=r"acts.* was interrupted, .*acts\.part.*again"):
+    with pytest.raises(
+        FileNotFoundError, match=r"acts.* was interrupted, .*acts\.peek-part.*again"
+    ):
         open_store(path)
     with create(path) as writer:
         writer.append("other", torch.zeros(3, 2))
     assert list(open_store(path)) == ["other"] and os.listdir(tmp_path) == ["acts"]
+
+
+def write_one(path, name="relu"):
+    with create(path) as writer:
+        writer.append(name, torch.ones(3, 5))
+
+
+def test_what_somebody_else_keeps_beside_a_store_stays(tmp_path):
+    (tmp_path / "acts.part").mkdir()
+    (tmp_path / "acts.part" / "notes").write_text("mine")
+    write_one(tmp_path / "acts")
+    assert (tmp_path / "acts.part" / "notes").read_text() == "mine"
+    ours = tmp_path / ".other.peek-part"
+    (ours / "sub").mkdir(parents=True)
+    (ours / "0.npy").write_text("left by a kill")
+    with pytest.raises(
+        FileExistsError, match="holds 'sub', which no recording wrote.*another path"
+    ):
+        write_one(tmp_path / "other")
+    assert len(os.listdir(ours)) == 2
+    (tmp_path / ".third.peek-part").write_text("a file")
+    (tmp_path / ".fourth.peek-part").symlink_to(tmp_path / "acts.part")
+    for name in ("third", "fourth"):
+        with pytest.raises(FileExistsError, match=f"{name}.peek-part' is in the way"):
+            write_one(tmp_path / name)
+    assert os.listdir(tmp_path / "acts.part") == ["notes"]
+
+
+def test_the_end_of_a_recording_takes_nothing_from_the_next(tmp_path, monkeypatch):
+    """Which may begin as soon as the store is in its place."""
+    path, rename, second = tmp_path / "acts", store._rename, tmp_path / ".acts.peek-part"
+
+    def begin_another(part, path):
+        rename(part, path)
+        second.mkdir()
+        (second / "0.npy").write_text("half")
+
+    monkeypatch.setattr(store, "_rename", begin_another)
+    write_one(path)
+    assert (second / "0.npy").exists() and list(open_store(path)) == ["relu"]
 
 
 def test_two_recordings_to_one_path_do_not_mix(tmp_path):
@@ -188,6 +251,29 @@ def test_what_is_there_is_kept_and_said(model, tmp_path):
         record(model, IMAGES, store=tmp_path / "notes")
     with pytest.raises(FileNotFoundError, match="make it first"):
         record(model, IMAGES, store=tmp_path / "nowhere" / "acts")
+
+
+def test_paths_and_memory_that_are_none_are_named(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    record(model, IMAGES, store="~/acts")
+    assert open_store("~/acts").images == 70 and os.listdir(tmp_path) == ["acts"]
+    for bad in (5, True):
+        with pytest.raises(TypeError, match=f"store is {bad}; give the path"):
+            record(model, IMAGES, store=bad)
+        with pytest.raises(TypeError, match=f"store is {bad}; give the path"):
+            pk.peek(model, IMAGES, store=bad, progress=False)
+    with pytest.raises(ValueError, match="store is empty"):
+        record(model, IMAGES, store="")
+    with pytest.raises(TypeError, match="path is None"):
+        open_store(None)
+    for take in (
+        lambda m: open_store("~/acts", memory=m),
+        lambda m: record(model, IMAGES, memory=m),
+    ):
+        with pytest.raises(TypeError, match="memory is '8GB'; give a number of GB"):
+            take("8GB")
+        with pytest.raises(ValueError, match="memory is -1 GB"):
+            take(-1)
 
 
 def test_an_empty_folder_may_become_the_store(model, tmp_path):
@@ -324,6 +410,16 @@ def test_the_next_chunk_is_read_while_one_is_computed_with(stored, monkeypatch):
     parts.close()
 
 
+def test_a_file_that_is_gone_is_named_with_its_block(stored):
+    block = stored(random(6, 30), at_once=4)
+    block.path.unlink()
+    for read in (lambda: block[:], lambda: list(block.by_features())):
+        with pytest.raises(
+            FileNotFoundError, match="block 'relu' cannot be read .*record the store"
+        ):
+            read()
+
+
 def test_a_file_that_shrank_is_an_error(stored):
     block = stored(random(6, 30), at_once=4)
     os.truncate(block.path, 300)
@@ -351,8 +447,25 @@ def test_singular_values_are_those_in_memory(stored, shape):
 
 
 def test_a_spectrum_that_memory_does_not_hold_is_refused_with_a_way_out(stored):
-    with pytest.raises(ValueError, match=r"'relu' is 20 × 30.*directions.singular"):
-        spectrum(stored(random(20, 30), at_once=1))
+    block = stored(random(20, 30), at_once=3)
+    with pytest.raises(ValueError, match=r"'relu' is 20 × 30.*directions.singular") as told:
+        spectrum(block)
+    memory, images = re.search(r"memory=(\S+) .*block\[:, :(\d+)\]", str(told.value)).groups()
+    for ours in (replace(block, memory=float(memory)), block[:, : int(images)]):
+        torch.testing.assert_close(spectrum(ours), spectrum(ours[:]))
+    assert 0 < int(images) < 20
+
+
+def test_several_blocks_where_one_is_wanted_are_told_of(on_disk, planted):
+    store = on_disk(planted, 1)
+    for blocks, words in ((store, r"store\['relu0'\]"), (planted, r"dict\['relu0'\]")):
+        for ask in (spectrum, pk.directions.singular, lambda X: pk.spectra.cka(X, X)):
+            with pytest.raises(TypeError, match=f"of blocks .*relu1.*one of them, such as {words}"):
+                ask(blocks)
+    with pytest.raises(TypeError, match=r"a Stored; give it with its name, {'relu1': block}"):
+        pk.coupled_nmf(store["relu1"], 2)
+    with pytest.raises(TypeError, match=r"a str; give .*pk\.open_store\('acts'\)"):
+        pk.coupled_nmf("acts", 2)
 
 
 @pytest.mark.parametrize("kind", ["neurons", "random", "singular"])
@@ -410,10 +523,13 @@ def read(monkeypatch):
     return sizes
 
 
-@pytest.mark.parametrize("solver", ["auto", "hals", "mu"])
-def test_a_fit_of_a_store_is_that_of_memory(planted, on_disk, solver):
-    how = {"solver": solver, "max_iter": 12, "weights": {"relu0": 1, "relu1": 3}}
-    ours = pk.coupled_nmf(on_disk(planted, 1), 3, **how)
+@pytest.mark.parametrize(
+    ("solver", "share", "rounds"),
+    [("auto", 1, 12), ("hals", 1, 12), ("mu", 1, 12), ("auto", 0.2, 4)],
+)
+def test_a_fit_of_a_store_is_that_of_memory(planted, on_disk, solver, share, rounds):
+    how = {"solver": solver, "max_iter": rounds, "weights": {"relu0": 1, "relu1": 3}}
+    ours = pk.coupled_nmf(on_disk(planted, share), 3, **how)
     theirs = pk.coupled_nmf(planted, 3, **how)
     assert ours.relative_error == pytest.approx(theirs.relative_error, rel=1e-4)
     assert ours.iterations == theirs.iterations
@@ -436,6 +552,42 @@ def test_a_round_reads_the_data_once_in_chunks_of_an_eighth_of_the_memory(
     assert passes[1] - passes[0] == 2
     assert passes[0] <= 4 + 5  # how large it is, the start, the end
     assert sum(read[-4:-2]) <= store["relu0"].memory * 1e9 / 8  # of both blocks
+
+
+def test_blocks_of_two_stores_are_one_set(planted, stored, read):
+    one, other = (stored(block, at_once=30, name=name) for name, block in planted.items())
+    stores = [open_store(block.path.parent, memory=block.memory) for block in (one, other)]
+    both = stores[0] | stores[1]
+    assert list(both) == ["relu0", "relu1"] and both["relu0"].path.parent == one.path.parent
+    fit = pk.coupled_nmf(both, 3, max_iter=9)
+    assert len(read) > 9 * 2 * 8  # rounds, blocks, chunks
+    expected = pk.coupled_nmf(planted, 3, max_iter=9)
+    assert fit.relative_error == pytest.approx(expected.relative_error, rel=1e-4)
+    torch.testing.assert_close(fit.image_factor, expected.image_factor, rtol=1e-3, atol=1e-3)
+    inputs = {"input": planted["relu0"]}
+    assert list(inputs | stores[1]) == ["input", "relu1"] == list(stores[1] | inputs)[::-1]
+    with pytest.raises(TypeError, match="unsupported operand"):
+        stores[0] | 3
+
+
+def fit_in_little_memory(path, memory):
+    """The most that this process holds grows by what `memory` says, and not by what is on disk."""
+    data = open_store(path, memory=memory)
+    pk.coupled_nmf({"relu": torch.rand(30, 80)}, 2, max_iter=2)  # what any fit takes
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pk.coupled_nmf(data, 2, solver="hals", max_iter=2)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown < 0.4 * data.nbytes, f"{grown / 1e6:.0f} MB"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process can be forked here")
+def test_a_fit_of_ten_times_the_memory_takes_no_more_than_that(tmp_path):
+    with create(tmp_path / "acts") as writer:
+        for _ in range(20):
+            writer.append("relu", torch.rand(1000, 1000))
+    process = fork(fit_in_little_memory, tmp_path / "acts", 0.008)
+    process.join()
+    assert process.exitcode == 0
 
 
 def start(blocks):
@@ -521,6 +673,54 @@ def test_components_of_a_stored_layer_are_directions(planted, on_disk):
     )
 
 
+@pytest.mark.parametrize("kind", ["neurons", "random", "singular", "nmf"])
+def test_directions_of_a_stored_block_bear_its_name(stored, kind):
+    block, find = stored(random(9, 40), at_once=5, name="relu7"), getattr(pk.directions, kind)
+    assert [found.layer for found in find(block, 1)] == ["relu7"]
+    assert [found.layer for found in find(block, 1, layer="mine")] == ["mine"]
+    assert [found.layer for found in find(block[:], 1)] == [""]
+
+
+# Inputs
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float32, torch.float64])
+def test_inputs_on_disk_are_those_in_memory(tmp_path, dtype):
+    images = (IMAGES.expand(-1, 3, -1, -1) * 255).to(dtype)
+    images = images if dtype == torch.uint8 else images / 255
+    store = pk.input_blocks(TensorDataset(images), store=tmp_path / "pixels", memory=2)
+    for name, block in pk.input_blocks(images).items():
+        assert torch.equal(store[name][:], block.to(store[name].dtype))
+    assert (
+        list(store) == ["input.red", "input.green", "input.blue"] and store["input.red"].memory == 2
+    )
+    assert (store["input.red"].dtype == torch.float64) == (dtype == torch.float64)
+
+
+def test_inputs_and_activations_on_disk_are_fitted_together(model, tmp_path):
+    images = DataLoader(TensorDataset(IMAGES), batch_size=9)
+    how = {"memory": 4e-6}
+    store = pk.input_blocks(images, store=tmp_path / "pixels", **how)
+    blocks = store | record(model, images, store=tmp_path / "acts", **how)
+    expected = pk.input_blocks(IMAGES) | record(model, IMAGES)
+    assert list(blocks) == list(expected)
+    fits = [pk.coupled_nmf(X, 2, max_iter=9) for X in (blocks, expected)]
+    assert fits[0].relative_error == pytest.approx(fits[1].relative_error, rel=1e-4)
+
+
+def test_inputs_that_cannot_be_kept_leave_nothing(tmp_path):
+    sizes = [torch.zeros(1, 8, 8)] * 500 + [torch.zeros(1, 9, 9)]
+    for bad, words in (
+        (sizes, "images differ in size: .*"),
+        (DataLoader(sizes, batch_size=50), r"size: there are 1 × 8 × 8 and 1 × 9 × 9; .*Resize"),
+        (TensorDataset(2 * IMAGES), "not from 0 to 1"),
+        (TensorDataset(IMAGES[:0]), "no images"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pk.input_blocks(bad, store=tmp_path / "pixels")
+    assert not list(tmp_path.iterdir())
+
+
 # The whole analysis
 
 
@@ -545,6 +745,9 @@ def test_a_peek_keeps_every_neuron_on_disk_and_finds_what_it_finds_in_memory(tmp
 
 
 def test_a_peek_does_not_write_over_what_is_there(model, tmp_path):
+    write_one(tmp_path / "acts")
+    with pytest.raises(FileExistsError, match=r"a peek records its own; delete it: shutil\.rmtree"):
+        pk.peek(model, IMAGES, store=tmp_path / "acts", progress=False)
     (tmp_path / "mine").write_text("notes")
     with pytest.raises(FileExistsError, match="another path"):
         pk.peek(model, IMAGES, store=tmp_path, progress=False)

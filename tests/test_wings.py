@@ -1,11 +1,11 @@
 """The house has three wings, and arrows between them go down only: course → study → method."""
 
 import ast
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import anew
 
 import peeklib as pk
 
@@ -43,11 +43,14 @@ def test_no_module_imports_one_of_a_higher_wing(path):
     assert not upward
 
 
+def load_names_of_the_method():
+    import peeklib as pk
+
+    assert [pk.coupled_nmf, pk.record, pk.Explorer, pk.plots]
+    above = ("peeklib.study", "peeklib.course")
+    assert not [name for name in sys.modules if name.startswith(above)]
+
+
 def test_a_wing_is_loaded_only_when_it_is_asked_for():
-    """What the method wing's own names bring in, in a process of their own."""
-    code = (
-        "import sys, peeklib as pk; pk.coupled_nmf, pk.record, pk.Explorer, pk.plots\n"
-        "print([name for name in sys.modules if name.startswith(('peeklib.study', 'peeklib.course'))])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    """The method wing's own names bring in none."""
+    anew(load_names_of_the_method)

@@ -119,6 +119,14 @@ def test_a_run_killed_while_it_writes_leaves_nothing_half_done(kept, monkeypatch
     assert "weights" in torch.load(run.trained(SMALL))
 
 
+def test_a_second_run_at_once_is_refused(kept):
+    with run.alone(), pytest.raises(SystemExit, match="Another `make zoo` is at work"):
+        with run.alone():
+            pytest.fail("both would train")
+    with run.alone():
+        pass  # the first has ended
+
+
 def test_scores_are_of_whole_fits(kept, monkeypatch):
     """An interrupt comes out of them."""
     monkeypatch.setattr(scores, "observe", lambda model, images: None)

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from ..solvers import all_or_nothing
-from ..storage import write
+from ..storage import SUFFIX, write
+from ..store import Store, Stored
 from . import packing
 from .fingerprint import SOURCES, check_unchanged, fingerprint
 
@@ -35,6 +36,7 @@ ROOM = 4  # GB on disk, unless PEEK_CACHE_GB says otherwise; what was used longe
 FORMAT = 2  # of the files
 OURS = re.compile(r"\w+\.[0-9a-f]{64}\.result")  # names of files
 UNCOUNTED = {"progress"}  # arguments that decide no result
+STAMPED = "stamp"  # an argument that already stands for what lies at a path
 PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, range),
     *(np.generic, torch.device, torch.dtype),
@@ -50,6 +52,8 @@ def cached(function: Callable) -> Callable:
 
     Use what is returned: `train` changes the model it is given when it computes, and leaves it
     alone when the result comes from disk. Results come back on the device they were on.
+
+    Text that is the path of a file or folder counts with what lies there, which is read for it.
 
     They lie in the folder PEEK_CACHE, else in the user's cache, up to 4 GB, or as many as
     PEEK_CACHE_GB says; what was used longest ago goes first. Where one is damaged, where nothing
@@ -190,7 +194,7 @@ def _read(path: Path, room: float, key: str, before: nn.Module | None):
     if not path.is_file():  # a pipe would be waited for without end
         raise FileNotFoundError(path)
     if path.stat().st_size > room:
-        raise ValueError("it is larger than all that is kept may be")
+        raise FileNotFoundError(path)  # whoever allows less has it removed in its turn
     with path.open("rb") as file:
         result = packing.unpack(file, key, before)
     with contextlib.suppress(OSError):
@@ -253,10 +257,41 @@ def _key(function: Callable, arguments: dict) -> str:
     versions |= {name: metadata.version(name) for name in DATA_MAKERS}
     precision = torch.get_float32_matmul_precision()
     lines = [_name(function), str(versions), f"GPU: {_gpu()}, precision of products: {precision}"]
+    lines += _precisions()
     for name, value in arguments.items():
         if name not in UNCOUNTED:
             lines.append(f"{name}: {_text(value)}")
+            if isinstance(value, str) and STAMPED not in arguments:
+                lines += _content(value)
     return "\n".join(lines)
+
+
+def _precisions() -> list[str]:
+    """What decides types of numbers from outside of a call, where it is not as PyTorch begins."""
+    lines = []
+    for kind in ("cpu", "cuda"):
+        if torch.is_autocast_enabled(kind):
+            lines.append(f"autocast on {kind}: {torch.get_autocast_dtype(kind)}")
+    if torch.get_default_dtype() != torch.float32:
+        lines.append(f"default type: {torch.get_default_dtype()}")
+    return lines
+
+
+def _content(path: str) -> list[str]:
+    """What lies at a path, by name and hash, if that is a file or folder.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    files = [Path(place) for place in (path, path + SUFFIX) if os.path.isfile(place)]
+    if os.path.isdir(path):
+        files += sorted(file for file in Path(path).rglob("*") if file.is_file())
+    return [f"{os.path.relpath(file, path)}: {_hash(file)}" for file in files]
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _gpu() -> str:
@@ -282,6 +317,8 @@ def _text(value) -> str:
         # a weight that two layers share has one name here, two equal weights have two
         names = [name for name, _ in value.named_parameters()]
         return f"{_name(kind)} {names} {_text(vars(value))}"
+    if isinstance(value, Store | Stored):
+        raise TypeError("a store on disk is not read for a key, and so its results are not kept")
     if is_dataclass(value) and not isinstance(value, type):
         return f"{_name(kind)} [] {_text(vars(value))}"
     if isinstance(value, dict):

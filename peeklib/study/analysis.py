@@ -21,12 +21,12 @@ from tqdm.auto import tqdm
 from .. import __version__
 from ..blocks import check_count, check_seed, pick_device
 from ..directions import Direction
-from ..images import as_images, check_pictures
+from ..images import as_images, check_pictures, reading
 from ..nmf import Sweep
 from ..samples import Sample, even_batches, plan, record_batch, record_samples
 from ..sites import choose, layer_names, trace
 from ..solvers import all_or_nothing
-from ..store import Stored, check_free, create, open_store
+from ..store import Stored, as_folder, check_free, check_memory, create, is_store, open_store
 from ..watch import Preprocess, unchanged, unwrapped
 from .joint import Joint, component_directions, factorize
 from .layer import COUNT, Study, study_layer
@@ -115,8 +115,8 @@ def peek(
         layers=_layers(layers),
         ranks=_checked_ranks(ranks),
         negative=negative,
-        memory=memory,
-        store=None if store is None else Path(store),
+        memory=check_memory(memory),
+        store=None if store is None else as_folder(store),
         seed=check_seed(seed),
         batch_size=check_count(batch_size, "batch_size"),
         device=pick_device(device, images.device),
@@ -149,15 +149,23 @@ class _Options:
     def __post_init__(self):
         if self.negative not in ("auto", "clip", "split"):
             raise ValueError(f'negative={self.negative!r}; it is "auto", "clip" or "split"')
-        if not self.memory > 0:
-            raise ValueError(f"memory is {self.memory} GB; it is above 0")
         if self.store is not None:
-            check_free(self.store)
+            _check_store(self.store)
+
+
+def _check_store(path: Path) -> None:
+    if is_store(path):
+        raise FileExistsError(
+            f"there is a store at {str(path)!r} already, and a peek records its own; delete it: "
+            f"shutil.rmtree({str(path)!r}), or name another path"
+        )
+    check_free(path)
 
 
 def _pictures(images) -> Tensor:
     """images × channels × height × width, two or more."""
-    images = check_pictures(as_images(images))
+    with reading(images):
+        images = check_pictures(as_images(images))
     if not images[:1].numel():
         raise ValueError(f"there are no images: their shape is {tuple(images.shape)}")
     if len(images) < 2:

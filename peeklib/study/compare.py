@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from .. import plots
 from ..explorer import Picture, show
-from ..images import as_images, check_pictures
+from ..images import as_images, check_pictures, reading
 from ..names import escape, literal, readable
 from ..sites import layer_names
 from ..watch import Preprocess, unwrapped
@@ -184,7 +184,8 @@ class Checkpoints:
         layers: Layers | Mapping[Any, Layers | None] | None = None,
         memory: float = MEMORY,
     ):
-        self.images = check_pictures(as_images(images))
+        with reading(images):
+            self.images = check_pictures(as_images(images))
         if not len(self.images):
             raise ValueError("there are no images")
         self.preprocess = preprocess

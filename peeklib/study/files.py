@@ -32,8 +32,8 @@ def load(path: str | os.PathLike, device=None) -> Any:
             of a `Peek` stays on the CPU, where it is drawn.
 
     Returns:
-        A `CoupledFactors`, `CoupledTensors`, `Sweep` or `Peek`, as it was saved: equal, numbers to
-        the bit.
+        A `CoupledFactors`, `CoupledTensors`, `Sweep` or `Peek`, as it was saved: all numbers in it
+        to the bit (compare these: `==` of two results asks if they are one object).
 
     Raises:
         OSError: if there is no file, or it cannot be read.

@@ -5,17 +5,16 @@ both and `page.css` that of the page around. The saved page has a content-securi
 a browser finds the hashes of our script and styles: it runs nothing else, and loads nothing at all.
 """
 
-import base64
-import hashlib
-import html
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
 
 import pandas as pd
 
+from .. import playground
 from ..explorer import SCRIPT, STYLES
 from ..names import brief, escape
+from ..secure import digest, policy
 
 
 def _beside(name: str) -> str:
@@ -32,45 +31,14 @@ LONG = 1000  # characters of a sentence or an error; more are cut
 HEADING = 200
 
 
-def digest(text: str) -> str:
-    """The hash by which a policy names an inline script or style.
-
-    Returns:
-        A source of a content-security policy, quoted.
-
-    Example:
-        >>> digest("")
-        "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
-    """
-    code = hashlib.sha256(text.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(code).decode('ascii')}'"
-
-
-def policy(rules: Mapping[str, str]) -> str:
-    """A content-security policy as an element; it has to come before all that it rules.
-
-    Args:
-        rules: directive → what it allows, as in the HTTP header.
-
-    Returns:
-        HTML.
-
-    Example:
-        >>> print(policy({"default-src": "'none'"}))
-        <meta http-equiv="Content-Security-Policy" content="default-src 'none'">
-    """
-    content = "; ".join(f"{name} {allowed}" for name, allowed in rules.items())
-    return (
-        f'<meta http-equiv="Content-Security-Policy" content="{html.escape(content, quote=False)}">'
-    )
-
-
 POLICY = policy(
     {
         "default-src": "'none'",
         "img-src": "data:",
-        "script-src": digest(SCRIPT),
-        "style-src": " ".join(["'unsafe-hashes'", digest(PAGE_STYLE), *map(digest, STYLES)]),
+        "script-src": " ".join(map(digest, [SCRIPT, playground.SCRIPT])),
+        "style-src": " ".join(
+            ["'unsafe-hashes'", *map(digest, [PAGE_STYLE, playground.STYLE, *STYLES])]
+        ),
         "base-uri": "'none'",
         "form-action": "'none'",
     }

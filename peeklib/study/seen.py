@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..hooks import logits_of
-from ..images import as_images, check_pictures, input_blocks
+from ..images import as_images, check_pictures, input_blocks, reading
 from ..nmf import Sweep, rank_sweep
 from ..samples import Sample, even_batches, plan, record_samples
 from ..sites import choose, trace
@@ -300,7 +300,8 @@ def observe(
         (torch.Size([4, 4]), torch.Size([4, 4]))
     """
     model = unwrapped(model)
-    images = check_pictures(as_images(images))
+    with reading(images):
+        images = check_pictures(as_images(images))
     if not len(images):
         raise ValueError("there are no images")
     if not memory > 0:

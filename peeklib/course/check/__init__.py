@@ -31,6 +31,7 @@ from .chapter12 import alignment, flat_gain, images_needed
 from .chapter13 import dead_neurons, permuted_neurons, size_share
 from .chapter14 import kendall_by_hand, safest, tau_within, worst_environment
 from .chapter15 import break_even, same_size, summed_along
+from .chapter16 import constant_kept, most_lost, votes_by_hand
 
 __all__ = ["neuron_counts", "neuron_row", "silent_neurons"]
 __all__ += ["stacked", "factor_update", "even_weights", "from_pixels"]
@@ -47,3 +48,4 @@ __all__ += ["images_needed", "alignment", "flat_gain"]
 __all__ += ["size_share", "dead_neurons", "permuted_neurons"]
 __all__ += ["kendall_by_hand", "worst_environment", "safest", "tau_within"]
 __all__ += ["same_size", "summed_along", "break_even"]
+__all__ += ["constant_kept", "most_lost", "votes_by_hand"]

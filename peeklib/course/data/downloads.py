@@ -5,6 +5,7 @@ end. None is waited for longer than `PATIENCE` for each `SLOWEST` · `PATIENCE` 
 does, and the next one is asked. A file counts when its checksum is right.
 """
 
+import contextlib
 import shutil
 import threading
 import time
@@ -65,8 +66,9 @@ def download(original: Original, root: Path) -> None:
 def _tidy(root: Path) -> None:
     """Remove what killed downloads left."""
     for place in root.glob(f"{PART}*"):
-        if place.stat().st_mtime < time.time() - LEFT:
-            shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):  # a dead link, or another process was quicker
+            if place.stat().st_mtime < time.time() - LEFT:
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def _unpack_all(original: Original, server: str, root: Path) -> None:

@@ -20,6 +20,7 @@ from . import (
     shapes,
     speed,
     stopped,
+    switched,
     uneven,
 )
 from .common import FIT
@@ -68,5 +69,8 @@ STUDIES = {
     "rank_or_scale": Study(scale.rank_or_scale, fit=pk.scores.FIT),
     "uneven": Study(uneven.uneven, ("digits-rgb",), fit=pk.scores.FIT),
     "higher_order": Study(higher_order.higher_order, fit=higher_order.FIT),
+    "silenced": Study(switched.silenced),
+    "surviving": Study(switched.surviving),
+    "joint": Study(switched.joint),
     "libraries": Study(higher_order.libraries, fit=higher_order.PROGRAMS),
 }

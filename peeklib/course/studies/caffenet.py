@@ -21,7 +21,7 @@ from .trainings import shuffled_test
 from .zhang import CUT, rank_correlation
 
 WIDTH = 0.5  # of the network in the table
-RATES = (0.02,)  # of learning, an epoch each
+RATES = (0.02, 0.02, 0.02, 0.02, 0.02, 0.002)  # of learning, an epoch each
 TESTS = 4_000  # images, of which those count that the network gets right …
 IMAGES = 1_000  # … up to this many
 FIRST = 15  # singular values, as in the study's Figure 5
