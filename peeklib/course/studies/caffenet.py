@@ -31,18 +31,17 @@ AFTER = {"pool5": ("fc6", "relu6"), "relu6": ("fc7", "relu7"), "relu7": ("fc8", 
 
 
 def networks(seed: int) -> Iterator[tuple[dict, Subject]]:
-    """CaffeNet in small, trained, on images that it gets right; and untrained, on any.
+    """CaffeNet in small, trained, also after one epoch, on images that it gets right; untrained, on any.
 
     Yields:
         Setting, seed and accuracy, by column; and the network with its images.
     """
     data = load("cifar10")
     data = replace(data, test=shuffled_test(data, TESTS))
-    fresh = SmallCaffeNet(width=WIDTH, seed=seed)
-    caffe = SmallCaffeNet(width=WIDTH, seed=seed)
-    caffe = train_caffenet(caffe, *data.train, seed=seed, rates=RATES)
-    for setting, model in {"trained": caffe, "untrained": fresh}.items():
-        right = setting == "trained"
+    for setting, rates in {"trained": RATES, "one epoch": RATES[:1], "untrained": ()}.items():
+        model = SmallCaffeNet(width=WIDTH, seed=seed)
+        model = train_caffenet(model, *data.train, seed=seed, rates=rates)
+        right = setting != "untrained"
         one = pk.subjects.cifar(model, data, count=IMAGES, only_correct=right, seed=seed)
         one = one._replace(layers={layer: layer for layer in LAYERS})
         accuracy = pk.accuracy(model, *data.test)
@@ -51,7 +50,7 @@ def networks(seed: int) -> Iterator[tuple[dict, Subject]]:
 
 
 def caffenet(seeds=range(1)) -> Iterator[dict]:
-    """Every layer of the network, trained and untrained: singular values, purity, variances, neighbours, places.
+    """Every layer of the network, by training: singular values, purity, variances, neighbours, places.
 
     Yields:
         A row for each network and layer.
