@@ -572,7 +572,7 @@ pd.DataFrame(rows).T[["purity", "entropy", "overlap", "same class"]].round(3)
 #
 # *10 minutes.* Our `pool5` has one place; the study's had 36 for each channel, and many of its remarks are about places. So here is CaffeNet in small:
 # its eight layers with response normalization and dropout, 55 × 55 places in the first and 6 × 6 in `pool5`, but few channels. The table `caffenet` has one such network
-# (`peeklib.course.caffenet`), trained for one epoch, as it was and untrained, with 1,000 images each. **One seed: what it shows may be that seed's.**
+# (`peeklib.course.caffenet`): trained for six epochs, which is little, and as it was after one, and untrained, with 1,000 images each. **One seed: what it shows may be that seed's.**
 
 # %%
 PAIRS = ["next", "opposite", "other channel"]
@@ -580,6 +580,7 @@ ONE = "one network"
 caffe = pk.evidence.table("caffenet")
 print(caffe.groupby("setting").accuracy.first().map("{:.0%}".format))
 ours = caffe[caffe.setting == "trained"].set_index("layer")
+early = caffe[caffe.setting == "one epoch"].set_index("layer")
 columns = [f"{what}, {pair}" for what in ("correlation", "overlap") for pair in PAIRS]
 ours[columns].dropna().round(2)
 
@@ -641,7 +642,8 @@ pk.judge(
     "zhang-threshold",
     [above - below >= 0.05, pool5["variance and purity above"] < 0.5],
     f"{pool5['below 0.5']:.0%} of the neurons of pool5 lie below 0.5, purity {below:.2f}, above it {above:.2f}; correlation above it "
-    f"{pool5['variance and purity above']:.2f}; {ONE}",
+    f"{pool5['variance and purity above']:.2f}; after one epoch, purity {early.loc['pool5', 'purity below 0.5']:.2f} and "
+    f"{early.loc['pool5', 'purity above 0.5']:.2f}; {ONE}",
     **CHAPTER,
 )
 
@@ -649,11 +651,12 @@ pk.judge(
 # A neuron of low variance may still feed one that varies much, the study suspects. So we compare its weights to those neurons with the weights of all.
 
 # %%
-weights = ours["weight of low variance"]
+weights, before = ours["weight of low variance"], early["weight of low variance"]
 pk.judge(
     "zhang-feeding",
     [weights[layer] >= 0.9 for layer in ("pool5", "relu6")],
-    f"weights of the quarter of low variance, as a share of the mean, from pool5 {weights['pool5']:.2f}, from fc6 {weights['relu6']:.2f}; {ONE}",
+    f"weights of the quarter of low variance, as a share of the mean, from pool5 {weights['pool5']:.2f}, from fc6 {weights['relu6']:.2f}; "
+    f"after one epoch {before['pool5']:.2f} and {before['relu6']:.2f}; {ONE}",
     **CHAPTER,
 )
 

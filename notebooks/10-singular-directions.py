@@ -457,7 +457,7 @@ print(
 # ## And in a network with the study's layers?
 #
 # *5 minutes.* The small CaffeNet of {doc}`09-what-one-neuron-sees` has 36 places in `pool5`, and fully connected layers behind it (`relu6` and `relu7` are fc6 and fc7). **One
-# seed, one epoch.** The study's Figure 5 shows the first fifteen singular values of `pool5`; where is their elbow, the value farthest below the line
+# seed, six epochs.** The study's Figure 5 shows the first fifteen singular values of `pool5`; where is their elbow, the value farthest below the line
 # from the first to the last {cite}`satopaa2011finding`?
 
 # %%
