@@ -204,6 +204,25 @@ pk.show(*rank_curves("MNIST", "rmse", "RMSE"))
 persists("alexnet-mnist", "MNIST")
 
 # %% [markdown]
+# The paper says that all its observations persist, and shows no spectra of this network. Does the entropy rank of the last layer rise?
+
+# %%
+ranks = table.drop_duplicates(["network", "training", "seed"])
+ranks = ranks.set_index(["network", "seed", "training"])["entropy rank of relu5"]
+ranks = {name: ranks[name].unstack()[LABELS] for name in ("CIFAR-10", "MNIST")}
+pk.judge(
+    "alexnet-spectra",
+    [(part.diff(axis=1).iloc[:, 1:] > 0).all(axis=None) for part in ranks.values()],
+    f"entropy rank of relu5 at {', '.join(LABELS)} of the data, mean of {len(ranks['MNIST'])} seeds: "
+    + "; ".join(
+        f"{name} " + ", ".join(f"{value:.1f}" for value in part.mean())
+        for name, part in ranks.items()
+    ),
+    chapter="04-deeper-and-in-colour",
+    data=None,
+)
+
+# %% [markdown]
 # In every layer, and in the pixels, the error rises at most ranks (see the first slider); in all of them together it does not.
 # With a quarter of the data the activations are small, the pixels weigh more, and pixels are explained worst:
 

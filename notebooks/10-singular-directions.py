@@ -37,6 +37,8 @@ elif importlib.util.find_spec("peeklib") is None:
     )
 
 # %%
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pandas as pd
 import torch
@@ -54,14 +56,15 @@ data
 # it classifies correctly; or torchvision's, if you name a folder of ImageNet images.
 
 # %%
-FOLDER = None  # such as "/content/imagenet/val"
+FOLDER = None  # such as "/content/imagenette2"
 
 if FOLDER:
-    subject = pk.subjects.imagenet(FOLDER, count=1000)  # 6,000 need 40 GB
+    disk = TemporaryDirectory()
+    subject = pk.subjects.imagenet(FOLDER, store=f"{disk.name}/activations")
 else:
     model = pk.models.CifarAlexNet(3, seed=0)
     model = pk.subjects.train_cifar(model, *data.train, seed=0, epochs=4 if full else 1)
-    subject = pk.subjects.cifar(model, data, only_correct=full, seed=0)
+    subject = pk.subjects.cifar(model, data, only_correct=full, seed=0).recorded()
 LAYERS, labels = list(subject.layers), subject.labels
 subject
 
@@ -72,15 +75,19 @@ subject
 # loadings are zero, and the order of the file decides which of them comes last.)
 
 # %% tags=["hide-input"]
-blocks = {name: subject.activations(name) for name in LAYERS}
-hidden = {name: block for name, block in blocks.items() if block.min() >= 0}
+blocks = subject.kept  # in memory, or on disk
+hidden = {name: block for name, block in blocks.items() if block.aminmax()[0] >= 0}
+step = max(1, subject.images.shape[-1] // 56)  # of large images every fourth pixel
+pixels = pk.input_blocks(subject.images[..., ::step, ::step])
 how = {"max_iter": 60, "tol": 1e-3}
-fit = pk.coupled_nmf(pk.input_blocks(subject.images) | hidden, 30, **how)
+fit = pk.coupled_nmf(pixels | hidden, 30, **how)
 
 # %% tags=["hide-input"]
 SHOWN, KINDS = range(1, 7), ["singular", "nmf", "neuron", "random"]
 found, spectra = {}, {}
-for layer, raw in blocks.items():
+few = slice(1000 if FOLDER else None)  # images, where all would take hours
+for layer in LAYERS:  # one at a time
+    raw = subject.activations(layer)
     A, alive = pk.directions.normalize(raw), raw.std(dim=1) > 0
     args = {"count": len(SHOWN), "layer": layer}
     found["singular", layer] = pk.directions.singular(A, **args)
@@ -88,7 +95,7 @@ for layer, raw in blocks.items():
     found["random", layer] = pk.directions.random(A, **args)
     if layer in hidden:
         found["nmf", layer] = pk.directions.nmf(raw, fit=fit, **args)
-    spectra[layer] = pk.spectrum(A).cpu()
+    spectra[layer] = pk.spectrum(A[:, few]).cpu()
 
 
 # %% tags=["hide-input"]
@@ -127,7 +134,7 @@ pk.Explorer(axes, draw, prepared={"which": SHOWN[:3]})
 # randomized subspace iteration {cite}`halko2011finding`, on a GPU if the activations are there, with $\sigma_i$ as their `scale`; scikit-learn's is the reference.
 
 # %%
-A = pk.directions.normalize(blocks["pool5"])
+A = pk.directions.normalize(subject.activations("pool5"))
 ours = pk.directions.singular(A, 8, layer="pool5")
 U, S, _ = randomized_svd(A.cpu().numpy(), 8, random_state=0)
 alike = [abs(U[:, k] @ one.vector.cpu().numpy()) for k, one in enumerate(ours)]
@@ -399,7 +406,7 @@ pk.judge(
 
 # %%
 listed = by_seed(layers, "above chance", **HERE)
-again = pk.spectra.parallel_analysis(A)
+again = pk.spectra.parallel_analysis(A[:, few])
 room = 1 + 2 * (listed.max() - listed.min())
 note = pk.recheck("pool5, above chance", listed[0], again, within=room, data=data)
 if not FOLDER:
@@ -432,7 +439,7 @@ share.map("{:.0%}".format).to_frame("entropy rank / neurons").T
 # <code>values.norm()</code> is its norm.</details>
 
 # %%
-shape = blocks[LAYERS[3]].shape
+shape = blocks[LAYERS[3]][:, few].shape
 my_share = None
 pk.check.noise_share(my_share, shape)
 
@@ -444,6 +451,71 @@ pk.check.noise_share(my_share, shape)
 print(
     f"{my_share:.1%}, and by (√neurons + √images) / √entries "
     f"{(shape[0] ** 0.5 + shape[1] ** 0.5) / (shape[0] * shape[1]) ** 0.5:.1%}"
+)
+
+# %% [markdown]
+# ## And in a network with the study's layers?
+#
+# *5 minutes.* The small CaffeNet of {doc}`09-what-one-neuron-sees` has 36 places in `pool5`, and fully connected layers behind it (`relu6` and `relu7` are fc6 and fc7). **One
+# seed, six epochs.** The study's Figure 5 shows the first fifteen singular values of `pool5`; where is their elbow, the value farthest below the line
+# from the first to the last {cite}`satopaa2011finding`?
+
+# %%
+caffe = pk.evidence.table("caffenet").set_index(["setting", "layer"])
+own = caffe.loc["trained"]
+VALUES = [f"value {k}" for k in range(1, 16)]
+pools = {name: caffe.loc[name, "pool5"] for name in ("trained", "untrained")}
+falls = {name: pool[VALUES].astype(float).to_numpy() for name, pool in pools.items()}
+figure = pk.plots.lines(
+    falls,
+    title="The first fifteen singular values of pool5",
+    xlabel="index, from 0",
+    ylabel="share of the norm",
+)
+pk.show(figure, "Two falling lines, of the trained network and of the untrained one.")
+
+# %%
+elbows = {name: int(pool["elbow"]) for name, pool in pools.items()}
+eighth = {name: values[7] / values[0] for name, values in falls.items()}
+pk.judge(
+    "zhang-elbow",
+    [2 <= elbows["trained"] <= 8, eighth["trained"] < 0.5],
+    "; ".join(
+        f"{name}: elbow at {elbows[name]}, the eighth is {eighth[name]:.2f} of the first"
+        for name in elbows
+    ),
+    **CHAPTER,
+)
+
+# %%
+MEASURES = ["purity of singular", "places of singular", "above chance", "error of 8"]
+own[MEASURES].astype(float).round(2)
+
+# %%
+purity = own["purity of singular"]
+untrained = caffe.loc["untrained"]["purity of singular"]
+fc, before = ["relu6", "relu7"], ["norm1", "norm2", "relu3", "relu4", "pool5"]
+pk.judge(
+    "zhang-fully-connected",
+    [
+        purity[fc].min() > purity[before].max(),
+        purity[fc].min() > 0.5,
+        (purity[fc] - untrained[fc]).min() >= 0.1,
+    ],
+    f"purity in fc6 {purity['relu6']:.2f}, in fc7 {purity['relu7']:.2f}, before at most {purity[before].max():.2f}; untrained "
+    f"{untrained['relu6']:.2f} and {untrained['relu7']:.2f}; one network",
+    **CHAPTER,
+)
+
+# %%
+share = own["places of singular"].dropna()
+pk.judge(
+    "zhang-localized",
+    [share["pool5"] > share["norm1"], (share.diff().dropna() > 0).all()],
+    "share of the places over which the first 8 directions spread: "
+    + ", ".join(f"{layer} {value:.2f}" for layer, value in share.items())
+    + "; one network",
+    **CHAPTER,
 )
 
 # %% [markdown]
@@ -559,9 +631,10 @@ print(f"row {place[0]}, column {place[1]}, {energy.max() / energy.sum():.0%} of 
 # kernel alignment {cite}`kornblith2019similarity`: 1 if one layer is a rotation of the other, up to scale, and near 0 if they share nothing.
 
 # %%
+some = {name: block[:, few] for name, block in blocks.items()}
 lined_up = pd.DataFrame(
     {
-        a: {b: pk.spectra.cka(blocks[a], blocks[b]) for b in LAYERS[k:]}
+        a: {b: pk.spectra.cka(some[a], some[b]) for b in LAYERS[k:]}
         for k, a in enumerate(LAYERS)
     }
 )

@@ -64,10 +64,11 @@ def normalize(activations) -> Tensor:
     """
     X = as_matrix(activations)
     X = X / power_near(X)  # squares of it neither overflow nor vanish
-    centred = X - X.mean(dim=0)
-    spread = centred.square().mean(dim=0).sqrt()
     rounding = 1e-6 * X.abs().amax(dim=0)
-    return centred / torch.where(spread > rounding, spread, torch.inf)
+    X -= X.mean(dim=0)  # in place, as below: a layer may fill a third of the memory
+    spread = X.square().mean(dim=0).sqrt()
+    X /= torch.where(spread > rounding, spread, torch.inf)
+    return X
 
 
 @full_precision()

@@ -17,7 +17,7 @@ EMPTY = Split(None, None)
 SETTINGS = {  # columns that tell rows of one seed from each other
     *("data", "recipe", "fraction", "order", "lr", "study", "setting", "layer", "activations"),
     *("method", "count", "rank", "solver", "network", "control", "images", "model", "program"),
-    *("equal", "base", "shuffle", "digit", "other"),
+    *("equal", "base", "shuffle", "digit", "other", "rounds"),
 }
 
 

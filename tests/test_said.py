@@ -342,6 +342,21 @@ def test_chapter_12_twins_and_what_is_left_of_chance():
     assert null["CKA", 500] < 0.05 and null["SVCCA", 500] > 0.3 and null["SVCCA"].min() < 0.1
 
 
+def test_the_ledger_says_what_more_epochs_take_from_claims_about_a_small_caffenet():
+    rows = evidence.table("caffenet").set_index(["setting", "layer"])
+    pool5 = {name: rows.loc[name, "pool5"] for name in ("trained", "one epoch")}
+    gains = {name: row["purity above 0.5"] - row["purity below 0.5"] for name, row in pool5.items()}
+    assert gains["trained"] < 0.05 <= gains["one epoch"]
+    assert pool5["one epoch"]["variance and purity above"] < 0.5
+    weights = rows["weight of low variance"].unstack("layer")[["pool5", "relu6"]]
+    assert (weights.loc[["one epoch", "untrained"]] >= 0.9).all(axis=None)
+    assert weights.loc["trained"].min() < 0.9
+    alike = rows["correlation, next"].unstack("layer")["norm1"]
+    assert alike["untrained"] >= alike["trained"], "neighbours are as much alike untrained"
+    shared = pool5["trained"][["overlap, next", "overlap, other channel"]]
+    assert shared.iloc[1] < 0.1 < shared.iloc[0] < 0.5
+
+
 def test_chapter_12_by_position_the_error_stays_when_digits_move():
     means = evidence.table("moved").groupby("method")[["at home", "moved"]].mean()
     growth = means.moved / means["at home"]

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
 
 import peeklib as pk
 from peeklib.course.data import Dataset, Split
+from peeklib.course.imagenet import NUMBERS, class_numbers, find_images, in_random_order
 
 
 def cifar_like(count=60):
@@ -83,6 +85,75 @@ def test_imagenet_says_what_is_wrong_with_a_folder(folder, tmp_path):
         pk.subjects.imagenet(folder, weights=None)
     with pytest.raises(FileNotFoundError):
         pk.subjects.imagenet(tmp_path / "none", weights=None)
+
+
+def put(folder, *names, count=2):
+    """Small images, in several folders, with the endings that ImageNet's have."""
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for k in range(count):
+            Image.new("RGB", (300, 260), (k, 9, 9)).save(folder / name / f"{k}.JPEG")
+
+
+def labels_of(folder):
+    """Of the images of a folder, read as `pk.subjects.imagenet` reads them."""
+    names = ("tench", "goldfish")
+    [part] = in_random_order(find_images(folder, names), pil_to_tensor, seed=0, batch=99)
+    assert part.images.shape[1:] == (3, 260, 300)
+    return part.labels.unique().tolist()
+
+
+IMAGENETTE = {"n01440764": 0, "n02102040": 217, "n03888257": 701}
+
+
+@pytest.mark.parametrize("layout", ["", "val", "train", "imagenette2/val", "Data/CLS-LOC/test"])
+def test_some_classes_by_wordnet_number_in_any_layout(tmp_path, layout):
+    put(tmp_path / layout, *IMAGENETTE)
+    (tmp_path / "noisy.csv").touch()
+    assert labels_of(tmp_path) == list(IMAGENETTE.values())
+
+
+def test_the_images_of_imagenette_are_those_it_was_not_trained_on(tmp_path):
+    put(tmp_path / "val", "n01440764")
+    put(tmp_path / "train", "n01440764", "n02102040")
+    assert labels_of(tmp_path) == [0] and labels_of(tmp_path / "train") == [0, 217]
+
+
+def test_a_split_that_is_not_sorted_by_class_is_passed_over(tmp_path):
+    put(tmp_path, "val/", "test/")
+    put(tmp_path / "train", "n02102040/images")
+    assert labels_of(tmp_path) == [217]
+
+
+@pytest.mark.parametrize("wrong", ["n00000001", "cats"])
+def test_folders_that_are_no_classes_are_named(tmp_path, wrong):
+    put(tmp_path, "n01440764", wrong)
+    with pytest.raises(ValueError, match=wrong):
+        labels_of(tmp_path)
+
+
+def test_a_class_without_images_and_a_broken_image_are_named(tmp_path):
+    put(tmp_path, "n01440764")
+    (tmp_path / "n02102040").mkdir()
+    with pytest.raises(FileNotFoundError, match="n02102040.*no images"):
+        labels_of(tmp_path)
+    (tmp_path / "n02102040" / "3.JPEG").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="3.JPEG cannot be read.*remove it"):
+        labels_of(tmp_path)
+
+
+def test_wordnet_numbers_are_those_of_the_classes():
+    assert len(NUMBERS) == len(set(NUMBERS)) == 1000 and list(NUMBERS) == sorted(NUMBERS)
+    assert class_numbers(["tench", "crane"], ("crane", "tench", "crane")) == [1, 0]
+
+
+def test_activations_of_one_pass_are_those_of_a_pass_for_each_layer(tmp_path):
+    data, model = cifar_like(), pk.models.CifarAlexNet(3)
+    subject = pk.subjects.cifar(model, data, only_correct=False, count=7)
+    for kept in (subject.recorded(), subject.recorded(tmp_path / "acts")):
+        assert subject.kept is None and list(kept.kept) == list(subject.layers)
+        for layer in subject.layers:
+            assert torch.equal(kept.activations(layer), subject.activations(layer))
 
 
 @pytest.mark.parametrize(("count", "error"), [(0, ValueError), (1.5, TypeError)])

@@ -6,8 +6,8 @@ responses after the first two pools), for a folder of ImageNet images, where one
 """
 
 import os
-import re
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +17,15 @@ from torch import Tensor, nn
 
 from ..blocks import check_count, check_seed, pick_device
 from ..hooks import predict, record, visiting
+from ..store import Stored
 from ..watch import home_of
 from .cache import cached
 from .data import Dataset, Split
+from .imagenet import find_images, in_random_order
 from .training import correct, train
 
 BATCH = 250  # images in one forward pass
+ROOM = 6.0  # GB for computing with what is on disk, of Colab's 12
 ALEXNET = {  # name on the page → module of torchvision's AlexNet
     "pool1": "features.2",
     "pool2": "features.5",
@@ -54,6 +57,7 @@ class Subject(NamedTuple):
     labels: Tensor  #: one integer for each image
     classes: tuple[str, ...]
     source: str  #: which network and images these are
+    kept: Mapping[str, Tensor | Stored] | None = None  #: activations, by layer, if `recorded`
 
     def activations(self, layer: str) -> Tensor:
         """Φ of one layer, neurons × images, negative values kept.
@@ -72,9 +76,40 @@ class Subject(NamedTuple):
             torch.Size([5, 4])
         """
         name = self.layers[layer]
+        if self.kept is not None:
+            return self.kept[layer][:]
         with _at_work(self.model, self.images):
             blocks = record(self.model, self.images, [name], negative="keep", batch_size=BATCH)
         return blocks[name]
+
+    def recorded(self, store: str | os.PathLike | None = None) -> "Subject":
+        """The same with the activations of all layers, found in one pass, for `activations` to give.
+
+        Args:
+            store: a folder on disk to keep them in, one that is not there yet; None keeps them in
+                memory. A factorization takes what is in `kept` as its blocks.
+
+        Raises:
+            FileExistsError, OSError: for a folder that is there, or cannot be written.
+            ValueError: for more than 8 GB in memory.
+
+        Example:
+            >>> import tempfile
+            >>> model = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+            >>> black = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+            >>> subject = Subject(model, {"fc": "1"}, black, torch.zeros(4), ("a",), "a line")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     subject.recorded(f"{folder}/acts").activations("fc").shape
+            torch.Size([5, 4])
+        """
+        how = {"negative": "keep", "batch_size": BATCH}
+        names = list(self.layers.values())
+        with _at_work(self.model, self.images):
+            if store is None:
+                found = record(self.model, self.images, names, **how)
+            else:
+                found = record(self.model, self.images, names, store=store, memory=ROOM, **how)
+        return self._replace(kept={layer: found[name] for layer, name in self.layers.items()})
 
     def shape(self, layer: str) -> tuple[int, ...]:
         """Shape of one image's activations in a layer.
@@ -175,84 +210,84 @@ def imagenet(
     count: int = 6000,
     weights="DEFAULT",
     only_correct: bool = True,
+    store: str | os.PathLike | None = None,
     seed: int = 0,
 ) -> Subject:
     """torchvision's pretrained AlexNet and images of a folder `<folder>/<class>/<image>`.
 
-    The class folders are all 1,000 under their WordNet numbers, or some, named as torchvision does
-    ("goldfish"). The network begins with the normalization it was trained with, so that it takes
-    images from 0 to 1.
+    The folders of classes have WordNet numbers (n01440764) or the names that torchvision gives them
+    ("goldfish"): all 1,000 or some, as in Imagenette. They may lie in folders of splits, of which
+    `val` is read if it is there, else `test`, else `train`. The network begins with the
+    normalization it was trained with, so that it takes images from 0 to 1.
 
     Args:
-        folder: of images, such as the validation set sorted by class.
+        folder: of images, such as ImageNet's validation set sorted by class, or Imagenette.
         count: images at most; each takes 150 kB, and its activations in the largest layer 260 kB.
         weights: for torchvision; None starts from random ones, for trying it out.
-        only_correct, seed: as for `cifar`.
+        only_correct, seed: as for `cifar`. Images are read, at random, until there are enough.
+        store: of a folder on disk, for the activations of all layers: 800 kB an image. They are
+            then found in one pass, and not again for each layer.
 
     Returns:
         The network, its images (uint8, images × 3 × 224 × 224) and eight layers.
 
     Raises:
-        FileNotFoundError: without such a folder, or without images in it.
+        FileNotFoundError: without such a folder, or without images in it or in a class.
+        FileExistsError: for a store that is there.
         TypeError: for a count that is no whole number.
-        ValueError: for one below 1, class folders that it cannot name, or if no image is classified
-            correctly.
+        ValueError: for one below 1, class folders that it cannot name, files that are no images,
+            or if no image is classified correctly.
 
     Example:
         >>> import peeklib as pk
-        >>> subject = pk.subjects.imagenet("~/imagenet/val", count=1000)  # doctest: +SKIP
+        >>> subject = pk.subjects.imagenet("~/imagenette2/val", count=1000)  # doctest: +SKIP
     """
     from torchvision import models, transforms
 
     check_count(count, "count")
     prepare = models.AlexNet_Weights.DEFAULT.transforms()
     classes = tuple(models.AlexNet_Weights.DEFAULT.meta["categories"])
+    files = find_images(folder, classes)
     size, cut = prepare.resize_size[0], prepare.crop_size[0]
     look = transforms.Compose(
         [transforms.Resize(size), transforms.CenterCrop(cut), transforms.PILToTensor()]
     )
-    some = 2 * count if only_correct else count  # AlexNet is right on more than half
-    read = _read_images(Path(folder).expanduser(), look, classes, some, seed)
     model = nn.Sequential(
         OrderedDict(
             normalize=transforms.Normalize(prepare.mean, prepare.std),
             net=models.alexnet(weights=weights).eval(),
         )
     )
-    chosen = _choose(model, read, count, only_correct, seed)
+    read = in_random_order(files, look, seed=seed, batch=BATCH)
+    chosen = _first(model, read, min(count, len(files.files)), only_correct)
     layers = {name: f"net.{module}" for name, module in ALEXNET.items()}
     source = f"AlexNet of torchvision, {weights or 'random'} weights, on {Path(folder).name}"
-    return Subject(model, layers, *chosen, classes, source)
+    subject = Subject(model, layers, *chosen, classes, source)
+    return subject if store is None else subject.recorded(store)
 
 
-def _read_images(folder: Path, look, classes: tuple[str, ...], count: int, seed: int) -> Split:
-    """At most `count` random images of the class folders, each through the transform `look`."""
-    from torchvision.datasets import ImageFolder
-
-    files = ImageFolder(folder, look)
-    number_of = _class_numbers(files.classes, classes)
-    generator = torch.Generator().manual_seed(check_seed(seed))
-    chosen = torch.randperm(len(files), generator=generator)[:count].tolist()
-    images = torch.stack([files[k][0] for k in chosen])
-    labels = torch.tensor([number_of[files.targets[k]] for k in chosen])
-    return Split(images, labels)
-
-
-def _class_numbers(folders: list[str], classes: tuple[str, ...]) -> list[int]:
-    """The class of each folder, by its name.
-
-    By its place if all are there under their WordNet numbers, which sort as the classes do.
-    """
-    numbered = all(re.fullmatch(r"n\d{8}", name) for name in folders)
-    if numbered and len(folders) == len(classes):
-        return list(range(len(classes)))
-    if unknown := [name for name in folders if name not in classes]:
-        raise ValueError(
-            f"{len(folders)} class folders, and {unknown[:3]} are no names of classes; give all "
-            f"{len(classes)} by their WordNet numbers (n01440764 …), or name each as torchvision "
-            f"does, such as {classes[1]!r}"
-        )
-    return [classes.index(name) for name in folders]
+def _first(model: nn.Module, read: Iterable[Split], count: int, only_correct: bool) -> Split:
+    """The first `count` images, of those that the model gets right or of all."""
+    images = torch.empty(0, dtype=torch.uint8)
+    labels = torch.empty(count, dtype=torch.int64)
+    found = seen = 0
+    for part in read:
+        seen += len(part.labels)
+        right = torch.ones(len(part.labels), dtype=torch.bool)
+        if only_correct:
+            with _at_work(model, part.images):
+                right = correct(model, *part, batch_size=BATCH)
+        if not len(images):
+            images = torch.empty(count, *part.images.shape[1:], dtype=torch.uint8)
+        kept = right.nonzero().flatten()[: count - found]
+        images[found : found + len(kept)] = part.images[kept]
+        labels[found : found + len(kept)] = part.labels[kept]
+        found += len(kept)
+        if found == count:
+            break
+    if not found:
+        raise _none_right(seen)
+    return Split(images[:found], labels[:found])
 
 
 def _at_work(model: nn.Module, images: Tensor) -> AbstractContextManager[None]:
@@ -268,9 +303,11 @@ def _choose(model: nn.Module, known: Split, count: int, only_correct: bool, seed
         with _at_work(model, images):
             kept = kept[correct(model, images, labels, batch_size=BATCH)]
     if not len(kept):
-        raise ValueError(
-            f"none of {len(labels)} images is classified correctly; set only_correct=False"
-        )
+        raise _none_right(len(labels))
     generator = torch.Generator().manual_seed(check_seed(seed))
     kept = kept[torch.randperm(len(kept), generator=generator)[:count]]
     return Split(images[kept], labels[kept])
+
+
+def _none_right(count: int) -> ValueError:
+    return ValueError(f"none of {count} images is classified correctly; set only_correct=False")

@@ -9,7 +9,20 @@ from typing import Any, NamedTuple
 
 import peeklib as pk
 
-from . import higher_order, mnist, neighbours, neurons, scale, shapes, speed, switched, uneven
+from . import (
+    caffenet,
+    higher_order,
+    mnist,
+    neighbours,
+    neurons,
+    sayings,
+    scale,
+    shapes,
+    speed,
+    stopped,
+    switched,
+    uneven,
+)
 from .common import FIT
 from .trainings import alexnet, orders, untrained
 from .zhang import directions, layers
@@ -46,6 +59,10 @@ STUDIES = {
     "nulls": Study(neighbours.nulls, fit=None),
     "directions": Study(directions, ("cifar10",)),
     "layers": Study(layers, ("cifar10",), fit=None),
+    "few_rounds": Study(stopped.few_rounds, fit={"solver": "mu", "max_iter": 200, "tol": 0}),
+    "round_shapes": Study(sayings.round_shapes),
+    "separable": Study(sayings.separable, fit=None),
+    "caffenet": Study(caffenet.caffenet, ("cifar10",), fit=None),
     "untrained": Study(untrained, ("cifar10",), fit=None),
     "ends": Study(speed.ends, fit=speed.HOW),
     "rounds": Study(speed.rounds, fit={"max_iter": speed.ROUNDS, "tol": 0}),
