@@ -78,6 +78,13 @@ def test_what_was_below_zero_stays_and_what_was_above_does_not_fall_there():
     assert (found.logits[before > 0] >= 0).all()
 
 
+def test_batches_have_their_own_rows_of_the_image_factor(model, fit):
+    for what in ({"component": 1}, {"component": [0, 2], "layers": "relu1"}):
+        one = pk.intervene(model, fit, IMAGES, **what)
+        several = pk.intervene(model, fit, IMAGES, batch_size=7, **what)
+        torch.testing.assert_close(several.logits, one.logits)
+
+
 def test_strength_one_changes_nothing(model, fit):
     for what in ({"component": [0, 1, 2]}, {"neurons": range(12)}, {"neurons": []}):
         found = pk.intervene(model, fit, IMAGES, strength=1, **what)
@@ -149,6 +156,7 @@ BAD = {
     "neurons=[-1]": (ValueError, "no neuron -1"),
     "neurons={'relu1': 48}": (ValueError, "'relu1' has no neuron 48"),
     "neurons=[0.5]": (TypeError, "whole numbers"),
+    "neurons=torch.tensor([0, 1, 1], dtype=torch.uint8)": (TypeError, "numbers or a mask.*bool"),
     "neurons='some'": (TypeError, "whole numbers"),
     "neurons=[True, False]": (ValueError, "mask .* needs 12"),
     "neurons=[1], layers=['relu1', 'relu2']": (ValueError, "give each its neurons"),
@@ -194,6 +202,9 @@ def test_votes_are_exact_and_add_up(model, fit):
     said = found.of(4)
     assert said.index.tolist() == [0, 1, 2, "left out", "bias"]
     assert said.sum().tolist() == pytest.approx(found.own_logits[4].tolist(), abs=1e-5)
+    A = pk.record(model, IMAGES)["relu2"]
+    left_out = model.fc.weight @ (A - fit.reconstruct("relu2"))[:, 4]
+    assert said.loc["left out"].tolist() == pytest.approx(left_out.tolist(), abs=1e-5)
     assert found.kept == (found.answers == found.own_answers).float().mean()
 
 
@@ -212,6 +223,69 @@ def test_silencing_a_component_takes_its_votes_away(model):
 def test_votes_where_logits_are_not_linear_are_refused(model, fit):
     with pytest.raises(ValueError, match="not linear in layer 'relu1'.*factorize"):
         pk.votes(model, fit, IMAGES, layer="relu1")
+
+
+class Around(Net):
+    """It also lets the pixels through, past all layers."""
+
+    def __init__(self, gate=False):
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x):
+        given = x.flatten(1).mean(1, keepdim=True)
+        logits = super().forward(x)
+        return logits * (1 + given) if self.gate else logits + 0.1 * given
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_votes_are_refused_where_something_leads_around_the_layer(gate):
+    around = Around(gate).requires_grad_(False)
+    around.fc.bias.zero_()
+    fit = pk.coupled_nmf(pk.record(around, IMAGES), 2, max_iter=5)
+    with pytest.raises(ValueError, match="on layer 'relu2' alone.*leads around it"):
+        pk.votes(around, fit, IMAGES)
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1)])
+def test_votes_are_for_logits_and_not_for_probabilities(last):
+    shy = Net().requires_grad_(False)
+    shy.fc.weight *= 1e-3
+    shy.append(last)
+    fit = pk.coupled_nmf(pk.record(shy, IMAGES), 2, max_iter=5)
+    with pytest.raises(ValueError, match="ends in a .*softmax.* give it without"):
+        pk.votes(shy, fit, IMAGES)
+
+
+def test_votes_of_a_network_in_bfloat16_are_as_exact_as_that_is(model):
+    half = Net().requires_grad_(False).bfloat16()
+    fit = pk.coupled_nmf(pk.record(half, IMAGES), 3, max_iter=20)
+    found = pk.votes(half, fit, IMAGES)
+    expected = half.fc.weight.float() @ fit.factors["relu2"]
+    torch.testing.assert_close(found.votes.float(), expected, rtol=0.05, atol=0.05)
+
+
+def test_votes_that_are_no_numbers_are_refused():
+    class Broken(Net):
+        def forward(self, x):
+            logits = super().forward(x)
+            return logits.where(logits.abs() < 1e3, torch.nan) if len(x) == 10 else logits
+
+    broken = Broken().requires_grad_(False)
+    fit = pk.coupled_nmf(pk.record(broken, IMAGES), 1, max_iter=5)
+    broken.fc.weight *= 1e4
+    with pytest.raises(ValueError, match="not linear in layer"):
+        pk.votes(broken, fit, IMAGES)
+
+
+def test_why_takes_images_as_votes_does_and_needs_two_classes(model, fit):
+    votes = pk.votes(model, fit, list(IMAGES))
+    assert votes.why(2, list(IMAGES)).axes[-1].get_title() == votes.why(2, IMAGES).axes[-1].get_title()
+    with pytest.raises(ValueError, match="9 images, and the votes are of 30"):
+        votes.why(2, IMAGES[:9])
+    alone = pk.Votes("relu2", fit, votes.votes[:1], votes.bias[:1], votes.own_logits[:, :1])
+    with pytest.raises(ValueError, match=r"one output.*of\(2\)"):
+        alone.why(2, IMAGES)
 
 
 def test_why_names_the_parts_of_a_lead(model, fit):
