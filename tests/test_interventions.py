@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -269,18 +270,19 @@ def test_votes_that_are_no_numbers_are_refused():
     class Broken(Net):
         def forward(self, x):
             logits = super().forward(x)
-            return logits.where(logits.abs() < 1e3, torch.nan) if len(x) == 10 else logits
+            return logits * torch.nan if len(x) == 10 else logits  # silence, a component, 8 mixes
 
     broken = Broken().requires_grad_(False)
     fit = pk.coupled_nmf(pk.record(broken, IMAGES), 1, max_iter=5)
-    broken.fc.weight *= 1e4
     with pytest.raises(ValueError, match="not linear in layer"):
         pk.votes(broken, fit, IMAGES)
 
 
 def test_why_takes_images_as_votes_does_and_needs_two_classes(model, fit):
     votes = pk.votes(model, fit, list(IMAGES))
-    assert votes.why(2, list(IMAGES)).axes[-1].get_title() == votes.why(2, IMAGES).axes[-1].get_title()
+    assert (
+        votes.why(2, list(IMAGES)).axes[-1].get_title() == votes.why(2, IMAGES).axes[-1].get_title()
+    )
     with pytest.raises(ValueError, match="9 images, and the votes are of 30"):
         votes.why(2, IMAGES[:9])
     alone = pk.Votes("relu2", fit, votes.votes[:1], votes.bias[:1], votes.own_logits[:, :1])
@@ -315,6 +317,36 @@ def test_the_shortcut_of_the_study_gives_what_intervene_gives():
         long = pk.intervene(one.model, fit, images, neurons={layer: chosen})
         torch.testing.assert_close(short.logits, long.logits)
         assert short.kept == long.kept and short.moved == pytest.approx(long.moved, rel=1e-3)
+
+
+def test_a_page_has_each_row_of_the_table_from_the_function_that_made_it(monkeypatch):
+    data = pk.load_dataset("digits")
+    few = pk.Split(data.test.images[:40], data.test.labels[:40])
+    one = mnist.case(pk.Dataset("few", few, few, (), "made up"), "untrained", 0)
+    fit = pk.coupled_nmf(one.blocks, 3, max_iter=3)
+    monkeypatch.setattr(mnist.Case, "fit", lambda self, rank: fit)
+    monkeypatch.setattr(switched, "COUNT", 25)
+    rows = list(switched.silenced_in(one))
+    first = next(switched.silenced_by(one, "relu2", "lower half"))
+    assert [row for row in rows if row == first] == [rows[15]]
+    short = one.blocks["relu2"][:, :25]
+    silent = switched.lower_half(fit.factors["relu2"])
+    logits = switched.answers_from(one.model, "relu2", short * ~silent[:, None])
+    own = switched.answers_from(one.model, "relu2", short)
+    assert first["moved"] == pytest.approx(pk.Intervention("", logits, own).moved)
+
+
+def test_controls_with_too_few_neurons_are_no_controls():
+    others, active = "least active others", "others as active in all"
+    rows = []
+    for seed, (left, few) in enumerate([(7, 9), (6, 4)]):
+        for layer, of_others, of_active in (("a", left, few), ("b", 7, 5)):
+            for control, neurons in (("by loadings", 7), (others, of_others), (active, of_active)):
+                rows.append(("x", seed, layer, "half", control, neurons))
+    names = ["setting", "seed", "layer", "base", "control", "neurons"]
+    found = switched.compared(pd.DataFrame(rows, columns=names))
+    assert set(found[found.layer == "a"].control) == {"by loadings"}
+    assert len(found[found.layer == "b"]) == 6
 
 
 def test_controls_are_as_many_or_as_active():

@@ -178,7 +178,9 @@ def test_a_sample_that_memory_does_not_hold_is_refused(model):
 
 def test_room_is_for_the_images_that_there_are(model, monkeypatch):
     made, empty = [], torch.empty
-    monkeypatch.setattr(torch, "empty", lambda *size, **how: made.append(size) or empty(*size, **how))
+    monkeypatch.setattr(
+        torch, "empty", lambda *size, **how: made.append(size) or empty(*size, **how)
+    )
     sketch = pk.sketch(model, IMAGES[:9], sample=1_000_000)
     assert [size for size in made if size[0] > 9] == [] and len(sketch.numbers) == 9
 
@@ -308,7 +310,9 @@ def test_a_run_of_other_images_is_noticed(model):
 def test_another_order_is_noticed(model):
     sketch = pk.sketch(model, Shuffled(), sample=40)
     fit = pk.coupled_nmf(sketch, 2)
-    with pytest.warns(UserWarning, match="drawn are others in this run.* order of this run") as said:
+    with pytest.warns(
+        UserWarning, match="drawn are others in this run.* order of this run"
+    ) as said:
         sketch.place(fit)
     assert [one.filename for one in said] == [__file__]
 

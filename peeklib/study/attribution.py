@@ -234,10 +234,10 @@ def votes(
     _check_logits(own)
     probes = _probes(fit.factors[site.name])
     answers = _answers_to(stage, site, probes)
-    _check_alone(stage, site, probes[:, [0, -1]], answers[[0, -1]])
     bias = answers[0]
     said = answers[1 : fit.rank + 1] - bias  # rank × classes
     _check_linear(site.name, said, answers[fit.rank + 1 :] - bias, bias)
+    _check_alone(stage, site, probes[:, [0, -1]], answers[[0, -1]])
     return Votes(site.name, fit, said.T.to(own), bias.to(own), own)
 
 
