@@ -263,7 +263,7 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
     needed = table.join(chosen.rename("needed"), on=[*keys, "seed"]).needed
     needed = needed.where(table.control != "others as active in all", FEWEST)
     enough = (table.neurons >= needed).groupby([table[key] for key in [*keys, "control"]])
-    return table[enough.transform("all")]
+    return table.loc[enough.transform("all")]
 
 
 def surviving_in(one: mnist.Case) -> Iterator[dict]:
