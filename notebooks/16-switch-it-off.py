@@ -98,9 +98,10 @@ start = {"network": "class by class", "percent": 50}
 pk.Explorer(axes, draw, prepared=prepared, start=start)
 
 # %% [markdown]
-# <details><summary>What to see</summary>The network trained class by class says one and the same digit to every image. Take
-# what you like, it goes on saying it: that no answer changes means nothing here. What its logits do tells more; the line
-# under the picture has it.</details>
+# <details><summary>What to see</summary>The network trained class by class says one and the same digit to every image, and goes
+# on saying it whichever of these neurons are silent: that no answer changes means nothing here. What its logits do tells more;
+# the line under the picture has it. Half of its layer costs the shuffled network fewer answers if the neurons with the
+# lowest loadings go than if as many go at random.</details>
 #
 # **You will be able to**
 #
@@ -131,22 +132,36 @@ print(f"{nothing.kept:.0%} of the answers are kept without all of relu2")
 
 # %% [markdown]
 # If it would not, the biases of the last layer give that answer by themselves. So ask the logits: by how much do they move, as a share of how much they
-# differ from image to image (`moved`)? And compare. Four controls, for as many neurons: *random* ones; the *least active*, by their mean
-# over the images, for which no factorization is needed; the least active *others*; and others, drawn until they are
-# as active together. Such ablations are as old as the field; Morcos and others {cite}`morcos2018importance` and Bau and others
+# differ from image to image (`moved`)? And compare. Three controls have as many neurons: *random* ones; the *least active*, by their mean
+# over the images, for which no factorization is needed; and the least active *others*. The fourth has others, drawn until they are
+# as active together, however few. Not all can be had: where more than half of a layer is chosen, fewer others are left, and where hardly
+# anything is active, a single other neuron is too much. Such controls are left out below (`switched.compared`). Such ablations are as old as the field; Morcos and others {cite}`morcos2018importance` and Bau and others
 # {cite}`bau2020understanding` set single units to zero.
 #
-# The table `silenced` has three seeds, of the first 2,000 test images (`python book/evidence.py silenced surviving joint` makes this chapter's tables anew). Means:
+# The table `silenced` has three seeds, of the first 2,000 test images (`python book/evidence.py silenced surviving joint` makes this chapter's tables anew).
+# First, answers: what silences the network trained class by class most, in each seed?
 
 # %%
 table = pk.evidence.table("silenced")
+ordered = table[(table.setting == "ordered") & (table.layer == "relu2")]
+COLUMNS = ["base", "control", "activity", "kept"]
+ordered.set_index("seed").sort_values("kept").groupby("seed")[COLUMNS].first()
+
+# %% [markdown]
+# In two seeds every answer stays, whatever goes. In the third, all images get another one once nearly all that is active is gone.
+# So the answers say little, and only of the extreme. Now how far the logits move, as means:
+
+# %%
 here = {name: how for how, name in SETTINGS.items()}
 table["training"] = table.setting.replace(here)
 SHOWN = ["neurons", "activity", "kept", "moved"]
 
 
+compared = switched.compared(table)
+
+
 def means(base, layer):
-    part = table[(table.base == base) & (table.layer == layer)]
+    part = compared[(compared.base == base) & (compared.layer == layer)]
     return part.groupby(["training", "control"], sort=False)[SHOWN].mean().round(3)
 
 
@@ -154,7 +169,8 @@ means("below 1 %", "relu2")
 
 # %% [markdown]
 # *Neurons* that were silenced, their share of the layer's *activity*, the share of answers *kept*, and how far the logits
-# *moved*. Now half of each layer, those with the lowest loadings: "most of the network" is no less than that.
+# *moved*. Now half of each layer, those with the lowest loadings: "most of the network" is no less than that. The least active others are
+# the whole other half then; NaN is a control that could not be had.
 
 # %%
 half = {layer: means("lower half", layer).moved.unstack() for layer in switched.LAYERS}
@@ -193,10 +209,10 @@ pk.judge(
 )
 
 # %% tags=["hide-input"]
-ordered = table[(table.setting == "ordered") & (table.layer == "relu2")]
 rows = ordered[(ordered.base == "below 1 %") & (ordered.control == "by loadings")]
 rows = rows.set_index("seed")[["neurons", "moved"]]
-live = {"neurons": int(idle.sum()), "moved": silenced.moved}
+live = next(switched.silenced_by(one, "relu2", "below 1 %"))
+live = {name: live[name] for name in rows}  # of the table's images, too
 within = rows.max() - rows.min()
 pk.recheck(
     "unused neurons of relu2, seed 0", rows.loc[0], live, within=within, data=data
@@ -255,6 +271,10 @@ axes = {"component": range(switched.RANK)}
 pk.Explorer(axes, draw_component, prepared={"component": [0, 3, 5, 9]})
 
 # %% [markdown]
+# <details><summary>What to see</summary>Some digits hang on one component: in the network of this page most zeros are lost
+# without component 0, most sevens without 1, most ones without 2. Others hang on several, and lose a part by each, such as the
+# fives. There is none that nobody misses: component 9 comes nearest, but some twos need it.</details>
+#
 # `pk.intervene(model, fit, images, component=3)` does the same for any network; that both agree is a law:
 
 # %% tags=["hide-cell"]
@@ -297,8 +317,11 @@ votes = pk.votes(one.model, fit, test_images)
 votes.table().round(2)
 
 # %% tags=["hide-cell"]
-said = torch.tensor(votes.of(0).sum().to_numpy())
-assert torch.allclose(said, votes.own_logits[0].double(), rtol=1e-3, atol=1e-3)
+# The last term by itself, from the weights: it is not what is missing in the sum.
+without = one.blocks["relu2"][:, 0] - fit.factors["relu2"] @ fit.image_factor[0]
+left_out = one.model.fc.weight.detach() @ without
+whole = votes.logits[0] + left_out
+assert torch.allclose(whole, votes.own_logits[0], rtol=1e-3, atol=1e-3)
 
 # %% [markdown]
 # Below is the first test image of each digit: the image, the components that say most for the answer against the next best, and how its lead comes
@@ -322,6 +345,10 @@ prepared = {"digit": [1, 4, 7, 9]}
 pk.Explorer({"digit": range(10)}, draw_why, prepared=prepared, start={"digit": 7})
 
 # %% [markdown]
+# <details><summary>What to see</summary>In the network of this page the 1 and the 7 win by one component each, and the other bars are small. The 9
+# wins by what is left out: its components cancel, for and against, so they would not have told it from a 4. Most of the others
+# have a bit of both.</details>
+#
 # ### Exercise 3 ●●○ (7 minutes)
 #
 # Compute the votes from the weights: classes × components.
@@ -373,8 +400,9 @@ rows.mean().round(3)
 
 # %% tags=["hide-input"]
 rows = study[(study.data == "100%") & (study["rank"] == 10)].set_index("seed").kept
+live = next(switched.surviving_in(one))["kept"]  # the lowest rank comes first
 how = {"within": rows.max() - rows.min() + 0.005, "data": data}
-pk.recheck("answers kept at rank 10, 100 %, seed 0", rows.loc[0], votes.kept, **how)
+pk.recheck("answers kept at rank 10, 100 %, seed 0", rows.loc[0], live, **how)
 
 # %% [markdown]
 # Beside it two controls: `relu2` cut to its ten largest singular values, the best that ten numbers for each image can do for
@@ -385,12 +413,16 @@ pk.recheck("answers kept at rank 10, 100 %, seed 0", rows.loc[0], votes.kept, **
 #
 # *7 minutes.* Two factorizations name their components as they like: component 3 of one network is not component 3 of another. But the blocks
 # of several networks may stand in *one* factorization, with one image factor. Then a component is the same images, and the same shape, in all. What does that cost? The
-# four networks of chapter 3 on 2,000 images, at rank 30: the relative error of `relu2`, with one image factor for all and with each its own.
+# four networks of chapter 3 on 2,000 images, at rank 30: the relative error of each block with one image factor for all, over that with each
+# network its own.
 
 # %%
 joint = pk.evidence.table("joint")
-columns = ["joint error of relu2", "separate error of relu2"]
-joint.groupby("setting", sort=False)[columns].mean().round(3)
+cost = joint[["setting"]].copy()
+for block in ("input", *switched.LAYERS):
+    apart = joint[f"separate error of {block}"]
+    cost[block] = joint[f"joint error of {block}"] / apart
+cost.groupby("setting", sort=False).mean().round(3)
 
 # %% [markdown]
 # So look at one network at ten moments of its training. *Component* and *images seen*: when does a shape that is there in the pixels
@@ -480,15 +512,21 @@ pk.Explorer(axes, draw_moment, prepared=prepared, start={"seen": list(moments)[-
 # </details>
 
 # %% [markdown]
+# <details><summary>What to see</summary>At the left end every component has neurons already, and nearly all have the most in the same one or two
+# channels: random filters pass every shape on, so a picture of a component is no sign of learning. What training changes, after some
+# thousand images, is which channels these are and how large the loadings become. A channel of its own no component gets, not
+# even at the right end.</details>
+
+# %% [markdown]
 # ## We saw
 #
 # - Neurons with negligible loadings can go, in the network trained class by class, and hardly move a logit: the first part of the
 #   claim holds by function. As many random ones move them far.
-# - That answers stay proves nothing in a network with one answer; and the least active neurons, found without any factorization,
+# - That answers stay proves little in a network with one answer; and the least active neurons, found without any factorization,
 #   can go just as well.
 # - One layer before the answers, attribution is a product, and adds up.
 # - How much of a layer's *values* a few components explain depends on training. Of the *answers* they keep most in all four networks, at
 #   rank 10 a little fewer the more data there was, and from rank 20 on in no order.
-# - One image factor for four networks costs next to nothing, and gives a component the same shape in all.
+# - One image factor for four networks adds a few percent to the error of a block at most, and gives a component the same shape in all.
 #
 # References are in the {doc}`../book/bibliography`.

@@ -183,6 +183,8 @@ class Sketch(Mapping[str, Tensor]):
             own. `history` ends with the error of each run. `kkt` is that of P and O over all images
             (those of F are where they should be), and `converged` asks that of it, too.
 
+            There is a warning where the images, or their order, are not those of the first run.
+
         Raises:
             TypeError: for what is no fit.
             ValueError: for blocks that the sketch does not have, or where the images are fewer or
@@ -226,15 +228,16 @@ class Sketch(Mapping[str, Tensor]):
 
     def _run(self, fits: list[CoupledFactors], images, progress: bool) -> list["_Totals"]:
         totals = [_Totals(fit) for fit in fits]
-        began = time.perf_counter()
+        began, again = time.perf_counter(), _Again(self)
 
-        def take(_: Tensor, blocks: dict[str, Tensor]) -> None:
+        def take(batch: Tensor, blocks: dict[str, Tensor]) -> None:
+            again.look(batch)
             for total in totals:
                 total.add(blocks)
 
         count = self.recording.again(take, images, progress=progress)
         if images is None:
-            self._compare(count, totals[0].energy)
+            self._compare(count, totals[0].energy, again.others)
         elif not count:
             raise ValueError("there are no images to place")
         share = (time.perf_counter() - began) / len(totals)
@@ -242,12 +245,19 @@ class Sketch(Mapping[str, Tensor]):
             total.seconds = share
         return totals
 
-    def _compare(self, count: int, energy: Mapping[str, float]) -> None:
+    def _compare(self, count: int, energy: Mapping[str, float], others: int) -> None:
         """Whether a run saw what the first one did; sums of squares do not depend on the order."""
         if count != self.count:
             raise ValueError(
                 f"the first run had {self.count} images, this one {count}; give a loader that gives "
                 "the same again, or name others with images="
+            )
+        if others:
+            warnings.warn(
+                f"{others} of the {len(self.numbers)} images that were drawn are others in this run: "
+                "they come in another order, or changed. Rows of F are in the order of this run; "
+                "give a loader that always gives the same, such as one of a Dataset",
+                stacklevel=4,
             )
         for name, found in energy.items():
             if abs(found - self.energy[name]) > ALIKE * self.energy[name]:
@@ -353,7 +363,7 @@ class _Draw:
         self.alike, self.by_size = _Bottom(), _Bottom()
         self.places: dict[int, int] = {}  # by number of the image
         self.energy: dict[int, float] = {}
-        self.free = list(range(most))[::-1]
+        self.free: list[int] = []  # places that others have left
 
     def offer(self, energy: np.ndarray) -> dict[int, int]:
         """The next images, by ‖x‖² of each.
@@ -375,7 +385,7 @@ class _Draw:
             del self.energy[number]
         new = sorted(stay - self.places.keys())
         for number in new:
-            self.places[number] = self.free.pop()
+            self.places[number] = self.free.pop() if self.free else len(self.places)
             self.energy[number] = float(energy[number - first])
         return {number - first: self.places[number] for number in new}
 
@@ -404,27 +414,34 @@ class _Columns:
     def take(self, batch: Tensor, blocks: dict[str, Tensor]) -> None:
         """A batch of images, and their blocks, features × images."""
         if not self.kept:
-            self._begin(blocks)
+            self.energy = dict.fromkeys(blocks, 0.0)
+            self._reserve(self.expected, blocks)
         own = {name: _energy_by_image(name, block) for name, block in blocks.items()}
         for name, energy in own.items():
             self.energy[name] += energy.sum().item()
         places = self.draw.offer(torch.stack([*own.values()]).sum(dim=0).numpy())
+        if len(self.draw.places) > self.expected:  # of a length that was given wrong
+            self.expected = self.most
+            self._reserve(self.most, blocks)
         columns, rows = [*places], [*places.values()]
         for name, block in blocks.items():
             self.kept[name][rows] = block[:, columns].T.cpu()
         self.images |= {row: batch[column].cpu().clone() for column, row in places.items()}
 
-    def _begin(self, blocks: dict[str, Tensor]) -> None:
+    def _reserve(self, count: int, blocks: dict[str, Tensor]) -> None:
+        """Room for so many images, with those that are there."""
         each = sum(len(block) * block.itemsize for block in blocks.values())
-        if self.expected * each > self.memory * 1e9:
+        if count * each > self.memory * 1e9:
             raise ValueError(
-                f"{self.expected} images of {len(blocks)} blocks take "
-                f"{self.expected * each / 1e9:.3g} GB, and memory is {self.memory:g}; give sample="
-                f"{int(self.memory * 1e9 / each)} or fewer, name fewer layers, or give more memory="
+                f"{count} images of {len(blocks)} blocks take {count * each / 1e9:.3g} GB, and "
+                f"memory is {self.memory:g}; give sample={int(self.memory * 1e9 / each)} or fewer, "
+                "name fewer layers, or give more memory="
             )
         for name, block in blocks.items():
-            self.kept[name] = torch.empty(self.most, len(block), dtype=block.dtype)
-            self.energy[name] = 0.0
+            room = torch.empty(count, len(block), dtype=block.dtype)
+            if name in self.kept:
+                room[: len(self.kept[name])] = self.kept[name]
+            self.kept[name] = room
 
     @full_precision()
     def sketch(self, count: int, recording: Recording) -> Sketch:
@@ -451,6 +468,22 @@ def _energy_by_image(name: str, block: Tensor) -> Tensor:
 
 
 # The runs after it
+
+
+class _Again:
+    """How many of the images that were drawn are others when their turn comes again."""
+
+    def __init__(self, sketch: Sketch):
+        self.images = sketch.images
+        self.places = {number: place for place, number in enumerate(sketch.numbers.tolist())}
+        self.seen = self.others = 0
+
+    def look(self, batch: Tensor) -> None:
+        for k in range(len(batch)):
+            place = self.places.get(self.seen + k)
+            if place is not None and not torch.equal(batch[k].cpu(), self.images[place]):
+                self.others += 1
+        self.seen += len(batch)
 
 
 class _Totals:

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -78,6 +79,13 @@ def test_what_was_below_zero_stays_and_what_was_above_does_not_fall_there():
     assert (found.logits[before > 0] >= 0).all()
 
 
+def test_batches_have_their_own_rows_of_the_image_factor(model, fit):
+    for what in ({"component": 1}, {"component": [0, 2], "layers": "relu1"}):
+        one = pk.intervene(model, fit, IMAGES, **what)
+        several = pk.intervene(model, fit, IMAGES, batch_size=7, **what)
+        torch.testing.assert_close(several.logits, one.logits)
+
+
 def test_strength_one_changes_nothing(model, fit):
     for what in ({"component": [0, 1, 2]}, {"neurons": range(12)}, {"neurons": []}):
         found = pk.intervene(model, fit, IMAGES, strength=1, **what)
@@ -149,6 +157,7 @@ BAD = {
     "neurons=[-1]": (ValueError, "no neuron -1"),
     "neurons={'relu1': 48}": (ValueError, "'relu1' has no neuron 48"),
     "neurons=[0.5]": (TypeError, "whole numbers"),
+    "neurons=torch.tensor([0, 1, 1], dtype=torch.uint8)": (TypeError, "numbers or a mask.*bool"),
     "neurons='some'": (TypeError, "whole numbers"),
     "neurons=[True, False]": (ValueError, "mask .* needs 12"),
     "neurons=[1], layers=['relu1', 'relu2']": (ValueError, "give each its neurons"),
@@ -194,6 +203,9 @@ def test_votes_are_exact_and_add_up(model, fit):
     said = found.of(4)
     assert said.index.tolist() == [0, 1, 2, "left out", "bias"]
     assert said.sum().tolist() == pytest.approx(found.own_logits[4].tolist(), abs=1e-5)
+    A = pk.record(model, IMAGES)["relu2"]
+    left_out = model.fc.weight @ (A - fit.reconstruct("relu2"))[:, 4]
+    assert said.loc["left out"].tolist() == pytest.approx(left_out.tolist(), abs=1e-5)
     assert found.kept == (found.answers == found.own_answers).float().mean()
 
 
@@ -212,6 +224,70 @@ def test_silencing_a_component_takes_its_votes_away(model):
 def test_votes_where_logits_are_not_linear_are_refused(model, fit):
     with pytest.raises(ValueError, match="not linear in layer 'relu1'.*factorize"):
         pk.votes(model, fit, IMAGES, layer="relu1")
+
+
+class Around(Net):
+    """It also lets the pixels through, past all layers."""
+
+    def __init__(self, gate=False):
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x):
+        given = x.flatten(1).mean(1, keepdim=True)
+        logits = super().forward(x)
+        return logits * (1 + given) if self.gate else logits + 0.1 * given
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_votes_are_refused_where_something_leads_around_the_layer(gate):
+    around = Around(gate).requires_grad_(False)
+    around.fc.bias.zero_()
+    fit = pk.coupled_nmf(pk.record(around, IMAGES), 2, max_iter=5)
+    with pytest.raises(ValueError, match="on layer 'relu2' alone.*leads around it"):
+        pk.votes(around, fit, IMAGES)
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.LogSoftmax(1)])
+def test_votes_are_for_logits_and_not_for_probabilities(last):
+    shy = Net().requires_grad_(False)
+    shy.fc.weight *= 1e-3
+    shy.append(last)
+    fit = pk.coupled_nmf(pk.record(shy, IMAGES), 2, max_iter=5)
+    with pytest.raises(ValueError, match="ends in a .*softmax.* give it without"):
+        pk.votes(shy, fit, IMAGES)
+
+
+def test_votes_of_a_network_in_bfloat16_are_as_exact_as_that_is(model):
+    half = Net().requires_grad_(False).bfloat16()
+    fit = pk.coupled_nmf(pk.record(half, IMAGES), 3, max_iter=20)
+    found = pk.votes(half, fit, IMAGES)
+    expected = half.fc.weight.float() @ fit.factors["relu2"]
+    torch.testing.assert_close(found.votes.float(), expected, rtol=0.05, atol=0.05)
+
+
+def test_votes_that_are_no_numbers_are_refused():
+    class Broken(Net):
+        def forward(self, x):
+            logits = super().forward(x)
+            return logits * torch.nan if len(x) == 10 else logits  # silence, a component, 8 mixes
+
+    broken = Broken().requires_grad_(False)
+    fit = pk.coupled_nmf(pk.record(broken, IMAGES), 1, max_iter=5)
+    with pytest.raises(ValueError, match="not linear in layer"):
+        pk.votes(broken, fit, IMAGES)
+
+
+def test_why_takes_images_as_votes_does_and_needs_two_classes(model, fit):
+    votes = pk.votes(model, fit, list(IMAGES))
+    assert (
+        votes.why(2, list(IMAGES)).axes[-1].get_title() == votes.why(2, IMAGES).axes[-1].get_title()
+    )
+    with pytest.raises(ValueError, match="9 images, and the votes are of 30"):
+        votes.why(2, IMAGES[:9])
+    alone = pk.Votes("relu2", fit, votes.votes[:1], votes.bias[:1], votes.own_logits[:, :1])
+    with pytest.raises(ValueError, match=r"one output.*of\(2\)"):
+        alone.why(2, IMAGES)
 
 
 def test_why_names_the_parts_of_a_lead(model, fit):
@@ -241,6 +317,37 @@ def test_the_shortcut_of_the_study_gives_what_intervene_gives():
         long = pk.intervene(one.model, fit, images, neurons={layer: chosen})
         torch.testing.assert_close(short.logits, long.logits)
         assert short.kept == long.kept and short.moved == pytest.approx(long.moved, rel=1e-3)
+
+
+def test_a_page_has_each_row_of_the_table_from_the_function_that_made_it(monkeypatch):
+    data = pk.load_dataset("digits")
+    few = pk.Split(data.test.images[:40], data.test.labels[:40])
+    one = mnist.case(pk.Dataset("few", few, few, (), "made up"), "untrained", 0)
+    fit = pk.coupled_nmf(one.blocks, 3, max_iter=3)
+    monkeypatch.setattr(mnist.Case, "fit", lambda self, rank: fit)
+    first_of = switched.few
+    monkeypatch.setattr(switched, "few", lambda one: first_of(one, 25))
+    rows = list(switched.silenced_in(one))
+    first = next(switched.silenced_by(one, "relu2", "lower half"))
+    assert [row for row in rows if row == first] == [rows[15]]
+    short = one.blocks["relu2"][:, :25]
+    silent = switched.lower_half(fit.factors["relu2"])
+    logits = switched.answers_from(one.model, "relu2", short * ~silent[:, None])
+    own = switched.answers_from(one.model, "relu2", short)
+    assert first["moved"] == pytest.approx(pk.Intervention("", logits, own).moved)
+
+
+def test_controls_with_too_few_neurons_are_no_controls():
+    others, active = "least active others", "others as active in all"
+    rows = []
+    for seed, (left, few) in enumerate([(7, 9), (6, 4)]):
+        for layer, of_others, of_active in (("a", left, few), ("b", 7, 5)):
+            for control, neurons in (("by loadings", 7), (others, of_others), (active, of_active)):
+                rows.append(("x", seed, layer, "half", control, neurons))
+    names = ["setting", "seed", "layer", "base", "control", "neurons"]
+    found = switched.compared(pd.DataFrame(rows, columns=names))
+    assert set(found[found.layer == "a"].control) == {"by loadings"}
+    assert len(found[found.layer == "b"]) == 6
 
 
 def test_controls_are_as_many_or_as_active():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from peeklib import evidence
+from peeklib.course.studies import switched
 
 
 def purity_of_eight(table, **where):
@@ -384,7 +385,11 @@ def test_chapter_16_answers_that_stay_prove_nothing_and_activity_does_as_well_as
     keys = ["setting", "layer", "base", "seed"]
     moved = table.pivot(index=keys, columns="control", values="moved")
     kept = table.pivot(index=keys, columns="control", values="kept")
-    assert (kept.loc["ordered", ["by loadings", "random"]] == 1).all(axis=None)
+    others = kept.columns != "least active others"
+    assert (kept.loc["ordered"].loc[:, others] == 1).all(axis=None)
+    changed = table[(table.setting == "ordered") & (table.kept < 1)]
+    assert set(changed.seed) == {2} and set(changed.layer) == {"relu2"}
+    assert len(changed) == 2 and (changed.activity > 0.99).all() and (changed.kept < 0.2).all()
     assert (moved.loc["ordered", "by loadings"] < 0.1 * moved.loc["ordered", "random"]).all()
     alike = moved["by loadings"] / moved["least active"]
     assert alike.loc[["ordered", "100%"]].between(0.5, 2).all()
@@ -392,11 +397,21 @@ def test_chapter_16_answers_that_stay_prove_nothing_and_activity_does_as_well_as
     assert (half > 0.1).all()
 
 
+def test_chapter_16_controls_that_cannot_be_drawn_are_no_controls():
+    table = switched.compared(evidence.table("silenced"))
+    left = table.groupby(["setting", "layer", "base"]).control.unique()
+    few = left["ordered", "relu2", "below 1 %"]
+    assert list(few) == ["by loadings", "random", "least active"]
+    both = {"others as active in all", "least active others"}
+    assert both <= set(left["ordered", "relu1", "lower half"])
+    assert set(left["ordered", "relu2", "lower half"]) & both == {"least active others"}
+
+
 def test_chapter_16_one_image_factor_for_four_networks_costs_little():
     joint = evidence.table("joint")
-    for block in ("relu1", "relu2"):
+    for block in ("input", "relu1", "relu2"):
         cost = joint[f"joint error of {block}"] / joint[f"separate error of {block}"]
-        assert cost.mean() < 1.25
+        assert cost.groupby(joint.setting).mean().max() < 1.06
 
 
 def test_chapter_16_answers_that_survive_fall_with_the_data_at_rank_10_and_at_no_other():

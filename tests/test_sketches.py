@@ -48,6 +48,20 @@ class Shrinking(IterableDataset):
         return iter(IMAGES[: self.count + 20])
 
 
+class Shuffled(IterableDataset):
+    """It gives the same images in another order each time, and says of fewer that it has them."""
+
+    times = 0
+
+    def __len__(self):
+        return 20
+
+    def __iter__(self):
+        self.times += 1
+        order = torch.randperm(400, generator=torch.Generator().manual_seed(self.times))
+        return iter(IMAGES[order])
+
+
 class Counted(Dataset):
     """Each image differs, and none is kept."""
 
@@ -160,6 +174,22 @@ def test_a_sample_that_memory_does_not_hold_is_refused(model):
     with pytest.raises(ValueError, match="300 images of 3 blocks take .* give sample=34 or fewer"):
         pk.sketch(model, IMAGES, sample=300, memory=4e-6)
     assert pk.sketch(model, IMAGES, sample=34, memory=4e-6).nbytes <= 4e3
+
+
+def test_room_is_for_the_images_that_there_are(model, monkeypatch):
+    made, empty = [], torch.empty
+    monkeypatch.setattr(
+        torch, "empty", lambda *size, **how: made.append(size) or empty(*size, **how)
+    )
+    sketch = pk.sketch(model, IMAGES[:9], sample=1_000_000)
+    assert [size for size in made if size[0] > 9] == [] and len(sketch.numbers) == 9
+
+
+def test_more_images_than_a_length_says_are_kept(model):
+    sketch = pk.sketch(model, Shuffled(), sample=60)
+    assert sketch.count == 400 and 50 < len(sketch.numbers) <= 60
+    blocks = pk.record(model, sketch.images)
+    torch.testing.assert_close(sketch["4"] / sketch.scale, blocks["4"])
 
 
 # Placing
@@ -275,6 +305,16 @@ def test_a_run_of_other_images_is_noticed(model):
     fit = pk.coupled_nmf(sketch, 2)
     with pytest.raises(ValueError, match="first run had 90 images, this one 70"):
         sketch.place(fit)
+
+
+def test_another_order_is_noticed(model):
+    sketch = pk.sketch(model, Shuffled(), sample=40)
+    fit = pk.coupled_nmf(sketch, 2)
+    with pytest.warns(
+        UserWarning, match="drawn are others in this run.* order of this run"
+    ) as said:
+        sketch.place(fit)
+    assert [one.filename for one in said] == [__file__]
 
 
 def test_a_model_that_has_changed_is_noticed(model):

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..blocks import check_count, full_precision
 from ..hooks import logits_of
+from ..images import as_images
 from ..names import escape, literal, readable
 from ..nmf import CoupledFactors
 from ..plots import WIDTH, _pixel_images, theme
@@ -32,7 +33,9 @@ from ..watch import Preprocess, Sight, forward, unchanged
 from .interventions import Stage, as_logits
 
 MIXES = 8  # of components, to see whether logits are linear in the layer
-WITHIN = 1e-3  # of the largest logit, that they may miss it by rounding
+SHOWN = 16  # images, to see whether the logits depend on anything else
+WITHIN = 1e-3  # of the largest logit, that they may miss it by rounding …
+ROUNDINGS = 4  # … or as many of those of the type that the network computes in
 REST, BIAS = "left out", "bias"
 
 
@@ -129,7 +132,7 @@ class Votes:
 
         Args:
             image: its number, from 0.
-            images: those of the fit, images × channels × height × width.
+            images: those of the fit, as `votes` takes them; of a pixel for each of its rows.
             against: the class to compare the answer with. None: the one with the next largest logit.
             most: components that are shown by themselves.
 
@@ -138,7 +141,7 @@ class Votes:
 
         Raises:
             IndexError: for an image or a class that there is not.
-            ValueError: for a fit without an input block.
+            ValueError: for a fit without an input block, other images, or a network with one output.
 
         Example:
             >>> import peeklib as pk
@@ -148,7 +151,12 @@ class Votes:
             >>> votes.why(0, images).axes[-1].get_title()
             'for 0 less for 1: 1, the sum of'
         """
-        said = self.of(image)
+        said, images = self.of(image), as_images(images)
+        if len(images) != len(self.own_logits):
+            raise ValueError(
+                f"there are {len(images)} images, and the votes are of {len(self.own_logits)}; give "
+                "those of the fit, in their order"
+            )
         answer, other = self._rivals(image, against)
         lead = pd.Series(said[answer] - said[other])  # of each component, the rest, and the bias
         check_count(most, "most")
@@ -158,6 +166,11 @@ class Votes:
 
     def _rivals(self, image: int, against: int | None) -> tuple[int, int]:
         """The answer, and the class to compare it with."""
+        if self.own_logits.shape[1] < 2:
+            raise ValueError(
+                "the network has one output, and no other class to compare its answer with; "
+                f"of({image}) has what each component adds to it"
+            )
         ranked = self.own_logits[image].argsort(descending=True).tolist()
         if against is None:
             return ranked[0], ranked[1]
@@ -202,7 +215,8 @@ def votes(
         The votes, and the logits that they add up to beside the network's own.
 
     Raises:
-        TypeError, ValueError: as `intervene`; and if the logits are not linear in the layer.
+        TypeError, ValueError: as `intervene`; and if the logits are not linear in the layer, depend
+            on the images in a way around it, or are probabilities.
 
     Example:
         >>> import peeklib as pk
@@ -217,10 +231,13 @@ def votes(
     stage = Stage.of(model, fit, images, preprocess, batch_size)
     site = stage.site(stage.last if layer is None else layer)
     own = stage.run(check=[site.name])
-    answers = _answers_to(stage, site, _probes(fit.factors[site.name]))
+    _check_logits(own)
+    probes = _probes(fit.factors[site.name])
+    answers = _answers_to(stage, site, probes)
     bias = answers[0]
     said = answers[1 : fit.rank + 1] - bias  # rank × classes
-    _check_linear(site.name, said, answers[fit.rank + 1 :] - bias)
+    _check_linear(site.name, said, answers[fit.rank + 1 :] - bias, bias)
+    _check_alone(stage, site, probes[:, [0, -1]], answers[[0, -1]])
     return Votes(site.name, fit, said.T.to(own), bias.to(own), own)
 
 
@@ -236,10 +253,11 @@ def _probes(O: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(O[:, :1]), O, mixed], dim=1)
 
 
-def _answers_to(stage: Stage, site: Site, block: Tensor) -> Tensor:
-    """Logits where a layer gives `block`, neurons × probes; the images do not matter then."""
+def _answers_to(stage: Stage, site: Site, block: Tensor, images: Tensor | None = None) -> Tensor:
+    """Logits where a layer gives `block`, neurons × probes, for images that do not matter then."""
     count = block.shape[1]
-    images = stage.images[:1].expand(count, *stage.images.shape[1:])
+    if images is None:
+        images = stage.images[:1].expand(count, *stage.images.shape[1:])
 
     def swap(sight: Sight) -> Tensor | None:
         if sight.name == site.name:
@@ -251,13 +269,49 @@ def _answers_to(stage: Stage, site: Site, block: Tensor) -> Tensor:
     return as_logits(logits_of(output, count))
 
 
+def _check_logits(own: Tensor) -> None:
+    """Whether these are logits, of which a softmax has not made probabilities."""
+    if own.shape[1] < 2:
+        return
+    values = own.double()
+    shares = {"softmax": values, "log-softmax": values.exp()}
+    for name, share in shares.items():
+        apart = (share.sum(1) - 1).abs()
+        if bool((share >= 0).all() and (apart <= _room(own)).all()):
+            raise ValueError(
+                f"the model ends in a {name}, and its outputs are not linear in any layer; give it "
+                "without that: what it gives before are the logits"
+            )
+
+
+def _room(logits: Tensor) -> float:
+    """By what share of the largest logit two may differ by rounding."""
+    return max(WITHIN, ROUNDINGS * torch.finfo(logits.dtype).eps)
+
+
+def _check_alone(stage: Stage, site: Site, probes: Tensor, answers: Tensor) -> None:
+    """Whether the logits are the same for all images where the layer gives them the same."""
+    images = stage.images[:: max(1, len(stage.images) // SHOWN)]
+    for probe, expected in zip(probes.T, answers, strict=True):
+        block = probe[:, None].expand(-1, len(images))
+        found = _answers_to(stage, site, block, images)
+        missed = float((found - expected).abs().max())
+        if not missed <= _room(found) * float(answers.abs().max()):
+            raise ValueError(
+                f"the logits do not depend on layer {site.name!r} alone: where it gives the same for "
+                f"all images, they differ by {missed:.2g}. Something leads around it; take a layer "
+                "behind which all goes through: record it, factorize it with the others, and name "
+                "it as layer="
+            )
+
+
 @full_precision()
-def _check_linear(layer: str, said: Tensor, mixed: Tensor) -> None:
+def _check_linear(layer: str, said: Tensor, mixed: Tensor, bias: Tensor) -> None:
     """Whether mixes of components say what these say, added up."""
     expected = _mixes(len(said)).to(said).T @ said  # mixes × classes
-    largest = float(torch.cat([expected, mixed]).abs().max())
+    largest = float(torch.cat([expected, mixed, bias[None]]).abs().max())
     missed = float((mixed - expected).abs().max())
-    if missed > WITHIN * largest:
+    if not missed <= _room(mixed) * largest:  # nor for NaN
         raise ValueError(
             f"the logits are not linear in layer {layer!r}: components say {missed / largest:.0%} "
             "of the largest logit more or less together than one by one. Take the last layer before "

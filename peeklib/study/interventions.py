@@ -446,6 +446,10 @@ def _indices(which, count: int, wrong: str) -> Tensor:
         return chosen.nonzero().flatten()
     if not chosen.numel():
         return chosen.long().flatten()
+    if chosen.dtype == torch.uint8:  # [0, 1, 0] may be either
+        raise TypeError(
+            "bytes (uint8) may be numbers or a mask; give mask.bool(), or numbers.long()"
+        )
     if chosen.is_floating_point() or chosen.is_complex() or chosen.ndim != 1:
         raise TypeError(f"{which!r} are no whole numbers in a row, nor a mask of truth values")
     outside = chosen[(chosen < 0) | (chosen >= count)]

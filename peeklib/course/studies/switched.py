@@ -7,6 +7,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ COUNT = 2_000  # images of that, and those on which neurons are silenced
 SETTINGS = ("ordered", "100%")
 LAYERS = ("relu1", "relu2")
 DRAWS = 3  # of each random set
+FEWEST = 5  # neurons of a control that are as active as those chosen
 SEEN = (0, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 15_000)  # images, at ten moments
 MAPS = {"relu1": (10, 12, 12), "relu2": (20, 4, 4)}  # channels, height, width
 
@@ -203,21 +205,30 @@ def effect(one: mnist.Case, layer: str, sets: list[Tensor]) -> dict:
     return {name: sum(row[name] for row in found) / len(found) for name in found[0]}
 
 
-def silenced_in(one: mnist.Case) -> Iterator[dict]:
-    """Of both layers of one network: neurons of low loadings silenced, and what to compare with.
+def silenced_by(one: mnist.Case, layer: str, base: str) -> Iterator[dict]:
+    """Neurons of a layer that are chosen in one way silenced, and what to compare with.
 
     The loadings are those of all test images, what becomes of the answers is of the first 2,000.
 
     Yields:
+        A row for each control, "by loadings" first.
+    """
+    short, O = replace(one, blocks=few(one)), one.fit(RANK).factors[layer].cpu()
+    activity = short.blocks[layer].mean(1).cpu()
+    for control, sets in controls(activity, CHOSEN[base](O), one.seed):
+        which = {"setting": one.setting, "seed": one.seed, "layer": layer, "base": base}
+        yield {**which, "control": control, **effect(short, layer, sets)}
+
+
+def silenced_in(one: mnist.Case) -> Iterator[dict]:
+    """As `silenced_by`, of both layers and both ways of choosing.
+
+    Yields:
         A row for each layer, way of choosing and control.
     """
-    fit, short = one.fit(RANK), replace(one, blocks=few(one))
     for layer in LAYERS:
-        O, activity = fit.factors[layer].cpu(), short.blocks[layer].mean(1).cpu()
-        for base, choose in CHOSEN.items():
-            for control, sets in controls(activity, choose(O), one.seed):
-                which = {"setting": one.setting, "seed": one.seed, "layer": layer}
-                yield {**which, "base": base, "control": control, **effect(short, layer, sets)}
+        for base in CHOSEN:
+            yield from silenced_by(one, layer, base)
 
 
 def silenced(seeds=range(3)) -> Iterator[dict]:
@@ -229,6 +240,30 @@ def silenced(seeds=range(3)) -> Iterator[dict]:
     for seed in seeds:
         for setting in SETTINGS:
             yield from silenced_in(mnist.case(load("mnist"), setting, seed))
+
+
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `silenced` that compare: their controls have neurons enough in every seed.
+
+    As many as were chosen, which the others may be too few for; or, of others that are as active
+    together, five: where almost nothing is active, one or none is already more.
+
+    Returns:
+        Some of the rows.
+
+    Example:
+        >>> keys = {"setting": "ordered", "seed": 0, "layer": "relu2", "base": "below 1 %"}
+        >>> rows = [{**keys, "control": "by loadings", "neurons": 178}]
+        >>> rows += [{**keys, "control": "least active others", "neurons": 142}]
+        >>> compared(pd.DataFrame(rows)).control.tolist()
+        ['by loadings']
+    """
+    keys = ["setting", "layer", "base"]
+    chosen = table[table.control == "by loadings"].set_index([*keys, "seed"]).neurons
+    needed = table.join(chosen.rename("needed"), on=[*keys, "seed"]).needed
+    needed = needed.where(table.control != "others as active in all", FEWEST)
+    enough = (table.neurons >= needed).groupby([table[key] for key in [*keys, "control"]])
+    return table.loc[enough.transform("all")]
 
 
 def surviving_in(one: mnist.Case) -> Iterator[dict]:
