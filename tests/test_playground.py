@@ -11,6 +11,7 @@ from torch.nn import functional
 
 import peeklib as pk
 from peeklib import steps
+from peeklib.playground import _Arrays
 from peeklib.study import page as report
 
 SIZE = 12
@@ -183,7 +184,7 @@ def test_weights_of_a_fit_and_what_it_clipped_go_along(opened):
     images = pictures()
     blocks = pk.input_blocks(images) | pk.record(model, images, ["0"], negative="clip")
     assert pk.record(model, images, ["0"], negative="keep")["0"].min() < -0.1
-    fit = pk.coupled_nmf(blocks, 3, weights={"input": 30, "0": 1}, max_iter=30)
+    fit = pk.coupled_nmf(blocks, 3, weights={"input": 1, "0": 100}, max_iter=30)
     page = opened(pk.Playground(model, fit, images))
     found = seen(page, images[:5])
     assert near([one["layers"][1] for one in found], blocks["0"].T[:5])
@@ -240,6 +241,14 @@ def several():
     fit = pk.coupled_nmf(blocks, 3, max_iter=10)
     labels = [2] * 6 + [0] * 8 + [1] * 10
     return models, images, pk.Playground(models, fit, images, labels=labels, classes="abc")
+
+
+def test_a_matrix_that_is_gone_lends_its_place_to_no_other():
+    arrays = _Arrays()
+    places = [arrays.keep(torch.ones(1, 1), torch.full((1,), k), "weight") for k in range(20)]
+    assert places == list(range(20))
+    lasting = torch.ones(1, 1)
+    assert arrays.keep(lasting, lasting, "bias") == arrays.keep(lasting, lasting, "bias")
 
 
 def test_each_of_several_networks_has_its_own_numbers(opened, several):
