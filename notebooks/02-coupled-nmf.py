@@ -584,6 +584,14 @@ pk.Playground(
 # </details>
 
 # %% [markdown]
+# <details><summary>An answer</summary>The upper pictures stand still, and so does the network's own answer: only what the
+# components predict can move. The error below each picture says what it lost; read it before and after. The predicted
+# answer turns where that component carried most of what tells your image from its neighbours. For the rounds, follow a
+# level line from HALS at ten to the right, until MU meets it: each of its steps only multiplies, so what is nearly zero
+# rises slowly, where HALS solves for a whole component at once. Compare the parts at the same error, not in the same
+# round: else you compare how far each has come.</details>
+
+# %% [markdown]
 # ## We saw
 #
 # - Coupled NMF with equal weights is NMF of the stacked matrix: one image factor for pixels and neurons alike.

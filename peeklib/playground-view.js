@@ -99,7 +99,8 @@ const state = {
   /** @type {Float64Array} */ found: new Float64Array(0),
   /** @type {Seen | null} */ seen: null,
   brush: [width / 2 - 0.5, height / 2 - 0.5],
-  down: false,
+  down: false, // the brush of the keyboard
+  pointer: -1, // the mouse, finger or pen that draws
   from: "",
 };
 const network = () => data.networks[state.network];
@@ -311,8 +312,13 @@ const tell = seen => {
 
 // Hands
 
+/** End every stroke: what follows begins another. */
+const lift = () => Object.assign(state, { down: false, pointer: -1 });
 const take = (/** @type {Float32Array} */ pixels, from = "image") => {
-  if (from === "image") state.strokes = [];
+  if (from === "image") {
+    state.strokes = [];
+    lift();
+  }
   Object.assign(state, { pixels, from, mixed: null });
   refresh();
 };
@@ -328,23 +334,22 @@ const drawByPointer = () => {
       ((event.clientY - box.top) / box.height) * height - 0.5,
     ];
   };
-  let pointer = -1;
   pad.addEventListener("pointerdown", event => {
-    if (pointer >= 0 || event.button > 0) return;
-    pointer = event.pointerId;
-    pad.setPointerCapture(pointer);
-    state.down = false;
+    if (state.pointer >= 0 || event.button > 0) return;
+    lift();
+    state.pointer = event.pointerId;
+    pad.setPointerCapture(state.pointer);
     state.strokes.push(at(event));
     redraw();
   });
   pad.addEventListener("pointermove", event => {
-    if (event.pointerId !== pointer) return;
+    if (event.pointerId !== state.pointer) return;
     const moves = event.getCoalescedEvents?.() ?? [];
     for (const move of moves.length ? moves : [event])
       state.strokes[state.strokes.length - 1].push(...at(move));
     redraw();
   });
-  for (const end of ["pointerup", "pointercancel"]) pad.addEventListener(end, () => (pointer = -1));
+  for (const end of ["pointerup", "pointercancel"]) pad.addEventListener(end, () => (state.pointer = -1));
   for (const change of ["focus", "blur"]) pad.addEventListener(change, refresh);
 };
 
@@ -370,12 +375,12 @@ const drawByKeys = () =>
     event.stopPropagation(); // and no page turned
   });
 const undo = () => {
-  state.down = false;
+  lift();
   state.strokes.pop();
   redraw();
 };
 const clear = () => {
-  state.down = false;
+  lift();
   state.strokes = [];
   redraw();
 };
@@ -421,7 +426,7 @@ const start = () => {
   });
   const ready = Object.keys(data.strokes);
   choose("ready", ready, index => {
-    state.down = false;
+    lift();
     state.strokes = data.strokes[ready[index]].map(stroke =>
       stroke.map((v, k) => v * (k % 2 ? height : width) - 0.5),
     );
@@ -430,7 +435,7 @@ const start = () => {
   });
   data.picks.forEach((index, k) => {
     const name = data.labels.length
-      ? `image of ${data.classes[data.labels[k]] ?? data.labels[k]}`
+      ? `image of ${data.classes[data.labels[index]] ?? data.labels[index]}`
       : `image ${k + 1}`;
     const button = make("button", "pick", find("picks"), { type: "button", "aria-label": name, title: name });
     paint(make("canvas", "sheet", button), [imageAt(index)], [height, width], { most: 1 });
@@ -463,12 +468,10 @@ const learn = {
 
 const restart = () => {
   if (!learn.X.length) {
-    const steps = network()
-      .layers.slice(parts())
-      .map(layer => layer.step + 1);
+    const hidden = network().layers.slice(parts());
     learn.X = Array.from({ length: imageCount }, (_, k) => {
       const outputs = run(network(), imageAt(k));
-      return joined([outputs[0], ...steps.map(step => outputs[step])]);
+      return joined([outputs[0], ...hidden.map(layer => layerOf(outputs, layer))]);
     });
   }
   learn.found = begin(learn.X, Number(find("parts").value), learn.seed);

@@ -277,6 +277,10 @@ const inputs = (network, pixels) => {
   return Array.from({ length: parts }, (_, k) => pixels.subarray(k * size, (k + 1) * size));
 };
 
+/** What a fit has of a layer: nothing below zero.
+ * @param {Float32Array[]} outputs @param {Layer} layer */
+const layerOf = (outputs, layer) => outputs[layer.step + 1].map(value => Math.max(0, value));
+
 /** Everything about one image.
  * @param {Float32Array} pixels @param {{network?: number, fit?: number, byPixels?: boolean, code?: Float64Array | null}} choice
  * @returns {Seen} */
@@ -285,7 +289,7 @@ const see = (pixels, { network: n = 0, fit: f = 0, byPixels = false, code = null
   const fit = network.fits[f];
   const outputs = run(network, pixels);
   const hidden = network.layers.filter(layer => layer.step >= 0);
-  const layers = [...inputs(network, pixels), ...hidden.map(layer => outputs[layer.step + 1])];
+  const layers = [...inputs(network, pixels), ...hidden.map(layer => layerOf(outputs, layer))];
   const found = code ?? place(network, fit, layers, byPixels);
   const predicted = predict(fit, found);
   const last = network.layers[network.layers.length - 1];

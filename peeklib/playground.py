@@ -9,11 +9,12 @@ A drawing is prepared as MNIST was (LeCun et al. 1998): scaled to the usual size
 images, drawn with a soft round pen of their usual width, and centred by mass.
 
 Numbers are kept as 16-bit integers, with a scale for each row (output channel, component): what
-that moves, activations, codes and probabilities, stays within 1e-3.
+that moves, activations and codes, stays within 1e-3 of a row's largest.
 """
 
 import base64
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,8 @@ STROKES = {  # x, y, x, y, … from 0 to 1, by what they look like
     "8": [[0.62, 0.2, 0.5, 0.1, 0.37, 0.2, 0.4, 0.35, 0.52, 0.47, 0.65, 0.61, 0.66, 0.78]],
     "9": [[0.65, 0.24, 0.53, 0.12, 0.38, 0.17, 0.33, 0.33, 0.4, 0.46, 0.54, 0.45, 0.64, 0.3]],
 }
+SOME = 20  # images by which a network and its fit are compared
+ROOM = 0.2  # by how much more than the image's a layer's error may grow in other images
 SEPARATORS = ":/. "  # between the name of a network and that of its layer
 SENTENCE = (
     "This picture stands still. Where scripts run, here is a pad to draw on: the network and the "
@@ -99,6 +102,7 @@ class Playground:
         fit: a factorization of `input_blocks(images) | record(model, images, …)`; or several of
             different ranks, such as a Sweep. For several networks either such a fit for each, by
             name, or one with a shared image factor, whose blocks are called "<network>: <layer>".
+            Of a layer with negative="clip", the page too takes what is above zero.
         images: which a reader can take, and learn from: images × channels × height × width, or what
             `as_images` takes. Kept with 8 bits.
         labels: the class of each image, to offer one image of each; names come from `classes`.
@@ -110,7 +114,8 @@ class Playground:
 
     Raises:
         TypeError: for a network that does something else; it names the module, and what would do.
-        ValueError: for fits of other images or layers, a `preprocess` that is no normalization.
+        ValueError: for fits of other images, layers or networks, which have errors far from those
+            of the fit; for a `preprocess` that is no normalization.
 
     Example:
         >>> import peeklib as pk
@@ -143,6 +148,9 @@ class Playground:
         self._models = _by_name(model)
         self._start = _place_of(start, list(self._models))
         self._fits = {name: _fits_of(fit, name, self._models) for name in self._models}
+        self._sharing = {
+            name: [name] if _is_by_name(fit) else list(self._models) for name in self._models
+        }
         self._preprocess = preprocess
         self._arrays = _Arrays()
         pixels = to_float(self.images)
@@ -153,9 +161,12 @@ class Playground:
         """One network as the page has it: steps, layers, and the factors of every fit."""
         fits = self._fits[name]
         inputs = {block: len(matrix) for block, matrix in input_blocks(self.images).items()}
-        blocks = _blocks_of(name, fits[0], inputs)
+        blocks = _blocks_of(name, self._sharing[name], fits[0], inputs)
         model, hidden = self._models[name], list(blocks)[len(inputs) :]
-        chain, found = layers(model, pixels[:20], hidden, preprocess=self._preprocess)
+        spread = slice(None, None, math.ceil(len(pixels) / SOME))
+        chain, found = layers(model, pixels[spread], hidden, preprocess=self._preprocess)
+        for one in fits:
+            self._check_errors(name, one, self.images[spread])
         hidden.sort(key=lambda layer: found[layer])
         named = [{"name": block, "step": -1, "shape": [size]} for block, size in inputs.items()]
         for layer in hidden:
@@ -168,6 +179,36 @@ class Playground:
             "layers": named,
             "fits": [_fit_as_json(one, order, self._arrays) for one in fits],
         }
+
+    def _placed(self, name: str, fit: CoupledFactors, images: Tensor) -> tuple[dict, Tensor]:
+        """A network's blocks of some images, as the fit calls them; and their codes, images × rank."""
+        blocks = input_blocks(images)
+        own = _blocks_of(name, self._sharing[name], fit, dict.fromkeys(blocks))
+        hidden = [layer for layer in own if layer not in blocks]
+        model, preprocess = self._models[name], self._preprocess
+        blocks |= record(model, images, hidden, preprocess=preprocess, negative="clip")
+        named = {own[layer]: blocks[layer].cpu() for layer in own}
+        return named, fit.transform(named).cpu()
+
+    def _check_errors(self, name: str, fit: CoupledFactors, images: Tensor) -> None:
+        """Another network of the same shape has other neurons: the fit says little of them.
+
+        The fit may be of other images; then the error of the images grows too.
+        """
+        blocks, code = self._placed(name, fit, images)
+        errors = {
+            block: _error(A, fit.factors[block].cpu() @ code.T) for block, A in blocks.items()
+        }
+        known = {block: fit.block_errors.get(block, math.nan) for block in errors}
+        grown = {block: error - known[block] for block, error in errors.items()}
+        allowed = ROOM + max(0.0, *(grown[block] for block in input_blocks(images)))
+        for block, more in grown.items():
+            if more > allowed:
+                raise ValueError(
+                    f"the fit's error in {readable(block)!r} is {known[block]:.2f}, and "
+                    f"{errors[block]:.2f} of these images in {_called(name)}; give the network "
+                    "whose layers were fitted, and the preprocess that they were recorded with"
+                )
 
     def picks(self) -> list[int]:
         """Which of the images to offer: the first of each class, or else the first ten.
@@ -231,17 +272,12 @@ class Playground:
 
     def _still(self) -> Picture:
         """What stands where no script runs: images, and what components make of them."""
-        name, model = list(self._models.items())[self._start]
+        name = list(self._models)[self._start]
         fit, network = self._fits[name][-1], self._networks[self._start]
         images = self.images[self.picks()]
-        blocks = input_blocks(images)
-        inputs = list(blocks)
-        own = _blocks_of(name, fit, dict.fromkeys(inputs))
-        hidden = [layer for layer in own if layer not in blocks]
-        if hidden:
-            blocks |= record(model, images, hidden, preprocess=self._preprocess, negative="keep")
-        code = fit.transform({own[layer]: blocks[layer] for layer in own}).cpu()  # images × rank
-        rebuilt = torch.stack([fit.factors[own[block]].cpu() @ code.T for block in inputs], -1)
+        _, code = self._placed(name, fit, images)
+        inputs = input_blocks(images)
+        rebuilt = torch.stack([fit.factors[block].cpu() @ code.T for block in inputs], -1)
         rebuilt = rebuilt.permute(1, 0, 2).reshape(len(images), *images.shape[2:], -1)
         shown = torch.cat([to_float(images).permute(0, 2, 3, 1), rebuilt.clamp(0, 1)])
         columns = len(images)
@@ -317,11 +353,14 @@ class _Arrays:
     def __init__(self):
         self.packed: list[dict] = []
         self._known: dict[tuple, int] = {}
+        self._owners: list = []  # an id is that of one thing only while the thing lives
 
-    def keep(self, matrix: Tensor, key: tuple) -> int:
-        """The place of a matrix, rows × n; what has the same key is the same matrix."""
+    def keep(self, matrix: Tensor, owner: object, part: str) -> int:
+        """The place of a matrix, rows × n; the same part of the same owner is the same matrix."""
+        key = (id(owner), part)
         if key not in self._known:
             self._known[key] = len(self.packed)
+            self._owners.append(owner)
             self.packed.append(packed(matrix))
         return self._known[key]
 
@@ -353,12 +392,12 @@ def _as_json(step: Step, arrays: _Arrays) -> dict:
         values = getattr(step, name)
         if values is not None:
             rows = values if name == "weight" and values.ndim > 1 else values[:, None]
-            found[name] = arrays.keep(rows, (id(values), name, step.name))
+            found[name] = arrays.keep(rows, values, name)
     return found
 
 
 def _fit_as_json(fit: CoupledFactors, blocks: list[str], arrays: _Arrays) -> dict:
-    factors = [arrays.keep(fit.factors[block].T, (id(fit), block)) for block in blocks]
+    factors = [arrays.keep(fit.factors[block].T, fit, block) for block in blocks]
     weights = [fit.weights.get(block, 1.0) for block in blocks]
     return {"rank": fit.rank, "factors": factors, "weights": weights}
 
@@ -377,9 +416,23 @@ def _place_of(start: str | None, names: list[str]) -> int:
     return 0 if start is None else names.index(start)
 
 
+def _called(name: str) -> str:
+    return f"network {readable(name)!r}" if name else "this network"
+
+
+def _error(A: Tensor, rebuilt: Tensor) -> float:
+    """‖A − rebuilt‖ / ‖A‖; 0 for a block of zeros."""
+    size = A.norm()
+    return float((A - rebuilt).norm() / size) if size > 0 else 0.0
+
+
+def _is_by_name(fit) -> bool:
+    return isinstance(fit, Mapping) and not isinstance(fit, Sweep)
+
+
 def _fits_of(fit, name: str, models: Mapping) -> list[CoupledFactors]:
     """The fits of one network, of growing rank."""
-    if isinstance(fit, Mapping) and not isinstance(fit, Sweep):
+    if _is_by_name(fit):
         if name not in fit:
             raise ValueError(
                 f"there is no fit for network {readable(name)!r}, only for {list(fit)}"
@@ -394,8 +447,13 @@ def _fits_of(fit, name: str, models: Mapping) -> list[CoupledFactors]:
     return [by_rank[rank] for rank in sorted(by_rank)]
 
 
-def _blocks_of(name: str, fit: CoupledFactors, inputs: Mapping) -> dict[str, str]:
-    """The layers of one network → what the fit calls them: first those of the image."""
+def _blocks_of(
+    name: str, sharing: list[str], fit: CoupledFactors, inputs: Mapping
+) -> dict[str, str]:
+    """The layers of one network → what the fit calls them: first those of the image.
+
+    Networks that share a fit have their names before those of their layers.
+    """
     for block, size in inputs.items():
         if block not in fit.factors:
             raise ValueError(
@@ -412,15 +470,23 @@ def _blocks_of(name: str, fit: CoupledFactors, inputs: Mapping) -> dict[str, str
     own = {
         block.removeprefix(name).lstrip(SEPARATORS): block
         for block in hidden
-        if _is_of(block, name)
+        if _owner(block, sharing) == name
     }
-    found |= own or {block: block for block in hidden}
+    if not own and len(sharing) == 1:
+        own = {block: block for block in hidden}
+    found |= own
     if len(found) == len(inputs):
         raise ValueError(
-            f"the fit has no layer of network {readable(name)!r}, only {list(fit.factors)}; fit "
-            "record(model, images) beside the images"
+            f"the fit has no layer of {_called(name)}, only {list(fit.factors)}; fit "
+            "record(model, images) beside the images; of several networks give a fit for each by "
+            'name, or call the blocks "<network>: <layer>"'
         )
     return found
+
+
+def _owner(block: str, names: Iterable[str]) -> str | None:
+    """The network whose layer a block is: of "net" and "net.b", "net.b: 2" is of the second."""
+    return max((name for name in names if _is_of(block, name)), key=len, default=None)
 
 
 def _is_of(block: str, name: str) -> bool:

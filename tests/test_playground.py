@@ -11,6 +11,7 @@ from torch.nn import functional
 
 import peeklib as pk
 from peeklib import steps
+from peeklib.playground import _Arrays
 from peeklib.study import page as report
 
 SIZE = 12
@@ -166,12 +167,99 @@ def test_a_normalization_and_several_channels_go_along(opened):
     assert near([one["probabilities"] for one in found], expected)
 
 
-def test_functions_are_steps_too():
+@pytest.mark.parametrize("size", [1, 1e-5])
+def test_functions_are_steps_too(size):
     model, images = Functional().eval(), pictures()
+    nn.init.uniform_(model.conv.weight, -size, size)  # small activations are told apart too
+    nn.init.zeros_(model.conv.bias)
     fit, _ = fitted(model, images)
     chain, found = steps.layers(model, pk.to_float(images), list(fit.factors)[1:])
     assert [step.op for step in chain] == ["conv", "max", "relu", "linear"]
     assert list(found.values()) == [2]
+
+
+def test_weights_of_a_fit_and_what_it_clipped_go_along(opened):
+    """The layer has values below zero, which the fit never saw."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(200, 3))
+    images = pictures()
+    blocks = pk.input_blocks(images) | pk.record(model, images, ["0"], negative="clip")
+    assert pk.record(model, images, ["0"], negative="keep")["0"].min() < -0.1
+    fit = pk.coupled_nmf(blocks, 3, weights={"input": 1, "0": 100}, max_iter=30)
+    page = opened(pk.Playground(model, fit, images))
+    found = seen(page, images[:5])
+    assert near([one["layers"][1] for one in found], blocks["0"].T[:5])
+    some = {name: block[:, :5] for name, block in blocks.items()}
+    assert near([one["code"] for one in found], fit.transform(some, max_iter=3000, tol=1e-8))
+    rounds = """() => {
+        const {restart, round, learn} = document.querySelector(".peek-play").playground;
+        restart();
+        for (let k = 0; k < 3; k++) round(learn.X, learn.found.mu, "mu");
+        return learn.found.mu.W.reduce((a, b) => Math.min(a, b));
+    }"""
+    assert page.evaluate(rounds) >= 0
+
+
+def test_the_papers_network_makes_a_small_page_that_computes_what_pytorch_does(opened):
+    draw = torch.Generator().manual_seed(1)
+    images = torch.rand(300, 1, 28, 28, generator=draw).pow(4)
+    models = {f"seed {seed}": pk.models.PaperCNN(seed=seed) for seed in range(3)}
+    blocks = pk.input_blocks(images[:40])
+    for name, model in models.items():
+        for layer, block in pk.record(model, images[:40]).items():
+            blocks[f"{name}: {layer}"] = block
+    playground = pk.Playground(models, pk.rank_sweep(blocks, [10, 30], max_iter=3), images)
+    assert len(playground.images) == 300
+    assert len(playground.html()) < 3e6
+    page = opened(playground)
+    given = playground.images[:3]
+    expected = pk.record(models["seed 2"], given)
+    found = seen(page, given, network=2)
+    for k, block in enumerate(expected.values(), start=1):
+        assert near([one["layers"][k] for one in found], block.T)
+    answer = models["seed 2"](pk.to_float(given)).softmax(1)
+    assert near([one["probabilities"] for one in found], answer)
+
+
+def with_norm():
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(200, 3)
+    )
+    model[1].running_mean.uniform_(-0.5, 0.5)
+    model[1].running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def several():
+    """Networks with norms of their own, names that begin alike, and images with classes."""
+    torch.manual_seed(0)
+    images = pictures()
+    models = {name: with_norm() for name in ("net", "net.b", "other")}
+    blocks = pk.input_blocks(images)
+    for name, model in models.items():
+        blocks[f"{name}: 2"] = pk.record(model, images, ["2"])["2"]
+    fit = pk.coupled_nmf(blocks, 3, max_iter=10)
+    labels = [2] * 6 + [0] * 8 + [1] * 10
+    return models, images, pk.Playground(models, fit, images, labels=labels, classes="abc")
+
+
+def test_a_matrix_that_is_gone_lends_its_place_to_no_other():
+    arrays = _Arrays()
+    places = [arrays.keep(torch.ones(1, 1), torch.full((1,), k), "weight") for k in range(20)]
+    assert places == list(range(20))
+    lasting = torch.ones(1, 1)
+    assert arrays.keep(lasting, lasting, "bias") == arrays.keep(lasting, lasting, "bias")
+
+
+def test_each_of_several_networks_has_its_own_numbers(opened, several):
+    models, images, playground = several
+    page = opened(playground)
+    for k, model in enumerate(models.values()):
+        found = seen(page, images[:2], network=k)
+        block = pk.record(model, images[:2], ["2"])["2"]
+        assert near([one["layers"][1] for one in found], block.T)
+        expected = model(pk.to_float(images[:2])).softmax(1)
+        assert near([one["probabilities"] for one in found], expected)
 
 
 def test_found_in_the_page_is_what_coupled_nmf_finds(opened, small):
@@ -231,6 +319,34 @@ def test_mouse_touch_and_keys_draw_the_same_kind_of_thing(opened, small):
     assert page.evaluate(ink) == 0
     page.keyboard.press("Tab")  # out of the pad: no trap
     assert page.evaluate("document.activeElement.className") != "peek-pad"
+
+
+def test_what_takes_the_place_of_a_drawing_ends_its_strokes(opened, several):
+    """Nothing goes wrong on the page, which `opened` sees to, and no stroke goes on."""
+    page = opened(several[-1])
+    strokes = "document.querySelector('.peek-play').playground.state.strokes.length"
+    pad, picks = page.locator(".peek-pad"), page.locator(".peek-pick")
+    named = [picks.nth(k).get_attribute("aria-label") for k in range(3)]
+    assert named == ["image of a", "image of b", "image of c"]  # image 0 is of class c
+    pad.press("Space")  # the pen is down
+    picks.first.click()
+    pad.press("ArrowDown")
+    assert page.evaluate(strokes) == 0
+    box = pad.bounding_box()
+    ends = [
+        lambda: pad.press("Delete"),
+        lambda: pad.press("Backspace"),
+        lambda: picks.first.press("Enter"),
+        lambda: page.locator(".peek-clear").press("Enter"),
+    ]
+    for end in ends:
+        page.mouse.move(box["x"] + 50, box["y"] + 50)
+        page.mouse.down()
+        assert page.evaluate(strokes) == 1
+        end()
+        page.mouse.move(box["x"] + 90, box["y"] + 90, steps=2)
+        page.mouse.up()
+        assert page.evaluate(strokes) == 0
 
 
 def test_a_drawing_is_scaled_and_centred_as_the_images_are(opened, small):
@@ -321,7 +437,8 @@ def test_names_are_text(opened, small):
     for names in (PAYLOADS[:3], PAYLOADS[3:]):
         playground = pk.Playground(model, fit, images, classes=names, title=names[0])
         assert playground.to_html().count("<script") == 2
-    page = opened(pk.Playground({names[1]: model, names[2]: model}, fit, images, classes=names))
+    models = {names[1]: model, names[2]: model}
+    page = opened(pk.Playground(models, dict.fromkeys(models, fit), images, classes=names))
     page.wait_for_selector(".peek-live:not([hidden])")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
@@ -341,6 +458,11 @@ class Choosy(Residual):
         return super().forward(x if x.sum() > 0 else -x)
 
 
+class Dropping(Residual):
+    def forward(self, x):
+        return self.fc(functional.dropout(functional.relu(self.conv(x)), 0.5).flatten(1))
+
+
 def with_layer(layer):
     return nn.Sequential(nn.ReLU(), layer, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
 
@@ -353,6 +475,8 @@ def with_layer(layer):
         (with_layer(nn.AvgPool2d(2, ceil_mode=True)), r"'1'.*ceil_mode"),
         (with_layer(nn.AdaptiveAvgPool2d(5)), r"'1'.*5×5 of 12×12"),
         (with_layer(nn.BatchNorm2d(1, track_running_stats=False)), r"'1'.*running mean"),
+        (with_layer(nn.Softmax(dim=1)), r"'1' \(Softmax\) is not the last step.*at the end"),
+        (Dropping(), r"dropout\(\) in Dropping drops in eval mode.*training=self\.training"),
         (Residual(), r"add.*Residual.*one after another"),
         (Choosy(), r"Choosy cannot be followed.*nn\.Sequential"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), r"one row of classes"),
@@ -386,6 +510,20 @@ def test_fits_of_something_else_are_refused(small):
         pk.Playground(model, fit, images, start="x")
     with pytest.raises(ValueError, match=r"2 names.*3 outputs"):
         pk.Playground(model, fit, images, classes="ab")
+
+
+def test_fits_of_other_networks_are_refused(several):
+    models, images, _ = several
+    net, other = models["net"], models["other"]
+    fit, _ = fitted(net, images)
+    with pytest.raises(ValueError, match=r"no layer of network 'net'.*<network>: <layer>"):
+        pk.Playground({"net": net, "other": other}, fit, images)
+    with pytest.raises(ValueError, match=r"error in '2' is 0\.\d+, and .* in network 'other'"):
+        pk.Playground({"net": net, "other": other}, {"net": fit, "other": fit}, images)
+    with pytest.raises(ValueError, match=r"these images in this network.*preprocess"):
+        pk.Playground(net, fit, images, preprocess=lambda x: 1 - x)
+    new = torch.rand(20, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(2)).pow(4)
+    pk.Playground(net, fitted(net, images, rank=20)[0], new)  # other images are welcome
 
 
 def test_the_model_is_left_as_it_was(small):
