@@ -5,7 +5,7 @@
 # something in common, and is a single neuron special?*
 #
 # You know {doc}`01-a-network-as-matrices` and the AlexNet of {doc}`04-deeper-and-in-colour`; symbols are in
-# {doc}`../book/notation`. Allow 70 minutes to read and answer; the chapter trains a network for several minutes on a
+# {doc}`../book/notation`. Allow 80 minutes to read and answer; the chapter trains a network for several minutes on a
 # laptop CPU.
 
 # %% tags=["remove-cell"]

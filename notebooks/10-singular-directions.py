@@ -4,7 +4,7 @@
 # *Which few directions carry most of what a layer does, what do images at their ends share, and how do they compare with the
 # components of a coupled factorization?*
 #
-# You know {doc}`02-coupled-nmf` and {doc}`09-what-one-neuron-sees`; symbols are in {doc}`../book/notation`. Allow 80 minutes to read and answer; the chapter runs for about a minute
+# You know {doc}`02-coupled-nmf` and {doc}`09-what-one-neuron-sees`; symbols are in {doc}`../book/notation`. Allow 85 minutes to read and answer; the chapter runs for about a minute
 # on a laptop CPU after chapter 9, six without.
 
 # %% tags=["remove-cell"]

@@ -167,6 +167,7 @@ def press_in_round(monkeypatch, number: int) -> None:
     monkeypatch.setitem(nmf.iterate.__globals__, "_find_converged", press)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("solver", ["auto", "hals"])
 def test_an_interrupt_writes_a_checkpoint_long_before_it_is_due(monkeypatch, path, solver):
     """The round is ended for it, so that it goes on to the very end that it would have had."""
@@ -181,6 +182,7 @@ def test_an_interrupt_writes_a_checkpoint_long_before_it_is_due(monkeypatch, pat
     assert_equal(pk.coupled_nmf(data(), 3, **options, resume=True), whole)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_so_does_one_that_comes_out_of_a_fit(monkeypatch, path):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "SECONDS", 1000)

@@ -11,7 +11,6 @@ from string import Template
 
 import pandas as pd
 
-from .. import playground
 from ..explorer import SCRIPT, STYLES
 from ..names import brief, escape
 from ..secure import digest, policy
@@ -35,10 +34,8 @@ POLICY = policy(
     {
         "default-src": "'none'",
         "img-src": "data:",
-        "script-src": " ".join(map(digest, [SCRIPT, playground.SCRIPT])),
-        "style-src": " ".join(
-            ["'unsafe-hashes'", *map(digest, [PAGE_STYLE, playground.STYLE, *STYLES])]
-        ),
+        "script-src": digest(SCRIPT),
+        "style-src": " ".join(["'unsafe-hashes'", digest(PAGE_STYLE), *map(digest, STYLES)]),
         "base-uri": "'none'",
         "form-action": "'none'",
     }
