@@ -11,6 +11,7 @@ from string import Template
 
 import pandas as pd
 
+from .. import playground
 from ..explorer import SCRIPT, STYLES
 from ..names import brief, escape
 from ..secure import digest, policy
@@ -34,8 +35,10 @@ POLICY = policy(
     {
         "default-src": "'none'",
         "img-src": "data:",
-        "script-src": digest(SCRIPT),
-        "style-src": " ".join(["'unsafe-hashes'", digest(PAGE_STYLE), *map(digest, STYLES)]),
+        "script-src": " ".join(map(digest, [SCRIPT, playground.SCRIPT])),
+        "style-src": " ".join(
+            ["'unsafe-hashes'", *map(digest, [PAGE_STYLE, playground.STYLE, *STYLES])]
+        ),
         "base-uri": "'none'",
         "form-action": "'none'",
     }
